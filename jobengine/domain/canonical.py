@@ -1,0 +1,71 @@
+"""Canonical JSON: the one byte form that is stored, hashed and compared (RFC 8785).
+
+For *plain* values (no floats, integers within ±2^53, ASCII keys) compact JSON with sorted keys
+is RFC 8785, so a C encoder does the work; anything else takes the reference library. A test holds
+the two paths equal.
+
+I1  ``canonical(x) == rfc8785.dumps(decode(x))`` for every value it accepts.
+I2  No accepted value holds U+0000 or a lone surrogate (PostgreSQL can store neither), nor an
+    integer that a double cannot carry.
+
+Not here: what is hashed (``chain``), what is signed.
+"""
+
+import hashlib
+import re
+from typing import Any
+
+import msgspec
+import rfc8785
+
+__all__ = ["EMPTY_OBJECT", "NotCanonicalError", "canonical", "canonical_of", "digest"]
+
+EMPTY_OBJECT = b"{}"
+
+_encoder = msgspec.json.Encoder(order="sorted")
+_decoder = msgspec.json.Decoder()
+# Anything that might be a float, an integer past 2^53, an escaped NUL or non-ASCII text.
+_suspicious = re.compile(rb"[0-9][.eE]|[0-9]{16}|\\u0000|[\x80-\xff]").search
+
+
+class NotCanonicalError(ValueError):
+    """The value has no canonical form; the message says what is wrong with it."""
+
+
+def canonical(raw: bytes) -> bytes:
+    """Return the canonical form of one JSON text.
+
+    Raises:
+        NotCanonicalError: malformed JSON, U+0000, a lone surrogate, a number beyond 2^53.
+    """
+    if raw == EMPTY_OBJECT:
+        return EMPTY_OBJECT
+    try:
+        value = _decoder.decode(raw)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise NotCanonicalError(f"not valid JSON: {error}") from None
+    return canonical_of(value)
+
+
+def canonical_of(value: Any) -> bytes:
+    """Return the canonical form of a decoded JSON value; errors as :func:`canonical`."""
+    try:
+        text = _encoder.encode(value)
+        if _suspicious(text) is None:
+            return text
+        if b"\\u0000" in text:
+            raise NotCanonicalError("contains the character U+0000, which cannot be stored")
+        return rfc8785.dumps(value)
+    except NotCanonicalError:
+        raise
+    except UnicodeEncodeError:
+        raise NotCanonicalError("contains a lone surrogate, which is not a character") from None
+    except RecursionError:
+        raise NotCanonicalError("is nested too deeply") from None
+    except rfc8785.CanonicalizationError as error:
+        raise NotCanonicalError(str(error)) from None
+
+
+def digest(canonical_text: bytes) -> str:
+    """SHA-256 of canonical bytes, 64 lower-case hex digits."""
+    return hashlib.sha256(canonical_text).hexdigest()

@@ -1,0 +1,171 @@
+"""What a commit does: entries for the ledger, and the projections that follow from them.
+
+A ``JobRow`` is the whole mutable projection of one job after the change; with ``from_state`` it
+replaces a row that must be in that state, without it is new. Two tables follow from the state and
+are never named apart: ``waiting`` holds a row for each job that is pending or scheduled,
+``leases`` one for each that is running. So occupancy, backlog and state cannot disagree.
+
+I1  A job stands in at most one row of a commit (its owner has one change of it in flight at most).
+I2  ``spans[i]`` names the entries of ``rows[i]`` as (first index, count) in ``entries``; the ledger
+    turns them into the row's ``seqs``.
+
+The stored names are short because they travel once per job and commit as JSON.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from jobengine.domain.entry import NO_DATA, Block, Entry
+
+__all__ = [
+    "ArtifactRow",
+    "ChangeSet",
+    "CommitBatch",
+    "DeadLetterRow",
+    "DeadLetterState",
+    "IdempotencyRow",
+    "JobRow",
+    "LogRow",
+    "UniqueRow",
+]
+
+
+class JobRow(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One job's row after a change. Immutable columns are given on creation only.
+
+    ``queue`` and ``job_type`` are also given when the job is put (back) into ``waiting``.
+    """
+
+    tenant_id: str = msgspec.field(name="t")
+    shard: int = msgspec.field(name="s")
+    job_id: str = msgspec.field(name="i")
+    state: str = msgspec.field(name="st")
+    from_state: str | None = msgspec.field(name="f", default=None)
+    seqs: Sequence[int] = msgspec.field(name="q", default=())
+    reason: str | None = msgspec.field(name="re", default=None)
+    attempt: int = msgspec.field(name="a", default=0)
+    failures: int = msgspec.field(name="fa", default=0)
+    crashes: int = msgspec.field(name="cr", default=0)
+    due_at: int = msgspec.field(name="du", default=0)
+    scheduled_at: int | None = msgspec.field(name="sc", default=None)
+    started_at: int | None = msgspec.field(name="sa", default=None)
+    finished_at: int | None = msgspec.field(name="fi", default=None)
+    cancel_requested_at: int | None = msgspec.field(name="ca", default=None)
+    cancel_reason: str | None = msgspec.field(name="cz", default=None)
+    result: msgspec.Raw = msgspec.field(name="rs", default=NO_DATA)
+    error: msgspec.Raw = msgspec.field(name="er", default=NO_DATA)
+    progress: msgspec.Raw = msgspec.field(name="pg", default=NO_DATA)
+    # waiting
+    rank: int | None = msgspec.field(name="rk", default=None)
+    delayed: bool = msgspec.field(name="dl", default=False)
+    expires_at: int | None = msgspec.field(name="ex", default=None)
+    # leases
+    worker_id: str | None = msgspec.field(name="w", default=None)
+    task_runner_id: str | None = msgspec.field(name="tr", default=None)
+    lease_us: int | None = msgspec.field(name="lu", default=None)
+    # immutable
+    queue: str | None = msgspec.field(name="qu", default=None)
+    job_type: str | None = msgspec.field(name="jt", default=None)
+    project_id: str | None = msgspec.field(name="pr", default=None)
+    run_id: str | None = msgspec.field(name="rn", default=None)
+    source_id: str | None = msgspec.field(name="so", default=None)
+    definition: msgspec.Raw = msgspec.field(name="d", default=NO_DATA)
+    payload: msgspec.Raw = msgspec.field(name="p", default=NO_DATA)
+    created_at: int | None = msgspec.field(name="c", default=None)
+
+
+class DeadLetterState:
+    OPEN = "open"
+    REPLAYED = "replayed"
+    RETRIED = "retried"
+    DISCARDED = "discarded"
+
+
+class DeadLetterRow(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A dead letter; with ``from_state`` only ``state`` and ``replayed_as`` change."""
+
+    tenant_id: str = msgspec.field(name="t")
+    dead_letter_id: str = msgspec.field(name="id")
+    job_id: str = msgspec.field(name="i")
+    state: str = msgspec.field(name="st", default=DeadLetterState.OPEN)
+    from_state: str | None = msgspec.field(name="f", default=None)
+    replayed_as: str | None = msgspec.field(name="ra", default=None)
+    job_type: str | None = msgspec.field(name="jt", default=None)
+    queue: str | None = msgspec.field(name="qu", default=None)
+    class_: str | None = msgspec.field(name="cl", default=None)
+    signature: str | None = msgspec.field(name="sg", default=None)
+    error: msgspec.Raw = msgspec.field(name="er", default=NO_DATA)
+    attempts: int | None = msgspec.field(name="n", default=None)
+    worker_id: str | None = msgspec.field(name="w", default=None)
+    at: int | None = None
+
+
+class ArtifactRow(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """An artifact an attempt has named; the bytes live where ``uri`` or ``digest`` says."""
+
+    tenant_id: str = msgspec.field(name="t")
+    job_id: str = msgspec.field(name="i")
+    attempt: int = msgspec.field(name="a")
+    name: str = msgspec.field(name="n")
+    uri: str | None = msgspec.field(name="u", default=None)
+    digest: str | None = msgspec.field(name="dg", default=None)
+    mime: str = msgspec.field(name="m", default="application/octet-stream")
+    size_bytes: int = msgspec.field(name="z", default=0)
+    at: int
+
+
+class LogRow(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """Log lines of one attempt, as one JSON array of {at, level, text}, in the order given."""
+
+    tenant_id: str = msgspec.field(name="t")
+    job_id: str = msgspec.field(name="i")
+    attempt: int = msgspec.field(name="a")
+    at: int
+    lines: msgspec.Raw = msgspec.field(name="l")
+
+
+class UniqueRow(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A unique key held by a job. With ``dropped`` the job gives it up.
+
+    ``until_at`` ends a key of scope ``window``; None means until the job is final.
+    """
+
+    tenant_id: str = msgspec.field(name="t")
+    key: str = msgspec.field(name="k")
+    job_id: str = msgspec.field(name="i")
+    until_at: int | None = msgspec.field(name="u", default=None)
+    dropped: bool = msgspec.field(name="dp", default=False)
+
+
+class IdempotencyRow(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """The first answer to a request, stored in the commit of its effect."""
+
+    tenant_id: str = msgspec.field(name="t")
+    key: str = msgspec.field(name="k")
+    path: str = msgspec.field(name="pa")
+    body_digest: str = msgspec.field(name="b")
+    answer: msgspec.Raw = msgspec.field(name="an")
+    at: int
+
+
+class ChangeSet(msgspec.Struct, kw_only=True):
+    """One tenant's change, all or nothing. Consumed by the ledger, which numbers it."""
+
+    tenant_id: str
+    entries: list[Entry] = []
+    rows: list[JobRow] = []
+    spans: list[tuple[int, int]] = []
+    dead_letters: list[DeadLetterRow] = []
+    artifacts: list[ArtifactRow] = []
+    logs: list[LogRow] = []
+    unique: list[UniqueRow] = []
+    idempotency: list[IdempotencyRow] = []
+
+
+class CommitBatch(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything one transaction does; blocks stand in the order of their tenants' ids."""
+
+    batch_id: str
+    blocks: tuple[Block, ...]
+    changes: tuple[ChangeSet, ...]

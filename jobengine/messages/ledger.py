@@ -1,0 +1,140 @@
+"""The alphabet of the ledger actor."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from jobengine.domain.change import ChangeSet, CommitBatch
+from jobengine.domain.entry import Block, Head
+
+__all__ = [
+    "Abandon",
+    "Append",
+    "BatchCommitted",
+    "BatchRefused",
+    "BatchUnavailable",
+    "Confirm",
+    "Deny",
+    "Fence",
+    "HeadsLoaded",
+    "HeadsUnavailable",
+    "LoadHeads",
+    "Message",
+    "Publish",
+    "ReportAway",
+    "ReportBack",
+    "Write",
+]
+
+
+class _Message(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    pass
+
+
+class Append(_Message, frozen=True, kw_only=True):
+    """Request: commit a change; answered to ``sender`` under its own ``stamp``."""
+
+    sender: int
+    stamp: int
+    changes: ChangeSet
+
+
+class Fence(_Message, frozen=True, kw_only=True):
+    """Request: answered when everything appended before it has been settled."""
+
+    ask_id: int
+
+
+class LoadHeads(_Message, frozen=True, kw_only=True):
+    """Command: ends in ``HeadsLoaded`` or ``HeadsUnavailable``."""
+
+    stamp: int
+    tenant_ids: Sequence[str]
+
+
+class HeadsLoaded(_Message, frozen=True, kw_only=True):
+    """``heads`` holds those of ``tenant_ids`` that have any entry."""
+
+    stamp: int
+    tenant_ids: Sequence[str]
+    heads: dict[str, Head]
+
+
+class HeadsUnavailable(_Message, frozen=True, kw_only=True):
+    stamp: int
+
+
+class Write(_Message, frozen=True, kw_only=True):
+    """Command: one transaction; ends in one of the three ``Batch…`` messages."""
+
+    stamp: int
+    batch: CommitBatch
+
+
+class BatchCommitted(_Message, frozen=True, kw_only=True):
+    stamp: int
+
+
+class BatchUnavailable(_Message, frozen=True, kw_only=True):
+    """The store did not take it for now; ``unknown`` when it may have taken effect."""
+
+    stamp: int
+    unknown: bool
+    why: str
+
+
+class BatchRefused(_Message, frozen=True, kw_only=True):
+    """The store will never take it as it is."""
+
+    stamp: int
+    why: str
+
+
+class Confirm(_Message, frozen=True, kw_only=True):
+    """Command: tell a sender that its change is durable, with its first sequence number."""
+
+    sender: int
+    stamp: int
+    first_seq: int
+
+
+class Deny(_Message, frozen=True, kw_only=True):
+    """Command: tell a sender that its change was refused for good."""
+
+    sender: int
+    stamp: int
+    why: str
+
+
+class Publish(_Message, frozen=True, kw_only=True):
+    """Command: these blocks are durable; whoever follows the ledger may see them."""
+
+    blocks: Sequence[Block]
+
+
+class ReportAway(_Message, frozen=True, kw_only=True):
+    """Command: the database is away since now."""
+
+    why: str
+
+
+class ReportBack(_Message, frozen=True, kw_only=True):
+    pass
+
+
+class Abandon(_Message, frozen=True, kw_only=True):
+    """Command: memory and store disagree; start anew from the store."""
+
+    why: str
+
+
+Message = (
+    Append
+    | Fence
+    | HeadsLoaded
+    | HeadsUnavailable
+    | BatchCommitted
+    | BatchUnavailable
+    | BatchRefused
+)
+"""What the ledger may be told."""
