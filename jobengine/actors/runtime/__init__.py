@@ -1,0 +1,1 @@
+"""The actor runtime. The order of reading: mailbox, address, shell, supervisor; clock, dice."""

@@ -1,0 +1,117 @@
+"""Asking: every ask ends once, and leaves nothing behind."""
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from jobengine.actors.runtime.address import ActorStopped, Address, Asks, AskTimeout
+from jobengine.actors.runtime.mailbox import Mailbox, MailboxFull
+
+
+class Desk:
+    """One actor's mailbox, its address, and the answers that were got from it."""
+
+    def __init__(self, capacity: int = 10) -> None:
+        self.asks = Asks()
+        self.box = Mailbox[int]("desk", capacity)
+        self.address = Address(self.box, self.asks)
+        self.got: list[object] = []
+
+    async def ask(self) -> None:
+        try:
+            self.got.append(await self.address.ask(lambda ask_id: ask_id, 5.0))
+        except (AskTimeout, ActorStopped, LookupError) as error:
+            self.got.append(type(error))
+
+
+async def test_tell_and_deliver_reach_the_mailbox_in_order() -> None:
+    desk = Desk()
+    desk.address.tell_nowait(1)
+    await desk.address.tell(2)
+    desk.address.deliver(3)
+    assert desk.address.name == "desk"
+    assert await desk.box.take() == [1, 2, 3]
+
+
+async def test_each_asker_gets_its_own_answer() -> None:
+    desk = Desk()
+    async with trio.open_nursery() as nursery:
+        for _ in range(2):
+            nursery.start_soon(desk.ask)
+        first, second = await desk.box.take()
+        desk.asks.answer(second, "second")
+        await wait_all_tasks_blocked()
+        desk.asks.answer(first, "first")
+    assert desk.got == ["second", "first"]
+    assert len(desk.asks) == 0
+
+
+async def test_a_refusal_is_raised_in_the_asker() -> None:
+    desk = Desk()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(desk.ask)
+        [ask_id] = await desk.box.take()
+        desk.asks.refuse(ask_id, LookupError())
+    assert desk.got == [LookupError]
+
+
+async def test_an_ask_times_out_and_its_late_answer_is_dropped(autojump_clock: MockClock) -> None:
+    desk = Desk()
+    await desk.ask()
+    assert (desk.got, trio.current_time()) == ([AskTimeout], 5.0)
+    [ask_id] = await desk.box.take()
+    desk.asks.answer(ask_id, "late")
+    desk.asks.answer(12345, "unknown")
+    assert desk.asks.dropped_total == 2
+    assert len(desk.asks) == 0
+
+
+async def test_a_cancelled_ask_leaves_nothing_behind() -> None:
+    desk = Desk()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(desk.ask)
+        await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert (len(desk.asks), desk.got) == (0, [])
+
+
+async def test_only_the_first_answer_counts() -> None:
+    desk = Desk()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(desk.ask)
+        [ask_id] = await desk.box.take()
+        desk.asks.answer(ask_id, "first")
+        desk.asks.answer(ask_id, "second")
+    assert (desk.got, desk.asks.dropped_total) == (["first"], 1)
+
+
+async def test_an_answer_that_comes_before_the_wait_is_kept() -> None:
+    asks = Asks()
+    ask_id = asks.open("desk")
+    asks.answer(ask_id, "early")
+    assert await asks.wait(ask_id, 1.0) == "early"
+    assert len(asks) == 0
+
+
+async def test_a_full_mailbox_refuses_an_ask_at_once() -> None:
+    desk = Desk(capacity=1)
+    desk.address.tell_nowait(0)
+    with pytest.raises(MailboxFull):
+        await desk.address.ask(lambda ask_id: ask_id, 5.0)
+    assert len(desk.asks) == 0
+
+
+async def test_an_actor_that_ends_refuses_what_it_took_and_keeps_what_waits() -> None:
+    desk = Desk()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(desk.ask)
+        await desk.box.take()
+        nursery.start_soon(desk.ask)
+        await wait_all_tasks_blocked()
+        desk.asks.refuse_taken("another", 100)
+        desk.asks.refuse_taken("desk", desk.box.taken_total)
+        await wait_all_tasks_blocked()
+        assert desk.got == [ActorStopped]
+        [ask_id] = await desk.box.take()
+        desk.asks.answer(ask_id, "from the successor")
+    assert desk.got == [ActorStopped, "from the successor"]
