@@ -1,0 +1,1 @@
+"""psycopg's protocol engine on Trio: sessions, connections, a pool, notifications."""

@@ -1,0 +1,176 @@
+"""One PostgreSQL session and its exchanges: a message out, its answer in, nothing half-way.
+
+I1  Between two exchanges the session is at rest or closed. An interrupted exchange is cancelled on
+    the server and drained; where that fails within `cancel_timeout_s` the session is closed.
+I2  Whatever makes a session unusable closes it at once, and nothing revives it: a lost socket, a
+    server that shuts down, a FATAL report, a standby that refuses to write.
+I3  One exchange at a time: a second one raises `trio.BusyResourceError` and disturbs nothing.
+I4  No error carries a parameter value.
+
+Deliberately not here: statements, parameters, rows and transactions (`connection.py`).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import psycopg
+import trio
+from psycopg.pq import DiagnosticField, ExecStatus, TransactionStatus
+from psycopg.pq.abc import PGconn, PGresult
+from psycopg.pq.misc import PGnotify
+
+from jobengine.store.errors import ProgrammerError, StoreUnavailable, TransactionConflict
+from jobengine.store.postgres.driver import waiting
+from jobengine.store.postgres.driver.connecting import one_line
+from jobengine.store.postgres.driver.errors import error_of, field, needs_fresh_connection
+
+_SUCCESS: Final = (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK, ExecStatus.EMPTY_QUERY)
+_AT_REST: Final = (TransactionStatus.IDLE, TransactionStatus.INTRANS, TransactionStatus.INERROR)
+_NOTIFICATIONS_MAX: Final = 10_000
+
+
+class StalePlan(TransactionConflict):
+    """The schema changed under a prepared statement, which therefore did not run."""
+
+
+class Session:
+    """Owns `pgconn`. Notices of the server go to `on_notice(severity, message)`, if given."""
+
+    def __init__(
+        self,
+        pgconn: PGconn,
+        *,
+        cancel_timeout_s: float,
+        on_notice: Callable[[str, str], None] | None,
+    ) -> None:
+        self.pgconn = pgconn
+        self.in_use = False
+        self._fileno = pgconn.socket
+        self._cancel_timeout_s = cancel_timeout_s
+        self._notifications: deque[PGnotify] = deque(maxlen=_NOTIFICATIONS_MAX)
+        pgconn.notify_handler = self._notifications.append
+        if on_notice is not None:
+            pgconn.notice_handler = lambda notice: on_notice(*_severity_and_message(notice))
+
+    @property
+    def is_closed(self) -> bool:
+        return self._fileno < 0
+
+    @property
+    def has_unread_input(self) -> bool:
+        return waiting.has_input(self._fileno)
+
+    def close(self) -> None:
+        """At once. An exchange under way in another task raises ClosedResourceError."""
+        if not self.is_closed:
+            trio.lowlevel.notify_closing(self._fileno)
+            self._fileno = -1
+            self.pgconn.finish()
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """I3 for a caller of several exchanges in a row, or of one."""
+        self.claim()
+        try:
+            yield
+        finally:
+            self.in_use = False
+
+    def claim(self) -> None:
+        """As `claimed`, for the hot path: the caller resets `in_use`."""
+        if self._fileno < 0:
+            raise StoreUnavailable("this connection is closed")
+        if self.in_use:
+            raise trio.BusyResourceError("another task is using this connection")
+        self.in_use = True
+
+    async def exchange(self, send: Callable[[], None], label: str, *, may_commit: bool) -> PGresult:
+        """Send and take the last answer; `may_commit` says whether sending alone can change data.
+
+        Raises what `errors.error_of` says, with `label` for the statement's name.
+        """
+        results: list[PGresult]
+        try:
+            send()
+            results = await waiting.drive(waiting.execute(self.pgconn), self._fileno)
+        except psycopg.Error as error:
+            raise self._lost(label, one_line(error), may_commit=may_commit) from None
+        except BaseException:
+            await self._cancel_on_server()
+            raise
+        for result in results:
+            if result.status not in _SUCCESS:
+                raise self._failure(result, label, may_commit=may_commit)
+        return results[-1]
+
+    async def notifications(self) -> list[PGnotify]:
+        """What arrived on LISTENed channels, oldest first; waits for the first one."""
+        with self.claimed():
+            try:
+                while not self._notifications:
+                    await waiting.drive(waiting.notifies(self.pgconn), self._fileno)
+            except psycopg.Error as error:
+                raise self._lost("LISTEN", one_line(error), may_commit=False) from None
+        arrived = list(self._notifications)
+        self._notifications.clear()
+        return arrived
+
+    def _failure(self, result: PGresult, label: str, *, may_commit: bool) -> Exception:
+        if result.status != ExecStatus.FATAL_ERROR:
+            self.close()
+            return ProgrammerError(f"{label}: COPY is not offered here")
+        sqlstate = field(result, DiagnosticField.SQLSTATE)
+        if sqlstate is None:
+            return self._lost(label, one_line(result.get_error_message()), may_commit=may_commit)
+        origin = field(result, DiagnosticField.SOURCE_FUNCTION)
+        if sqlstate == "26000" or (sqlstate == "0A000" and origin == "RevalidateCachedQuery"):
+            return StalePlan(f"{label}: prepared for an older schema", sqlstate=sqlstate)
+        severity, message = _severity_and_message(result)
+        is_over = needs_fresh_connection(sqlstate, severity)
+        if is_over:
+            self.close()
+        return error_of(
+            sqlstate,
+            message,
+            constraint_name=field(result, DiagnosticField.CONSTRAINT_NAME),
+            label=label,
+            may_have_committed=may_commit and is_over,
+        )
+
+    def _lost(self, label: str, reason: str, *, may_commit: bool) -> StoreUnavailable:
+        self.close()
+        return StoreUnavailable(f"{label}: {reason}", may_have_committed=may_commit)
+
+    async def _cancel_on_server(self) -> None:
+        """I1: bring an interrupted exchange to its end, or close."""
+        if self.is_closed:
+            return
+        with trio.move_on_after(self._cancel_timeout_s, shield=True):
+            try:
+                await self._drain()
+            except (psycopg.Error, trio.ClosedResourceError):
+                self.close()
+        if self.pgconn.transaction_status not in _AT_REST:
+            self.close()
+
+    async def _drain(self) -> None:
+        """A request that was sent by halves cannot be cancelled, so the rest of it goes first."""
+        await waiting.drive(waiting.send(self.pgconn), self._fileno)
+        if self.pgconn.transaction_status != TransactionStatus.ACTIVE:
+            return
+        request = self.pgconn.cancel_conn()
+        try:
+            request.start()
+            await waiting.drive_connecting(waiting.cancel(request))
+        finally:
+            request.finish()
+        await waiting.drive(waiting.fetch_many(self.pgconn), self._fileno)
+
+
+def _severity_and_message(result: PGresult) -> tuple[str, str]:
+    severity = field(result, DiagnosticField.SEVERITY_NONLOCALIZED) or "ERROR"
+    return severity, field(result, DiagnosticField.MESSAGE_PRIMARY) or "no message"
