@@ -13,6 +13,7 @@ from jobengine.domain.errors import Refusal
 from jobengine.domain.job import Job
 from jobengine.domain.records import NewJob
 from jobengine.messages.lease_shard import (
+    Attach,
     IdempotencyClaim,
     JobOutcome,
     LeaseClaim,
@@ -23,6 +24,7 @@ __all__ = [
     "SCOPE_SUBMIT",
     "SCOPE_WORK",
     "AskSubmit",
+    "AttachBriefly",
     "Attached",
     "Beaten",
     "Closed",
@@ -212,6 +214,11 @@ class SubmitAnswered(_Message, frozen=True, kw_only=True):
     ref: str | int | None
     outcomes: Sequence[JobOutcome] = ()
     refusal: Refusal | None = None
+
+
+class AttachBriefly(Attach, frozen=True, kw_only=True):
+    """An ``Attach`` for one request. It knows nothing of the worker's other leases, so what it does
+    not name is not to be given back."""
 
 
 SessionMessage = FromShard | Opened | Received | Closed | EngineStops | SubmitAnswered

@@ -1,0 +1,44 @@
+"""Shell of the custodian."""
+
+from typing import Any
+
+import attrs
+import trio
+
+from jobengine.actors.runtime.address import Asks
+from jobengine.actors.runtime.clock import Clock
+from jobengine.actors.runtime.mailbox import Mailbox
+from jobengine.actors.runtime.shell import Perform, open_calls, run_shell
+from jobengine.actors.runtime.supervisor import Life
+from jobengine.core.custodian import CustodianCore
+from jobengine.messages.custodian import Prepare, Prepared, PrepareFailed
+from jobengine.store.errors import StoreUnavailable
+from jobengine.store.port import Store
+
+__all__ = ["CustodianActor"]
+
+
+@attrs.define(kw_only=True)
+class CustodianActor:
+    store: Store
+    clock: Clock
+    asks: Asks
+    interval_s: float
+
+    async def run(self, life: Life) -> None:
+        """The first preparation is due at once; nobody waits for it."""
+        mailbox: Mailbox[Any] = Mailbox("custodian", 16)
+        core = CustodianCore(self.interval_s, trio.current_time())
+
+        async def prepare(command: Prepare) -> Prepared:
+            await self.store.prepare(command.now_at)
+            return Prepared()
+
+        async with open_calls(mailbox, (StoreUnavailable,)) as calls:
+
+            def perform_prepare(command: Prepare) -> None:
+                calls.spawn(prepare, command, failed=lambda _: PrepareFailed())
+
+            perform: Perform = {Prepare: perform_prepare}
+            life.ready()
+            await run_shell(core, mailbox, perform, self.clock, asks=self.asks)

@@ -1,0 +1,170 @@
+"""The one way from a door to the engine: requests in domain words, answers or a refusal.
+
+A door translates its own form into a call here and the answer back. What is asked of a tenant goes
+to the shard that owns it; reads go to the store; a stream of events is the broadcaster's ring
+where it reaches, and the ledger where it does not.
+
+I1  Every call ends: with an answer, ``RefusedError``, or ``UnavailableError`` with a time to retry.
+I2  A stream has no gap and no repeat: events come in ``seq`` order from one cursor.
+
+Not here: authentication, JSON (``http``), decisions (``core``).
+"""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+
+import attrs
+import trio
+
+from jobengine.actors.runtime.address import ActorStopped, Address, AskTimeout
+from jobengine.actors.runtime.clock import Clock
+from jobengine.actors.runtime.dice import Dice
+from jobengine.actors.runtime.mailbox import MailboxClosed, MailboxFull
+from jobengine.domain.errors import ErrorCode, Refusal, RefusedError
+from jobengine.domain.event import Event, events_of
+from jobengine.domain.ids import shard_of
+from jobengine.domain.records import NewJob
+from jobengine.messages.broadcaster import Follow, Leave, Read, ReadAnswer
+from jobengine.messages.lease_shard import (
+    Actor,
+    IdempotencyClaim,
+    OperateAnswer,
+    Operation,
+    SubmitAnswer,
+    SubmitJobs,
+)
+from jobengine.store.port import Store
+
+__all__ = ["Gateway", "LedgerState", "UnavailableError"]
+
+_BLOCKS_MAX = 64
+_BYTES_MAX = 4 << 20
+
+
+class UnavailableError(Exception):
+    """Not now: the engine is overloaded, starting, stopping, or its database is away.
+
+    Whether a request that had been sent took effect is unknown; an idempotency key settles it.
+    """
+
+    def __init__(self, code: ErrorCode, message: str, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.refusal = Refusal(code, message)
+        self.retry_after_s = retry_after_s
+
+
+@attrs.define
+class LedgerState:
+    """Whether commits go through; written by the ledger's shell, read by doors and readiness."""
+
+    away_since_mono: float | None = None
+    why: str = ""
+    commits_total: int = 0
+    entries_total: int = 0
+    last_commit_s: float = 0.0
+
+
+@attrs.define
+class Gateway:
+    """``ask_timeout_s`` bounds every wait for a decision and its commit."""
+
+    shards: Sequence[Address[object]]
+    broadcaster: Address[object]
+    store: Store
+    ledger: LedgerState
+    clock: Clock
+    dice: Dice
+    ask_timeout_s: float
+    _readers: int = 0
+
+    async def submit(
+        self,
+        tenant_id: str,
+        actor: Actor,
+        jobs: Sequence[NewJob],
+        claim: IdempotencyClaim | None = None,
+    ) -> SubmitAnswer:
+        """Create jobs in one commit; returns after it, with an outcome a job in their order."""
+        answer = await self._ask(
+            tenant_id,
+            lambda ask_id: SubmitJobs(
+                ask_id=ask_id, tenant_id=tenant_id, actor=actor, jobs=jobs, claim=claim
+            ),
+        )
+        assert isinstance(answer, SubmitAnswer)
+        return answer
+
+    async def operate(self, tenant_id: str, build: Callable[[int], Operation]) -> OperateAnswer:
+        """Carry out an operation that ``build`` makes of an ask id; returns after its commit."""
+        answer = await self._ask(tenant_id, build)
+        assert isinstance(answer, OperateAnswer)
+        return answer
+
+    def new_job_ids(self, count: int) -> list[str]:
+        """Fresh UUIDv7 job ids in increasing order."""
+        at = self.clock.moment().at
+        return [self.dice.uuid7(at) for _ in range(count)]
+
+    def shard(self, tenant_id: str) -> Address[object]:
+        return self.shards[shard_of(tenant_id, len(self.shards))]
+
+    async def events(self, tenant_id: str, after_seq: int) -> AsyncIterator[Sequence[Event]]:
+        """Events of a tenant after a cursor, for ever: first from the ledger, then as they come."""
+        self._readers += 1
+        reader_id = self._readers
+        await self.broadcaster.tell(Follow(reader_id=reader_id, tenant_id=tenant_id))
+        try:
+            behind = True
+            while True:
+                if behind:
+                    events = await self._from_ledger(tenant_id, after_seq)
+                    behind = bool(events)
+                else:
+                    answer = await self._read(reader_id, after_seq)
+                    events, behind = answer.events, answer.behind
+                if events:
+                    after_seq = events[-1].seq
+                    yield events
+        finally:
+            self.broadcaster.deliver(Leave(reader_id=reader_id))
+
+    async def _read(self, reader_id: int, after_seq: int) -> ReadAnswer:
+        while True:
+            try:
+                answer = await self.broadcaster.ask(
+                    lambda ask_id: Read(ask_id=ask_id, reader_id=reader_id, after_seq=after_seq),
+                    timeout_s=3600.0,
+                )
+            except AskTimeout:
+                continue
+            assert isinstance(answer, ReadAnswer)
+            return answer
+
+    async def _from_ledger(self, tenant_id: str, after_seq: int) -> Sequence[Event]:
+        blocks = await self.store.blocks(tenant_id, after_seq, _BLOCKS_MAX, _BYTES_MAX)
+        events: list[Event] = []
+        for block in blocks:
+            events.extend(events_of(block, after_seq))
+            await trio.lowlevel.checkpoint()
+        return events
+
+    async def _ask(self, tenant_id: str, build: Callable[[int], object]) -> object:
+        if self.ledger.away_since_mono is not None:
+            raise UnavailableError(
+                ErrorCode.STORE_UNAVAILABLE, "the database does not answer; retry later", 2
+            )
+        try:
+            answer = await self.shard(tenant_id).ask(build, self.ask_timeout_s)
+        except MailboxFull:
+            raise UnavailableError(
+                ErrorCode.OVERLOADED, "too many requests are waiting; retry later", 1
+            ) from None
+        except (AskTimeout, ActorStopped, MailboxClosed):
+            raise UnavailableError(
+                ErrorCode.STORE_UNAVAILABLE,
+                "no answer in time; the request may still take effect: "
+                "repeat it with the same Idempotency-Key",
+                2,
+            ) from None
+        if isinstance(answer, Refusal):
+            raise RefusedError(answer)
+        return answer

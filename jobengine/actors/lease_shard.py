@@ -1,0 +1,151 @@
+"""Shell of a lease shard: commits through the ledger, reads through the store, words to sessions."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import attrs
+
+from jobengine.actors.runtime.address import Address, Asks
+from jobengine.actors.runtime.clock import Clock
+from jobengine.actors.runtime.mailbox import Mailbox
+from jobengine.actors.runtime.shell import Perform, SlowCalls, open_calls, run_shell
+from jobengine.actors.runtime.supervisor import Life
+from jobengine.core.lease_shard import LeaseShard, ShardLimits
+from jobengine.domain.change import DeadLetterRow
+from jobengine.domain.ids import lease_id
+from jobengine.domain.job import Job, State
+from jobengine.messages.lease_shard import (
+    Abandon,
+    Commit,
+    DueLoaded,
+    LoadDelayed,
+    LoadExpiring,
+    LoadLane,
+    LoadSubjects,
+    RankedLoaded,
+    ReadFailed,
+    Recovered,
+    SubjectsLoaded,
+)
+from jobengine.messages.ledger import Append, Fence
+from jobengine.messages.ledger import Message as LedgerMessage
+from jobengine.messages.session import Tell
+from jobengine.store.errors import StoreUnavailable
+from jobengine.store.port import Store
+
+__all__ = ["LeaseShardActor", "ShardAbandoned"]
+
+_FENCE_TIMEOUT_S = 24 * 3600.0
+
+
+class ShardAbandoned(Exception):
+    """A shard's memory and the store disagree; it is rebuilt from the store."""
+
+
+@attrs.define(kw_only=True)
+class LeaseShardActor:
+    """``tell`` hands a session what its shard says; ``restarted`` tells all sessions of this shard
+    to attach again."""
+
+    shard: int
+    mailbox: Mailbox[Any]
+    ledger: Address[LedgerMessage]
+    store: Store
+    clock: Clock
+    asks: Asks
+    limits: ShardLimits
+    tell: Callable[[int, Any], None]
+    restarted: Callable[[int], None]
+    core: LeaseShard | None = None
+    _calls: SlowCalls[Any] = attrs.field(init=False)
+
+    async def run(self, life: Life) -> None:
+        """One life: wait until nothing of an earlier life is under way, rebuild, go on."""
+        core = LeaseShard(self.shard, self.limits, life.incarnation)
+        perform: Perform = {
+            Commit: self._commit,
+            LoadLane: self._load_lane,
+            LoadDelayed: self._load_delayed,
+            LoadExpiring: self._load_expiring,
+            LoadSubjects: self._load_subjects,
+            Tell: self._tell,
+            Abandon: self._abandon,
+        }
+        await self.ledger.ask(lambda ask_id: Fence(ask_id=ask_id), _FENCE_TIMEOUT_S)
+        recovered = await self._recover()
+        async with open_calls(self.mailbox, (StoreUnavailable,)) as self._calls:
+            for command in core.handle(recovered, self.clock.moment()):
+                perform[type(command)](command)
+            self.core = core
+            self.restarted(self.shard)
+            life.ready()
+            await run_shell(core, self.mailbox, perform, self.clock, asks=self.asks)
+
+    async def _recover(self) -> Recovered:
+        leased = await self.store.leased(self.shard)
+        lanes = await self.store.lanes(self.shard, self.clock.moment().at)
+        return Recovered(leased=leased, lanes=lanes)
+
+    def _commit(self, command: Commit) -> None:
+        self.ledger.deliver(Append(sender=self.shard, stamp=command.stamp, changes=command.changes))
+
+    def _tell(self, command: Tell) -> None:
+        self.tell(command.session_id, command.message)
+
+    def _abandon(self, command: Abandon) -> None:
+        raise ShardAbandoned(command.why)
+
+    def _load_lane(self, command: LoadLane) -> None:
+        async def read() -> RankedLoaded:
+            rows = await self.store.ready(
+                command.lane, command.after, command.now_at, command.jobs_max, command.bytes_max
+            )
+            return RankedLoaded(stamp=command.stamp, rows=rows)
+
+        self._read(read, command.stamp)
+
+    def _load_delayed(self, command: LoadDelayed) -> None:
+        async def read() -> RankedLoaded:
+            rows = await self.store.delayed(self.shard, command.after, command.jobs_max)
+            return RankedLoaded(stamp=command.stamp, rows=rows)
+
+        self._read(read, command.stamp)
+
+    def _load_expiring(self, command: LoadExpiring) -> None:
+        async def read() -> DueLoaded:
+            rows = await self.store.expiring(self.shard, command.after, command.jobs_max)
+            return DueLoaded(stamp=command.stamp, rows=rows)
+
+        self._read(read, command.stamp)
+
+    def _load_subjects(self, command: LoadSubjects) -> None:
+        self._read(lambda: self._subjects(command), command.stamp)
+
+    async def _subjects(self, command: LoadSubjects) -> SubjectsLoaded:
+        store, tenant_id = self.store, command.tenant_id
+        jobs: Sequence[Job] = ()
+        if command.job_ids:
+            jobs = await store.jobs(tenant_id, command.job_ids)
+        keys = list(command.claims.unique_keys)
+        if command.with_keys_of_jobs:
+            keys += [key for job in jobs if (key := job.definition.unique_key) is not None]
+        letters: dict[str, DeadLetterRow] = {}
+        for job in jobs:
+            if job.state is State.FAILED:
+                letter = await store.dead_letter(tenant_id, lease_id(job.job_id, job.attempt))
+                if letter is not None:
+                    letters[job.job_id] = letter
+        holders, answers = {}, {}
+        if keys or command.claims.idempotency:
+            claims = await store.claims(tenant_id, keys, command.claims.idempotency, command.now_at)
+            holders, answers = claims.holders, claims.answers
+        return SubjectsLoaded(
+            stamp=command.stamp,
+            jobs={job.job_id: job for job in jobs},
+            dead_letters=letters,
+            holders=holders,
+            answers=answers,
+        )
+
+    def _read(self, call: Callable[[], Any], stamp: int) -> None:
+        self._calls.spawn(call, failed=lambda _: ReadFailed(stamp=stamp))

@@ -1,0 +1,140 @@
+"""Shell of the ledger: one commit at a time through the store, answers to their senders."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import attrs
+import trio
+
+from jobengine.actors.gateway import LedgerState
+from jobengine.actors.runtime.address import Address, Asks
+from jobengine.actors.runtime.clock import Clock
+from jobengine.actors.runtime.mailbox import Mailbox
+from jobengine.actors.runtime.shell import Perform, SlowCalls, open_calls, run_shell
+from jobengine.actors.runtime.supervisor import Life
+from jobengine.core.ledger import LedgerCore, LedgerLimits
+from jobengine.messages.broadcaster import Published
+from jobengine.messages.lease_shard import CommitRefused, Committed, LedgerAway, LedgerBack
+from jobengine.messages.ledger import (
+    Abandon,
+    BatchCommitted,
+    BatchRefused,
+    BatchUnavailable,
+    Confirm,
+    Deny,
+    HeadsLoaded,
+    HeadsUnavailable,
+    LoadHeads,
+    Message,
+    Publish,
+    ReportAway,
+    ReportBack,
+    Write,
+)
+from jobengine.store.errors import (
+    HeadMovedError,
+    StaleRowError,
+    StatementRefused,
+    StoreUnavailable,
+)
+from jobengine.store.port import Store
+
+__all__ = ["LedgerAbandoned", "LedgerActor"]
+
+
+class LedgerAbandoned(Exception):
+    """The store's heads are not where this ledger left them: somebody else writes them."""
+
+
+@attrs.define(kw_only=True)
+class LedgerActor:
+    """``shards`` are told of their own commits, by number; ``transitions`` counts entries by kind."""
+
+    mailbox: Mailbox[Message]
+    shards: Sequence[Address[object]]
+    broadcaster: Address[object]
+    store: Store
+    state: LedgerState
+    clock: Clock
+    asks: Asks
+    limits: LedgerLimits
+    transitions: Counter[str] = attrs.field(factory=Counter)
+    _calls: SlowCalls[Message] = attrs.field(init=False)
+
+    async def run(self, life: Life) -> None:
+        core = LedgerCore(self.limits, life.incarnation)
+        perform: Perform = {
+            Write: self._write,
+            LoadHeads: self._load_heads,
+            Confirm: self._confirm,
+            Deny: self._deny,
+            Publish: self._publish,
+            ReportAway: self._report_away,
+            ReportBack: self._report_back,
+            Abandon: self._abandon,
+        }
+        async with open_calls(self.mailbox, (StoreUnavailable,)) as self._calls:
+            life.ready()
+            await run_shell(core, self.mailbox, perform, self.clock, asks=self.asks)
+
+    def _write(self, command: Write) -> None:
+        def failed(error: Exception) -> Message:
+            assert isinstance(error, StoreUnavailable)
+            return BatchUnavailable(
+                stamp=command.stamp, unknown=error.may_have_committed, why=str(error)
+            )
+
+        self._calls.spawn(self._commit, command, failed=failed)
+
+    async def _commit(self, command: Write) -> Message:
+        started_at = trio.current_time()
+        try:
+            await self.store.commit(command.batch)
+        except HeadMovedError as error:
+            return BatchUnavailable(stamp=command.stamp, unknown=True, why=str(error))
+        except (StatementRefused, StaleRowError) as error:
+            return BatchRefused(stamp=command.stamp, why=str(error))
+        state = self.state
+        state.last_commit_s = trio.current_time() - started_at
+        state.commits_total += 1
+        for changes in command.batch.changes:
+            state.entries_total += len(changes.entries)
+            self.transitions.update(entry.kind for entry in changes.entries)
+        return BatchCommitted(stamp=command.stamp)
+
+    def _load_heads(self, command: LoadHeads) -> None:
+        self._calls.spawn(
+            self._read_heads,
+            command,
+            failed=lambda _: HeadsUnavailable(stamp=command.stamp),
+        )
+
+    async def _read_heads(self, command: LoadHeads) -> Message:
+        heads = await self.store.heads(command.tenant_ids)
+        return HeadsLoaded(stamp=command.stamp, tenant_ids=command.tenant_ids, heads=heads)
+
+    def _confirm(self, command: Confirm) -> None:
+        self.shards[command.sender].deliver(
+            Committed(stamp=command.stamp, first_seq=command.first_seq)
+        )
+
+    def _deny(self, command: Deny) -> None:
+        self.shards[command.sender].deliver(CommitRefused(stamp=command.stamp, why=command.why))
+
+    def _publish(self, command: Publish) -> None:
+        self.broadcaster.deliver(Published(blocks=command.blocks))
+
+    def _report_away(self, command: ReportAway) -> None:
+        self.state.away_since_mono = trio.current_time()
+        self.state.why = command.why
+        for shard in self.shards:
+            shard.deliver(LedgerAway())
+
+    def _report_back(self, _: ReportBack) -> None:
+        self.state.away_since_mono = None
+        self.state.why = ""
+        for shard in self.shards:
+            shard.deliver(LedgerBack())
+
+    def _abandon(self, command: Abandon) -> None:
+        raise LedgerAbandoned(command.why)

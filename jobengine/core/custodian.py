@@ -1,0 +1,36 @@
+"""The custodian: decides when the store is made ready for the days to come.
+
+I1  One preparation at a time; the next comes an interval after the last one ended.
+I2  A failed one is repeated soon, since days without a partition would refuse commits.
+
+Not here: retention of history, self-checks.
+"""
+
+from collections.abc import Sequence
+
+from jobengine.domain.instant import Moment
+from jobengine.messages.custodian import Prepare, Prepared, PrepareFailed
+from jobengine.messages.wake import Wake
+
+__all__ = ["CustodianCore"]
+
+_AGAIN_S = 60.0
+
+
+class CustodianCore:
+    """``handle`` is the only verb; see ``core/machine.py``."""
+
+    def __init__(self, interval_s: float, first_at: float) -> None:
+        self._interval_s = interval_s
+        self.wakeup_at: float | None = first_at
+
+    def handle(self, message: Prepared | PrepareFailed | Wake, now: Moment) -> Sequence[Prepare]:
+        match message:
+            case Wake():
+                self.wakeup_at = None
+                return (Prepare(now_at=now.at),)
+            case Prepared():
+                self.wakeup_at = now.mono + self._interval_s
+            case PrepareFailed():
+                self.wakeup_at = now.mono + _AGAIN_S
+        return ()

@@ -1,0 +1,208 @@
+"""A draft: one tenant's change while it is being decided.
+
+It walks jobs through the transition table, writing an entry for each step, and closes with one row
+per job. Nothing here waits for the commit: the jobs in memory take their new state at once, and
+nobody is told before the commit has returned.
+
+I1  A step that the table does not hold raises; it is a programmer error, since every caller has
+    asked the table before.
+I2  ``spans`` stays aligned with ``rows``.
+"""
+
+import msgspec
+
+from jobengine.domain.change import ChangeSet, JobRow
+from jobengine.domain.entry import NO_DATA, Entry, about
+from jobengine.domain.instant import Moment
+from jobengine.domain.job import Job, State, find_transition
+from jobengine.messages.lease_shard import Actor
+
+__all__ = ["Draft", "rank_of"]
+
+_Raw = msgspec.Raw
+_WAITING = (State.PENDING, State.SCHEDULED)
+
+
+def rank_of(due_at: int, priority: int, ageing_us: int) -> int:
+    """The place in a lane: lower goes first.
+
+    A job counts as one priority step higher for each ageing period it has waited. The difference
+    between two jobs' ``due_at − priority · period`` never changes, so the order is fixed when they
+    become due, and one index holds it.
+    """
+    return due_at - priority * ageing_us
+
+
+class Draft:
+    """``actor`` is who causes the change; ``at`` the instant that it is recorded under."""
+
+    __slots__ = ("_ageing_us", "_first", "actor", "at", "changes", "shard")
+
+    def __init__(
+        self, tenant_id: str, shard: int, actor: Actor, now: Moment, ageing_us: int
+    ) -> None:
+        self.changes = ChangeSet(
+            tenant_id=tenant_id,
+            entries=[],
+            rows=[],
+            spans=[],
+            dead_letters=[],
+            artifacts=[],
+            logs=[],
+            unique=[],
+            idempotency=[],
+        )
+        self.actor = actor
+        self.at = now.at
+        self.shard = shard
+        self._ageing_us = ageing_us
+        self._first = 0
+
+    @property
+    def empty(self) -> bool:
+        changes = self.changes
+        return not (changes.entries or changes.logs or changes.idempotency or changes.unique)
+
+    def create(self, job: Job) -> None:
+        """The first entry of a job; more steps may follow before ``close``."""
+        self._first = len(self.changes.entries)
+        actor = self.actor
+        self.changes.entries.append(
+            Entry(
+                actor=actor.subject,
+                at=self.at,
+                data=_Raw(job.definition_json),
+                job=job.job_id,
+                kind="job.created",
+                reason_given=actor.reason,
+                ticket=actor.ticket,
+                to=State.PENDING.value,
+            )
+        )
+
+    def open(self) -> None:
+        """Begin the steps of a job that exists already."""
+        self._first = len(self.changes.entries)
+
+    def step(
+        self,
+        job: Job,
+        target: State,
+        *,
+        actor: str | None = None,
+        reason: str | None = None,
+        worker: str | None = None,
+        span_us: int | None = None,
+        error: bytes | None = None,
+        data: bytes | None = None,
+    ) -> None:
+        """Move a job one transition on; ``attempt`` and ``failures`` are the caller's to count."""
+        source = job.state
+        row = find_transition(source, target)
+        if row is None or (reason is not None and row.reasons and reason not in row.reasons):
+            raise AssertionError(f"I1: {job.job_id} {source} → {target} ({reason})")
+        entries = self.changes.entries
+        entries.append(
+            Entry(
+                about=about(job.definition) if len(entries) == self._first else None,
+                actor=actor or self.actor.subject,
+                at=self.at,
+                attempt=job.attempt,
+                data=NO_DATA if data is None else _Raw(data),
+                error=NO_DATA if error is None else _Raw(error),
+                from_=source.value,
+                job=job.job_id,
+                kind=row.event,
+                reason=reason,
+                reason_given=self.actor.reason,
+                span_us=span_us,
+                ticket=self.actor.ticket,
+                to=target.value,
+                worker=worker,
+            )
+        )
+        job.state = target
+        job.reason = reason
+
+    def note(self, job: Job, kind: str, *, data: bytes = b"", worker: str | None = None) -> None:
+        """Record something about a job that is no transition."""
+        entries = self.changes.entries
+        entries.append(
+            Entry(
+                about=about(job.definition) if len(entries) == self._first else None,
+                actor=self.actor.subject,
+                at=self.at,
+                attempt=job.attempt,
+                data=_Raw(data) if data else NO_DATA,
+                job=job.job_id,
+                kind=kind,
+                reason_given=self.actor.reason,
+                ticket=self.actor.ticket,
+                worker=worker,
+            )
+        )
+
+    def remark(self, kind: str, data: bytes) -> None:
+        """Record something about the tenant that belongs to no job."""
+        self.changes.entries.append(
+            Entry(actor=self.actor.subject, at=self.at, data=_Raw(data), kind=kind)
+        )
+
+    def close(
+        self,
+        job: Job,
+        from_state: State | None,
+        *,
+        worker_id: str | None = None,
+        task_runner_id: str | None = None,
+    ) -> JobRow:
+        """Write the row of a job after its steps; without ``from_state`` the job is new.
+
+        The row is returned for what only some steps bring: result, error, progress.
+        """
+        definition = job.definition
+        row = JobRow(
+            tenant_id=job.tenant_id,
+            shard=self.shard,
+            job_id=job.job_id,
+            state=job.state.value,
+            reason=job.reason,
+            attempt=job.attempt,
+            failures=job.failures,
+            crashes=job.crashes,
+            due_at=job.due_at,
+            scheduled_at=job.scheduled_at,
+            started_at=job.started_at,
+            finished_at=job.finished_at,
+            cancel_requested_at=job.cancel_requested_at,
+            cancel_reason=job.cancel_reason,
+        )
+        if from_state is None:
+            row.definition = _Raw(job.definition_json)
+            row.payload = _Raw(job.payload)
+            row.created_at = job.created_at
+            row.project_id = definition.project_id
+            row.queue = definition.queue
+            row.job_type = definition.job_type
+            row.run_id = definition.run_id
+            row.source_id = definition.source_id
+        else:
+            row.from_state = from_state.value
+        if job.state is State.RUNNING:
+            row.worker_id = worker_id
+            row.task_runner_id = task_runner_id
+            row.lease_us = definition.lease_us
+        elif job.state in _WAITING:
+            self._place(row, job)
+        changes = self.changes
+        changes.rows.append(row)
+        changes.spans.append((self._first, len(changes.entries) - self._first))
+        return row
+
+    def _place(self, row: JobRow, job: Job) -> None:
+        definition = job.definition
+        row.queue = definition.queue
+        row.job_type = definition.job_type
+        row.rank = rank_of(job.due_at, definition.priority, self._ageing_us)
+        row.delayed = job.due_at > self.at and job.state is State.SCHEDULED
+        row.expires_at = definition.expires_at if job.attempt == 0 else None

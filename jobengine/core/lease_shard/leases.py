@@ -1,0 +1,153 @@
+"""The lease table of a shard: who runs what, until when.
+
+Definitions. *Lease time* is the owner's monotonic clock less the time the ledger was away: while no
+report could be made durable, no lease grows older.
+
+I1  A job has at most one lease here; a lease is found by its job.
+I2  A lease ends no earlier than one lease period after it was granted or last renewed, in lease
+    time, and is found within a wake-up of falling due.
+I3  A lease with a change in flight (granting or settling) is never ended by the clock.
+
+Not here: what ending a lease does to the job.
+"""
+
+from collections.abc import Iterator
+from enum import Enum
+from heapq import heappop, heappush
+
+import attrs
+
+from jobengine.core.lease_shard.sessions import Session
+from jobengine.domain.ids import lease_id
+from jobengine.domain.job import Job
+
+__all__ = ["Lease", "LeaseTable", "Phase"]
+
+
+_BUSY_RECHECK_S = 0.5
+
+
+class Phase(Enum):
+    GRANTING = "granting"
+    LIVE = "live"
+    SETTLING = "settling"
+
+
+@attrs.define(eq=False)
+class Lease:
+    """One attempt's lease; ``renewed_s`` and ``timeout_s`` are in lease time."""
+
+    job: Job
+    attempt: int
+    session: Session | None
+    worker_id: str
+    task_runner_id: str
+    renewed_s: float
+    timeout_s: float | None
+    phase: Phase = Phase.GRANTING
+    progress_stored_s: float = float("-inf")
+    progress_unstored: bool = False
+    lease_id: str = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.lease_id = lease_id(self.job.job_id, self.attempt)
+
+    def ends_s(self) -> float:
+        """When it expires unless renewed, in lease time."""
+        renewed = self.renewed_s
+        if self.session is not None and self.session.beat_s > renewed:
+            renewed = self.session.beat_s
+        return renewed + self.job.definition.lease_us / 1_000_000
+
+    def due_s(self) -> float:
+        ends = self.ends_s()
+        return ends if self.timeout_s is None else min(ends, self.timeout_s)
+
+
+class LeaseTable:
+    """Leases by job id, and the order in which they fall due."""
+
+    def __init__(self) -> None:
+        self._by_job: dict[str, Lease] = {}
+        self._by_id: dict[str, Lease] = {}
+        self._due: list[tuple[float, str]] = []
+        self._away_since: float | None = None
+        self._away_total = 0.0
+
+    def __len__(self) -> int:
+        return len(self._by_job)
+
+    def __iter__(self) -> Iterator[Lease]:
+        return iter(self._by_job.values())
+
+    def now_s(self, mono: float) -> float:
+        """Lease time at a monotonic instant."""
+        return (self._away_since if self._away_since is not None else mono) - self._away_total
+
+    def stop_clock(self, mono: float) -> None:
+        if self._away_since is None:
+            self._away_since = mono
+
+    def start_clock(self, mono: float) -> None:
+        if self._away_since is not None:
+            self._away_total += mono - self._away_since
+            self._away_since = None
+
+    @property
+    def wakeup_at(self) -> float | None:
+        """Monotonic instant of the next lease that may fall due; None while the clock stands."""
+        if self._away_since is not None or not self._due:
+            return None
+        return self._due[0][0] + self._away_total
+
+    def add(self, lease: Lease) -> None:
+        self._by_job[lease.job.job_id] = lease
+        self._by_id[lease.lease_id] = lease
+        heappush(self._due, (lease.due_s(), lease.lease_id))
+
+    def of_job(self, job_id: str) -> Lease | None:
+        return self._by_job.get(job_id)
+
+    def find(self, lease: str, token: int) -> Lease | None:
+        """The lease of this id if its fencing token agrees."""
+        found = self._by_id.get(lease)
+        return found if found is not None and found.attempt == token else None
+
+    def remove(self, lease: Lease) -> None:
+        del self._by_job[lease.job.job_id]
+        del self._by_id[lease.lease_id]
+        if lease.session is not None:
+            lease.session.leases.pop(lease.job.job_id, None)
+
+    def watch(self, lease: Lease) -> None:
+        """Look at a lease again when it now falls due, for example after its timeout changed."""
+        heappush(self._due, (lease.due_s(), lease.lease_id))
+
+    def watch_later(self, lease: Lease, mono: float) -> None:
+        """Look at a due lease again shortly: something is in flight that may settle it."""
+        at_s = self.now_s(mono) + _BUSY_RECHECK_S
+        heappush(self._due, (at_s, lease.lease_id))
+
+    def pop_due(self, mono: float) -> list[Lease]:
+        """Live leases that have fallen due, in order; each is returned once until watched."""
+        if self._away_since is not None:
+            return []
+        now_s = self.now_s(mono)
+        due: list[Lease] = []
+        later: list[tuple[float, str]] = []
+        heap = self._due
+        while heap and heap[0][0] <= now_s:
+            _, name = heappop(heap)
+            lease = self._by_id.get(name)
+            if lease is None:
+                continue
+            at_s = lease.due_s()
+            if at_s > now_s:
+                heappush(heap, (at_s, name))
+            elif lease.phase is Phase.LIVE:
+                due.append(lease)
+            else:
+                later.append((now_s + _BUSY_RECHECK_S, name))
+        for entry in later:
+            heappush(heap, entry)
+        return due

@@ -1,0 +1,216 @@
+"""What a lease shard remembers, shared by its parts; no decision is made here.
+
+``Pending`` is what is owed once a commit has returned. Until then the jobs it names are *busy*:
+whatever else is asked of them is deferred, and asked again afterwards.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+
+from jobengine.core.lease_shard.draft import Draft, rank_of
+from jobengine.core.lease_shard.leases import Lease, LeaseTable
+from jobengine.core.lease_shard.sessions import SessionTable
+from jobengine.core.window import BEFORE_ALL, Window
+from jobengine.domain.instant import Moment
+from jobengine.domain.job import Job
+from jobengine.domain.records import DueJob, Lane
+from jobengine.messages.lease_shard import Actor, Commit
+from jobengine.messages.session import Nacked
+
+__all__ = ["DUE_ENTRY_BYTES", "ENGINE", "Pending", "ShardLimits", "ShardState", "weight"]
+
+ENGINE = Actor("engine")
+"""Who acts when nobody asked: grants, expiries, retries."""
+
+_JOB_OVERHEAD_BYTES = 1024
+DUE_ENTRY_BYTES = 128
+_INCARNATION_SHIFT = 40
+
+
+@attrs.frozen(kw_only=True)
+class ShardLimits:
+    """Bounds and periods of one shard; their reasons stand in ``settings.py``."""
+
+    ageing_us: int = 60_000_000
+    cancel_grace_s: float = 30.0
+    crashes_max: int = 3
+    due_jobs_max: int = 2_000
+    lane_bytes_max: int = 8 << 20
+    lane_jobs_max: int = 4_000
+    outcomes_max: int = 20_000
+    progress_interval_s: float = 1.0
+    read_retry_s: float = 1.0
+    window_jobs_max: int = 20_000
+
+
+@attrs.define(eq=False)
+class Pending:
+    """Owed after a commit, in this order: memory settled, then everyone told."""
+
+    grants: list[Lease] = attrs.field(factory=list)
+    ended: list[Lease] = attrs.field(factory=list)
+    kept: list[Lease] = attrs.field(factory=list)
+    stops: list[Lease] = attrs.field(factory=list)
+    placed: list[Job] = attrs.field(factory=list)
+    acks: dict[int, list[str | int | None]] = attrs.field(factory=dict)
+    nacks: dict[int, list[Nacked]] = attrs.field(factory=dict)
+    answers: list[tuple[int, Any]] = attrs.field(factory=list)
+    operated: list[str] = attrs.field(factory=list)
+    unique_keys: list[tuple[str, str]] = attrs.field(factory=list)
+    claims: list[tuple[str, str, str]] = attrs.field(factory=list)
+
+    def ack(self, session_id: int, ref: str | int | None) -> None:
+        if ref is not None:
+            self.acks.setdefault(session_id, []).append(ref)
+
+
+class ShardState:
+    """Tables of one shard. ``now`` is the moment of the message being handled.
+
+    Stamps begin above those of every earlier incarnation, so that a late answer to a predecessor
+    is never taken for one's own.
+    """
+
+    def __init__(self, shard: int, limits: ShardLimits, incarnation: int) -> None:
+        self.shard = shard
+        self.limits = limits
+        self.now = Moment(0.0, 0)
+        self.leases = LeaseTable()
+        self.sessions = SessionTable()
+        self.lanes: dict[Lane, Window[Job]] = {}
+        self.lanes_by_topic: dict[tuple[str, str, str], dict[Lane, None]] = {}
+        self.delayed: Window[Job] = Window(
+            limits.due_jobs_max, limits.lane_bytes_max, horizon=BEFORE_ALL
+        )
+        self.expiring: Window[DueJob] = Window(
+            limits.due_jobs_max, limits.lane_bytes_max, horizon=BEFORE_ALL
+        )
+        self.pending: dict[int, Pending] = {}
+        self.operating: dict[str, list[Any]] = {}
+        self.deferred: dict[str, list[Any]] = {}
+        self.outcomes: OrderedDict[str, tuple[str, bytes]] = OrderedDict()
+        self.commands: list[Any] = []
+        self.reading_lanes: dict[int, Lane] = {}
+        self._last_stamp = incarnation << _INCARNATION_SHIFT
+
+    def stamp(self) -> int:
+        self._last_stamp += 1
+        return self._last_stamp
+
+    def draft(self, tenant_id: str, actor: Actor) -> Draft:
+        return Draft(tenant_id, self.shard, actor, self.now, self.limits.ageing_us)
+
+    def commit(self, draft: Draft, pending: Pending) -> None:
+        """Send a draft on its way; ``pending`` is settled when it returns."""
+        stamp = self.stamp()
+        self.pending[stamp] = pending
+        self.commands.append(Commit(stamp=stamp, changes=draft.changes))
+
+    def defer(self, job_id: str, message: Any) -> None:
+        """Handle a message again when the change of this job that is in flight has settled."""
+        waiting = self.operating.get(job_id)
+        if waiting is None:
+            waiting = self.deferred.setdefault(job_id, [])
+        waiting.append(message)
+
+    def lease_now_s(self) -> float:
+        return self.leases.now_s(self.now.mono)
+
+    # ---- ready work
+
+    def lane_of(self, job: Job) -> Lane:
+        return Lane(job.tenant_id, job.definition.queue, job.definition.job_type)
+
+    def key_of(self, job: Job) -> tuple[int, str]:
+        rank = rank_of(job.due_at, job.definition.priority, self.limits.ageing_us)
+        return rank, job.job_id
+
+    def window(self, lane: Lane) -> Window[Job]:
+        window = self.lanes.get(lane)
+        return self.open_lane(lane, None) if window is None else window
+
+    def open_lane(self, lane: Lane, horizon: tuple[int, str] | None) -> Window[Job]:
+        window: Window[Job] = Window(
+            self.limits.lane_jobs_max, self.limits.lane_bytes_max, horizon=horizon
+        )
+        self.lanes[lane] = window
+        for topic in _topics(lane):
+            self.lanes_by_topic.setdefault(topic, {})[lane] = None
+        return window
+
+    def close_lane_if_drained(self, lane: Lane) -> None:
+        """Forget a lane that holds nothing; absent means that there is nothing in the store."""
+        window = self.lanes.get(lane)
+        if window is None or not window.drained:
+            return
+        del self.lanes[lane]
+        for topic in _topics(lane):
+            lanes = self.lanes_by_topic[topic]
+            del lanes[lane]
+            if not lanes:
+                del self.lanes_by_topic[topic]
+
+    def place(self, job: Job) -> Lane | None:
+        """Put a scheduled job where it waits; its lane, when it is ready now."""
+        size = weight(job)
+        self.place_expiry(job)
+        if job.due_at > self.now.at:
+            self.delayed.offer((job.due_at, job.job_id), job, size)
+            return None
+        lane = self.lane_of(job)
+        self.window(lane).offer(self.key_of(job), job, size)
+        return lane
+
+    def place_expiry(self, job: Job) -> None:
+        """Watch for the expiry of a job that has never started."""
+        at = job.definition.expires_at
+        if at is not None and job.attempt == 0:
+            due = DueJob(at, job.tenant_id, job.job_id)
+            self.expiring.offer((at, job.job_id), due, DUE_ENTRY_BYTES)
+
+    def displace(self, job: Job) -> None:
+        """Take a job out of wherever it waits."""
+        lane = self.lane_of(job)
+        window = self.lanes.get(lane)
+        if window is not None:
+            window.discard(job.job_id)
+            self.close_lane_if_drained(lane)
+        self.delayed.discard(job.job_id)
+        if job.definition.expires_at is not None:
+            self.expiring.discard(job.job_id)
+
+    def bound_windows(self) -> None:
+        """Keep all lanes together within their bound: those nobody asks for are let go first."""
+        total = sum(len(window) for window in self.lanes.values())
+        if total <= self.limits.window_jobs_max:
+            return
+        order = sorted(
+            self.lanes.items(),
+            key=lambda item: (self.sessions.wanted(item[0]), -len(item[1]), item[0]),
+        )
+        for _, window in order:
+            if total <= self.limits.window_jobs_max // 2:
+                break
+            total -= len(window)
+            window.evict()
+
+    def remember_outcome(self, lease_id: str, outcome: tuple[str, bytes]) -> None:
+        self.outcomes[lease_id] = outcome
+        if len(self.outcomes) > self.limits.outcomes_max:
+            self.outcomes.popitem(last=False)
+
+
+def weight(job: Job) -> int:
+    """Bytes a job in memory is taken to cost."""
+    return _JOB_OVERHEAD_BYTES + len(job.payload) + len(job.definition_json)
+
+
+def _topics(lane: Lane) -> Sequence[tuple[str, str, str]]:
+    return (
+        (lane.tenant_id, "queue", lane.queue),
+        (lane.tenant_id, "type", lane.job_type),
+        (lane.tenant_id, "any", ""),
+    )

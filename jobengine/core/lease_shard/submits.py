@@ -1,0 +1,281 @@
+"""Submits: new jobs of one tenant, created together.
+
+I1  The jobs of a request are created in one commit, or none of them is.
+I2  Of all requests with one unique key, exactly one creates the job; the others are given it.
+I3  A request with an idempotency key takes effect once; its answer is stored in that commit.
+
+A request that claims nothing is decided at once. One that does is decided when the store has said
+what is taken already, together with what is still in flight here.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from jobengine.core.lease_shard.draft import Draft
+from jobengine.core.lease_shard.grants import Granter
+from jobengine.core.lease_shard.state import Pending, ShardState
+from jobengine.core.machine import Answer
+from jobengine.domain.change import IdempotencyRow, UniqueRow
+from jobengine.domain.errors import ErrorCode, Refusal
+from jobengine.domain.job import FINAL, Job, State
+from jobengine.domain.records import NewJob
+from jobengine.messages.answers import facts_of_submit
+from jobengine.messages.lease_shard import (
+    ClaimsWanted,
+    IdempotencyClaim,
+    JobOutcome,
+    LoadSubjects,
+    SubjectsLoaded,
+    SubmitAnswer,
+    SubmitJobs,
+)
+
+__all__ = ["Submitter", "settle_claim"]
+
+
+class Submitter:
+    def __init__(self, state: ShardState, granter: Granter) -> None:
+        self._state = state
+        self._granter = granter
+        self._reading: dict[int, SubmitJobs] = {}
+        self._keys_busy: dict[tuple[str, str], list[Any]] = {}
+        self._claims_busy: set[tuple[str, str, str]] = set()
+
+    def submit(self, message: SubmitJobs) -> None:
+        keys = _unique_keys(message.jobs)
+        if message.claim is None and not keys:
+            self._create_all(message, {})
+            return
+        for key in keys:
+            waiting = self._keys_busy.get((message.tenant_id, key))
+            if waiting is not None:
+                waiting.append(message)
+                return
+        if not self.claim(message.ask_id, message.tenant_id, message.claim):
+            return
+        for key in keys:
+            self._keys_busy[(message.tenant_id, key)] = []
+        self._read(message, keys)
+
+    def claim(self, ask_id: int, tenant_id: str, claim: IdempotencyClaim | None) -> bool:
+        """Take an idempotency key while its request is decided; False when it was refused."""
+        if claim is None:
+            return True
+        name = (tenant_id, claim.key, claim.path)
+        if name in self._claims_busy:
+            self._state.commands.append(
+                Answer(
+                    ask_id,
+                    Refusal(
+                        ErrorCode.IDEMPOTENCY_IN_PROGRESS,
+                        "a request with this Idempotency-Key is still being carried out; "
+                        "repeat it later",
+                    ),
+                )
+            )
+            return False
+        self._claims_busy.add(name)
+        return True
+
+    def release_claims(self, claims: Iterable[tuple[str, str, str]]) -> None:
+        self._claims_busy.difference_update(claims)
+
+    def release_keys(self, keys: Iterable[tuple[str, str]]) -> list[Any]:
+        """Unique keys whose commit has returned; what waited for them is to be handled again."""
+        return [message for key in keys for message in self._keys_busy.pop(key, ())]
+
+    def loaded(self, message: SubjectsLoaded) -> bool:
+        """Decide a request whose claims were read; False when the stamp is none of ours."""
+        request = self._reading.pop(message.stamp, None)
+        if request is None:
+            return False
+        claim = request.claim
+        if claim is not None:
+            settled = settle_claim(claim, message)
+            if settled is not None:
+                self._answer_without_commit(request, settled)
+                return True
+        self._create_all(request, message.holders)
+        return True
+
+    def read_failed(self, stamp: int) -> bool:
+        request = self._reading.pop(stamp, None)
+        if request is None:
+            return False
+        self._answer_without_commit(
+            request,
+            Refusal(ErrorCode.STORE_UNAVAILABLE, "the database does not answer; retry later"),
+        )
+        return True
+
+    def create(self, draft: Draft, pending: Pending, new: NewJob, tenant_id: str) -> Job:
+        """Create one job in an open draft: held, waiting, or leased at once."""
+        definition = new.definition
+        at = draft.at
+        job = Job(
+            job_id=new.job_id,
+            tenant_id=tenant_id,
+            definition=definition,
+            definition_json=new.definition_json,
+            payload=new.payload,
+            created_at=at,
+            due_at=max(at, definition.not_before or 0),
+        )
+        draft.create(job)
+        session = None
+        if not definition.hold:
+            job.scheduled_at = at
+            draft.step(job, State.SCHEDULED)
+            if job.due_at <= at and (definition.expires_at or at + 1) > at:
+                session = self._granter.on_arrival(job)
+        if session is not None:
+            self._granter.grant(draft, pending, job, session)
+            draft.close(
+                job, None, worker_id=session.worker_id, task_runner_id=session.task_runner_id
+            )
+        else:
+            draft.close(job, None)
+            pending.placed.append(job)
+        if definition.unique_key is not None:
+            window_us = definition.unique_window_us
+            draft.changes.unique.append(
+                UniqueRow(
+                    tenant_id=tenant_id,
+                    key=definition.unique_key,
+                    job_id=job.job_id,
+                    until_at=at + window_us if definition.unique_scope == "window" else None,
+                )
+            )
+        return job
+
+    def create_follow_ups(
+        self,
+        draft: Draft,
+        pending: Pending,
+        follow_ups: Sequence[NewJob],
+        tenant_id: str,
+        holders: dict[str, Job],
+    ) -> None:
+        """Create a report's follow-ups, but for those whose unique key is taken."""
+        taken = dict(holders)
+        for new in follow_ups:
+            key = new.definition.unique_key
+            if key is not None and key in taken:
+                continue
+            job = self.create(draft, pending, new, tenant_id)
+            if key is not None:
+                taken[key] = job
+
+    def hold_keys(self, tenant_id: str, keys: Sequence[str], waiter: Any) -> bool:
+        """Take unique keys for a request; False when ``waiter`` has to wait for one of them."""
+        for key in keys:
+            waiting = self._keys_busy.get((tenant_id, key))
+            if waiting is not None:
+                waiting.append(waiter)
+                return False
+        for key in keys:
+            self._keys_busy[(tenant_id, key)] = []
+        return True
+
+    def _read(self, request: SubmitJobs, keys: Sequence[str]) -> None:
+        state = self._state
+        stamp = state.stamp()
+        self._reading[stamp] = request
+        claim = request.claim
+        state.commands.append(
+            LoadSubjects(
+                stamp=stamp,
+                tenant_id=request.tenant_id,
+                claims=ClaimsWanted(keys, () if claim is None else ((claim.key, claim.path),)),
+                now_at=state.now.at,
+            )
+        )
+
+    def _create_all(self, request: SubmitJobs, holders: dict[str, Job]) -> None:
+        state = self._state
+        draft, pending = state.draft(request.tenant_id, request.actor), Pending()
+        taken = dict(holders)
+        outcomes: list[JobOutcome] = []
+        jobs: list[Job | None] = []
+        for new in request.jobs:
+            key = new.definition.unique_key
+            job = taken.get(key) if key is not None else None
+            if job is not None:
+                outcomes.append(JobOutcome(outcome="existing", job_id=job.job_id))
+            else:
+                job = self.create(draft, pending, new, request.tenant_id)
+                outcomes.append(JobOutcome(outcome="created", job_id=job.job_id))
+                if key is not None:
+                    taken[key] = job
+            jobs.append(job)
+        pending.unique_keys = [(request.tenant_id, key) for key in _unique_keys(request.jobs)]
+        stored = None
+        if request.claim is not None:
+            stored = facts_of_submit(outcomes, jobs)
+            store_claim(draft, pending, request.tenant_id, request.claim, stored)
+        answer = SubmitAnswer(outcomes=outcomes, jobs=jobs, stored=stored)
+        if draft.empty:
+            self._answer_without_commit(request, answer)
+            return
+        pending.answers.append((request.ask_id, answer))
+        state.commit(draft, pending)
+
+    def _answer_without_commit(self, request: SubmitJobs, value: Any) -> None:
+        state = self._state
+        state.commands.append(Answer(request.ask_id, value))
+        tenant_id = request.tenant_id
+        if request.claim is not None:
+            self.release_claims([(tenant_id, request.claim.key, request.claim.path)])
+        keys = [(tenant_id, key) for key in _unique_keys(request.jobs)]
+        for message in self.release_keys(keys):
+            self.submit(message)
+
+
+def settle_claim(claim: IdempotencyClaim, read: SubjectsLoaded) -> SubmitAnswer | Refusal | None:
+    """The stored answer to a repeated request, a mismatch, or None for a first request."""
+    row = read.answers.get((claim.key, claim.path))
+    if row is None:
+        return None
+    if row.body_digest != claim.body_digest:
+        return Refusal(
+            ErrorCode.IDEMPOTENCY_MISMATCH,
+            "this Idempotency-Key was used for a request with another body; use a new key",
+            {"key": claim.key},
+        )
+    return SubmitAnswer(outcomes=(), jobs=(), stored=bytes(row.answer), replayed=True)
+
+
+def store_claim(
+    draft: Draft, pending: Pending, tenant_id: str, claim: IdempotencyClaim, facts: bytes
+) -> None:
+    """Store a request's answer in the commit of its effect."""
+    draft.changes.idempotency.append(
+        IdempotencyRow(
+            tenant_id=tenant_id,
+            key=claim.key,
+            path=claim.path,
+            body_digest=claim.body_digest,
+            answer=msgspec.Raw(facts),
+            at=draft.at,
+        )
+    )
+    pending.claims.append((tenant_id, claim.key, claim.path))
+
+
+def _unique_keys(jobs: Sequence[NewJob]) -> list[str]:
+    keys = {
+        new.definition.unique_key: None for new in jobs if new.definition.unique_key is not None
+    }
+    return list(keys)
+
+
+def gives_up_key(job: Job) -> bool:
+    """Whether a job in this state stops holding its unique key of scope ``active``."""
+    definition = job.definition
+    return (
+        definition.unique_key is not None
+        and definition.unique_scope == "active"
+        and (job.state in FINAL or job.state is State.FAILED)
+    )

@@ -1,0 +1,254 @@
+"""The composition root: the only file that knows every concrete part of the engine.
+
+``open_database`` finds or starts a PostgreSQL and brings its schema up to date; ``open_engine``
+builds the actors over a store and supervises them. Doors are put in front by their own layer.
+
+Order of starting, and reverse order of stopping: store, custodian, broadcaster, ledger, lease
+shards, sessions, doors. A ledger that fails takes its shards with it, since what they believe to
+be under way is gone.
+"""
+
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import attrs
+import structlog
+import trio
+
+from jobengine.actors.broadcaster import BroadcasterActor
+from jobengine.actors.custodian import CustodianActor
+from jobengine.actors.gateway import Gateway, LedgerState
+from jobengine.actors.lease_shard import LeaseShardActor
+from jobengine.actors.ledger import LedgerActor
+from jobengine.actors.runtime.address import Address, Asks
+from jobengine.actors.runtime.clock import Clock, SystemClock
+from jobengine.actors.runtime.dice import Dice, SystemDice
+from jobengine.actors.runtime.mailbox import Mailbox
+from jobengine.actors.runtime.supervisor import (
+    ActorSpec,
+    GroupSpec,
+    RestartPolicy,
+    Supervised,
+    Supervisor,
+)
+from jobengine.actors.session_registry import SessionRegistry
+from jobengine.core.broadcaster import BroadcasterLimits
+from jobengine.core.lease_shard import ShardLimits
+from jobengine.core.ledger import LedgerLimits
+from jobengine.settings import Settings
+from jobengine.store.embedded import EmbeddedServer
+from jobengine.store.port import Store
+from jobengine.store.postgres.driver.connection import Connection
+from jobengine.store.postgres.migrate import migrate
+from jobengine.store.postgres.opening import open_postgres_store
+
+__all__ = ["Engine", "open_database", "open_engine"]
+
+_log = structlog.get_logger("jobengine.engine")
+
+
+@attrs.frozen(kw_only=True)
+class Engine:
+    """A running engine, as doors and telemetry see it."""
+
+    settings: Settings
+    gateway: Gateway
+    registry: SessionRegistry
+    store: Store
+    clock: Clock
+    dice: Dice
+    asks: Asks
+    ledger: LedgerActor
+    shards: tuple[LeaseShardActor, ...]
+    broadcaster: BroadcasterActor
+    mailboxes: tuple[Mailbox[Any], ...]
+
+
+@asynccontextmanager
+async def open_database(
+    settings: Settings,
+    *,
+    conninfo: str | None = None,
+    dice: Dice | None = None,
+) -> AsyncIterator[Store]:
+    """A store over ``conninfo``, or over an embedded PostgreSQL in ``settings.data_dir``.
+
+    Migrates first. Raises what the embedded server, the driver and the migrations raise.
+    """
+    if conninfo is None:
+        async with EmbeddedServer(_database_dir(settings)) as server:
+            async with open_database(settings, conninfo=server.conninfo, dice=dice) as store:
+                yield store
+        return
+    connection = await Connection.connect(conninfo, timeout_s=settings.connect_timeout_s)
+    try:
+        await migrate(connection, SystemClock().moment().at)
+    finally:
+        await connection.aclose()
+    seed = int.from_bytes((dice or SystemDice()).randbytes(8), "big")
+    async with open_postgres_store(
+        conninfo,
+        dice=random.Random(seed),
+        pool_size_max=settings.pool_size_max,
+        connect_timeout_s=settings.connect_timeout_s,
+    ) as store:
+        yield store
+
+
+@asynccontextmanager
+async def open_engine(
+    store: Store,
+    settings: Settings,
+    *,
+    clock: Clock | None = None,
+    dice: Dice | None = None,
+    observe: Callable[[Supervised], None] | None = None,
+) -> AsyncIterator[Engine]:
+    """The engine over a store; entered when every actor has rebuilt its state.
+
+    Leaving stops the actors in reverse order. A failure that restarts cannot mend cancels the body
+    and is raised as ``SupervisionFailed`` in an exception group.
+    """
+    clock = clock or SystemClock()
+    dice = dice or SystemDice()
+    await store.prepare(clock.moment().at)
+    engine = _build(store, settings, clock, dice)
+    supervisor = Supervisor(
+        _tree(engine), dice=dice, incarnations=count(1), observe=observe or _log_change
+    )
+    async with trio.open_nursery() as nursery:
+        await nursery.start(supervisor.run)
+        await nursery.start(engine.registry.run)
+        yield engine
+        nursery.cancel_scope.cancel()
+
+
+def _build(store: Store, settings: Settings, clock: Clock, dice: Dice) -> Engine:
+    asks = Asks()
+    capacity = settings.mailbox_messages_max
+    shard_boxes: list[Mailbox[Any]] = [
+        Mailbox(f"lease-shard-{number}", capacity) for number in range(settings.shards)
+    ]
+    ledger_box: Mailbox[Any] = Mailbox("ledger", capacity)
+    broadcaster_box: Mailbox[Any] = Mailbox("broadcaster", capacity)
+    addresses = [Address(box, asks) for box in shard_boxes]
+    broadcaster_address: Address[Any] = Address(broadcaster_box, asks)
+    registry = SessionRegistry(addresses, clock)
+    state = LedgerState()
+    ledger = LedgerActor(
+        mailbox=ledger_box,
+        shards=addresses,
+        broadcaster=broadcaster_address,
+        store=store,
+        state=state,
+        clock=clock,
+        asks=asks,
+        limits=LedgerLimits(
+            backoff_s_max=settings.backoff_s_max, batch_entries_max=settings.batch_entries_max
+        ),
+    )
+    limits = _shard_limits(settings)
+    shards = tuple(
+        LeaseShardActor(
+            shard=number,
+            mailbox=box,
+            ledger=Address(ledger_box, asks),
+            store=store,
+            clock=clock,
+            asks=asks,
+            limits=limits,
+            tell=registry.deliver,
+            restarted=registry.shard_restarted,
+        )
+        for number, box in enumerate(shard_boxes)
+    )
+    broadcaster = BroadcasterActor(
+        mailbox=broadcaster_box,
+        clock=clock,
+        asks=asks,
+        limits=BroadcasterLimits(
+            ring_events_max=settings.ring_events_max, ring_bytes_max=settings.ring_bytes_max
+        ),
+    )
+    gateway = Gateway(
+        shards=addresses,
+        broadcaster=broadcaster_address,
+        store=store,
+        ledger=state,
+        clock=clock,
+        dice=dice,
+        ask_timeout_s=settings.ask_timeout_s,
+    )
+    return Engine(
+        settings=settings,
+        gateway=gateway,
+        registry=registry,
+        store=store,
+        clock=clock,
+        dice=dice,
+        asks=asks,
+        ledger=ledger,
+        shards=shards,
+        broadcaster=broadcaster,
+        mailboxes=(ledger_box, broadcaster_box, *shard_boxes),
+    )
+
+
+def _tree(engine: Engine) -> GroupSpec:
+    custodian = CustodianActor(
+        store=engine.store,
+        clock=engine.clock,
+        asks=engine.asks,
+        interval_s=engine.settings.prepare_interval_s,
+    )
+    jobs = GroupSpec(
+        "jobs",
+        (
+            ActorSpec("ledger", engine.ledger.run, policy=RestartPolicy(restarts_max=0)),
+            *(ActorSpec(f"lease-shard-{shard.shard}", shard.run) for shard in engine.shards),
+        ),
+    )
+    return GroupSpec(
+        "engine",
+        (
+            ActorSpec("custodian", custodian.run),
+            ActorSpec("broadcaster", engine.broadcaster.run),
+            jobs,
+        ),
+    )
+
+
+def _shard_limits(settings: Settings) -> ShardLimits:
+    return ShardLimits(
+        ageing_us=round(settings.ageing_s * 1_000_000),
+        cancel_grace_s=settings.cancel_grace_s,
+        crashes_max=settings.crashes_max,
+        due_jobs_max=settings.due_jobs_max,
+        lane_bytes_max=settings.lane_bytes_max,
+        lane_jobs_max=settings.lane_jobs_max,
+        window_jobs_max=settings.window_jobs_max,
+    )
+
+
+def _database_dir(settings: Settings) -> Path:
+    if settings.data_dir is None:
+        raise ValueError("data_dir: an embedded database needs a directory")
+    return settings.data_dir / "postgres"
+
+
+def _log_change(change: Supervised) -> None:
+    if change.error is not None:
+        _log.error(
+            "actor_failed",
+            actor=change.actor,
+            change=change.change,
+            incarnation=change.incarnation,
+            pause_s=round(change.pause_s, 3),
+            exc_info=change.error,
+        )
+    else:
+        _log.debug("actor", actor=change.actor, change=change.change)

@@ -1,0 +1,98 @@
+"""Every knob of the engine: unit, default, bounds, reason.
+
+A setting is named quantity, unit, qualifier; `_s` are seconds, `_us` microseconds, `_max` limits.
+Where a value comes from (flag, environment, file) is the command line's matter.
+"""
+
+from pathlib import Path
+
+import attrs
+from attrs import validators
+
+__all__ = ["Settings"]
+
+
+def _number(default: float, low: float, high: float) -> float:
+    number: float = attrs.field(
+        default=default, validator=validators.and_(validators.ge(low), validators.le(high))
+    )
+    return number
+
+
+def _count(default: int, low: int, high: int) -> int:
+    count: int = attrs.field(
+        default=default, validator=validators.and_(validators.ge(low), validators.le(high))
+    )
+    return count
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """Defaults suit two cores and 2 GiB; each field's text says what it trades."""
+
+    node_id: str = "node-1"
+    """Named in `welcome` frames and logs; any name that tells the machines apart."""
+
+    shards: int = _count(16, 1, 1024)
+    """Lease shards. Fixed for a database: tenants are hashed onto them."""
+
+    ask_timeout_s: float = _number(15.0, 0.1, 300.0)
+    """How long a door waits for a decision and its commit before it answers 503."""
+
+    mailbox_messages_max: int = _count(4_096, 16, 1_000_000)
+    """Requests that may wait for one shard; beyond it doors answer 503 at once."""
+
+    # ---- leases
+    heartbeat_s: float = _number(10.0, 0.1, 1200.0)
+    """How often workers are asked to renew; a silent session is closed after three."""
+
+    hello_within_s: float = _number(10.0, 0.1, 60.0)
+    """A connection that has not said `hello` by then is closed."""
+
+    crashes_max: int = _count(3, 1, 1000)
+    """Lost workers after which a job is set aside as `crash_loop`."""
+
+    cancel_grace_s: float = _number(30.0, 1.0, 3600.0)
+    """How long a worker may take to confirm a cancel before its lease ends without it."""
+
+    # ---- ready work
+    ageing_s: float = _number(60.0, 1.0, 86_400.0)
+    """Waiting this long counts as one step of priority: what keeps low priorities from starving."""
+
+    lane_jobs_max: int = _count(4_000, 64, 1_000_000)
+    """Ready jobs of one lane in memory; the rest waits in the store. About 2 KiB each."""
+
+    lane_bytes_max: int = _count(8 << 20, 1 << 20, 1 << 30)
+    """Bytes of one lane's jobs in memory, for large payloads."""
+
+    window_jobs_max: int = _count(20_000, 64, 10_000_000)
+    """Ready jobs of all lanes of one shard in memory."""
+
+    due_jobs_max: int = _count(2_000, 16, 1_000_000)
+    """Delayed jobs of one shard in memory, the next to fall due."""
+
+    # ---- commits
+    batch_entries_max: int = _count(12_000, 1, 1_000_000)
+    """Ledger entries in one transaction: bounds the longest commit, and what is sent again."""
+
+    backoff_s_max: float = _number(2.0, 0.05, 60.0)
+    """Longest pause between tries while the database is away."""
+
+    # ---- streams
+    ring_events_max: int = _count(8_192, 16, 1_000_000)
+    """Recent events kept for the readers of one tenant; older ones come from the ledger."""
+
+    ring_bytes_max: int = _count(8 << 20, 1 << 16, 1 << 30)
+
+    # ---- the database
+    pool_size_max: int = _count(6, 1, 100)
+    """Connections for reads; commits have one of their own."""
+
+    connect_timeout_s: float = _number(10.0, 0.1, 120.0)
+
+    prepare_interval_s: float = _number(6 * 3600.0, 1.0, 86_400.0)
+    """How often partitions are made ahead and expired answers dropped."""
+
+    # ---- files
+    data_dir: Path | None = None
+    """Home of the embedded database and the engine's key."""

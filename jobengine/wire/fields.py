@@ -1,0 +1,54 @@
+"""Constrained scalars of the wire: lengths, ranges and alphabets, stated once.
+
+msgspec checks them while decoding and only then; code that builds a message in this process is
+held by its types. `NAME_PATTERN` ends in a look-ahead because `$` alone accepts a trailing newline.
+"""
+
+from datetime import datetime
+from typing import Annotated, Any, Final
+
+import msgspec
+
+NAME_PATTERN: Final = r"^[a-zA-Z0-9._:-]+$(?!\n)"
+INT64_MAX: Final = 2**63 - 1
+DELAY_S_MAX: Final = 30 * 86_400
+PAYLOAD_BYTES_MAX: Final = 256 * 1024
+
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=128, pattern=NAME_PATTERN)]
+Id = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+Key = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+Text = Annotated[str, msgspec.Meta(max_length=1024)]
+LongText = Annotated[str, msgspec.Meta(max_length=16_384)]
+Token = Annotated[int, msgspec.Meta(ge=0, le=INT64_MAX)]
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=DELAY_S_MAX)]
+HttpStatus = Annotated[int, msgspec.Meta(ge=100, le=599)]
+Traceparent = Annotated[str, msgspec.Meta(min_length=55, max_length=128)]
+LabelKey = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+LabelValue = Annotated[str, msgspec.Meta(max_length=256)]
+Labels = Annotated[dict[LabelKey, LabelValue], msgspec.Meta(max_length=32)]
+AwareInstant = Annotated[datetime, msgspec.Meta(tz=True)]
+"""An instant a client states; decoded strictly and only with its offset."""
+
+Instant = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
+"""An instant the engine states: RFC 3339, UTC, milliseconds, formatted by the engine."""
+
+_NULL: Final = msgspec.Raw(b"null")
+_EMPTY_OBJECT: Final = msgspec.Raw(b"{}")
+
+
+def raw_null() -> msgspec.Raw:
+    """JSON `null`, shared (a factory, since msgspec cannot describe a Raw default)."""
+    return _NULL
+
+
+def raw_object() -> msgspec.Raw:
+    """JSON `{}`, shared."""
+    return _EMPTY_OBJECT
+
+
+def raw(value: Any) -> msgspec.Raw:
+    """Encode `value` (anything msgspec encodes) to raw JSON; raises TypeError for what it cannot.
+
+    NaN and infinities become `null`, as everywhere in msgspec.
+    """
+    return msgspec.Raw(msgspec.json.encode(value))

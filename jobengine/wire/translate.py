@@ -1,0 +1,117 @@
+"""From the wire's job to the domain's: the one translation in, for every door.
+
+Checks what types cannot: canonical form of the payload and its size, instants within range.
+"""
+
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+
+from jobengine.domain.canonical import EMPTY_OBJECT, NotCanonicalError, canonical, digest
+from jobengine.domain.errors import ErrorCode, Refusal, RefusedError
+from jobengine.domain.job import Backoff, Definition
+from jobengine.domain.records import NewJob
+from jobengine.wire.fields import PAYLOAD_BYTES_MAX
+from jobengine.wire.jobs import JobRequest
+
+__all__ = ["invalid_field", "new_job"]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_DEFAULT_BACKOFF = Backoff()
+_EMPTY_DIGEST = digest(EMPTY_OBJECT)
+_encoder = msgspec.json.Encoder(order="sorted")
+
+
+def new_job(
+    request: JobRequest,
+    job_id: str,
+    *,
+    project_id: str = "",
+    correlation_id: str = "",
+    traceparent: str | None = None,
+) -> NewJob:
+    """The domain form of a request that has been decoded (and so type-checked) already.
+
+    The keyword arguments fill what the request leaves out.
+
+    Raises:
+        RefusedError: naming the field, when the payload has no canonical form or is too large, a
+            string holds U+0000, or an instant lies before 1970.
+    """
+    payload = _payload(bytes(request.payload))
+    definition = Definition(
+        backoff=_backoff(request),
+        concurrency_key=request.concurrency_key,
+        concurrency_limit=request.concurrency_limit,
+        correlation_id=request.correlation_id or correlation_id or job_id,
+        cost=request.cost,
+        depends_on=tuple(request.depends_on),
+        expires_at=_instant(request.expires_at, "expiresAt"),
+        hold=request.hold,
+        job_type=request.job_type,
+        labels=request.labels,
+        lease_us=request.lease_seconds * 1_000_000,
+        max_retries=request.max_retries,
+        network_intent=request.network_intent,
+        not_before=_instant(request.not_before, "notBefore"),
+        payload_digest=_EMPTY_DIGEST if payload is EMPTY_OBJECT else digest(payload),
+        priority=request.priority,
+        project_id=request.project_id or project_id,
+        queue=request.queue or request.job_type,
+        run_id=request.run_id,
+        source_id=request.source_id,
+        timeout_us=request.timeout_seconds and request.timeout_seconds * 1_000_000,
+        traceparent=request.traceparent or traceparent,
+        unique_key=request.unique_key,
+        unique_scope=request.unique_scope,
+        unique_window_us=(request.window_seconds or 0) * 1_000_000,
+    )
+    definition_json = _encoder.encode(definition)
+    if b"\\u0000" in definition_json:
+        raise RefusedError(invalid_field("$", "holds the character U+0000; leave it out"))
+    return NewJob(
+        job_id=job_id, definition=definition, definition_json=definition_json, payload=payload
+    )
+
+
+def invalid_field(path: str, message: str) -> Refusal:
+    """The refusal of one field, in the shape every door shows."""
+    return Refusal(ErrorCode.INVALID_FIELD, f"{path}: {message}", {"path": path})
+
+
+def _payload(raw: bytes) -> bytes:
+    if len(raw) > PAYLOAD_BYTES_MAX:
+        raise RefusedError(
+            Refusal(
+                ErrorCode.PAYLOAD_TOO_LARGE,
+                f"payload: {len(raw)} bytes are more than {PAYLOAD_BYTES_MAX}; "
+                "store it as an artifact and send its digest",
+                {"path": "payload", "bytes": len(raw), "bytesMax": PAYLOAD_BYTES_MAX},
+            )
+        )
+    try:
+        return canonical(raw)
+    except NotCanonicalError as error:
+        raise RefusedError(invalid_field("payload", str(error))) from None
+
+
+def _backoff(request: JobRequest) -> Backoff:
+    wanted = request.backoff
+    if wanted is None:
+        return _DEFAULT_BACKOFF
+    return Backoff(
+        base_us=round(wanted.base_seconds * 1_000_000),
+        jitter=wanted.jitter,
+        kind=wanted.kind,
+        max_us=round(wanted.max_seconds * 1_000_000),
+    )
+
+
+def _instant(value: datetime | None, field: str) -> int | None:
+    if value is None:
+        return None
+    at = (value - _EPOCH) // _MICROSECOND
+    if at < 0:
+        raise RefusedError(invalid_field(field, "lies before 1970"))
+    return at
