@@ -177,7 +177,7 @@ class LedgerCore:
             for seq, entry in enumerate(changes.entries, first_seq):
                 entry.seq = seq
             for row, (start, count) in zip(changes.rows, changes.spans, strict=True):
-                row.seqs = range(first_seq + start, first_seq + start + count)
+                row.seqs = list(range(first_seq + start, first_seq + start + count))
             entries.extend(changes.entries)
             carried.append((request, first_seq))
         blocks, heads = [], {}

@@ -240,8 +240,8 @@ class Lease(_FromEngine, tag="lease", kw_only=True):
     job_type: str
     queue: str
     attempt: int
-    failures: int = 0
-    max_retries: int = 3
+    failures: int
+    max_retries: int
     lease_id: str
     token: int
     lease_until: str
@@ -251,7 +251,7 @@ class Lease(_FromEngine, tag="lease", kw_only=True):
     idempotency_key: str
     tenant_id: str
     project_id: str | None = None
-    correlation_id: str = ""
+    correlation_id: str
     task_runner_id: str | None = None
     traceparent: str | None = None
     labels: dict[str, str] = {}
