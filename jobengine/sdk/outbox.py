@@ -1,0 +1,160 @@
+"""What a worker has to say: reports kept until they are settled, notes coalesced or dropped.
+
+Invariants
+    I1  A report keeps its `ref` for life and is queued again, in order, on every `reopen`.
+    I2  Nothing is queued while closed but reports (kept) and logs (the newest, bounded).
+    I3  Queued messages leave in the order they came, so nothing about a lease follows its outcome.
+
+Deliberately not here: when to connect, and which leases exist.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Final, TypeAlias
+
+from jobengine.wire.jobs import ProgressNote
+from jobengine.wire.worker import (
+    ArtifactNote,
+    Complete,
+    Fail,
+    Hello,
+    Log,
+    Progress,
+    Release,
+    Watermark,
+    WorkerMessage,
+    encode_frames,
+)
+
+Outcome: TypeAlias = Complete | Fail | Release
+Report: TypeAlias = Outcome | ArtifactNote | Watermark
+LOG_LINES_MAX: Final = 500
+
+
+class Outbox:
+    """See the module. `every_s` is the least time between two progress messages of a lease."""
+
+    def __init__(self, offline_logs_max: int, every_s: float) -> None:
+        self.progress_due_at = float("inf")
+        self._open = False
+        self._every_s = every_s
+        self._queue: list[WorkerMessage] = []
+        self._unacked: dict[int, Report] = {}
+        self._logs: deque[Log] = deque(maxlen=offline_logs_max)
+        self._progress: dict[str, tuple[int, ProgressNote]] = {}
+        self._progressed_at: dict[str, float] = {}
+        self._concluded: set[str] = set()
+        self._last_ref = 0
+
+    def __len__(self) -> int:
+        """Reports that are not settled."""
+        return len(self._unacked)
+
+    def frames(self) -> list[str]:
+        """Text frames to send, in order; empties the queue."""
+        if not self._queue:
+            return []
+        queue, self._queue = self._queue, []
+        return encode_frames(queue)
+
+    def close(self) -> None:
+        """The connection is gone; what was queued and is no report is dropped."""
+        self._open = False
+        self._queue = []
+
+    def greet(self, hello: Hello) -> None:
+        """Queue the only message that may leave before `reopen`."""
+        self._queue = [hello]
+
+    def reopen(self) -> None:
+        """The engine welcomed us: queue kept logs, then every unsettled report (I1)."""
+        self._open = True
+        self._queue.extend(self._logs)
+        self._logs.clear()
+        self._queue.extend(self._unacked.values())
+
+    def say(self, message: WorkerMessage) -> None:
+        """Queue a message that may be lost with the connection."""
+        if self._open:
+            self._queue.append(message)
+
+    def ask(self, message: WorkerMessage) -> int:
+        """Like `say`, with a fresh `ref`, which is returned."""
+        self._last_ref += 1
+        message.ref = self._last_ref
+        self.say(message)
+        return self._last_ref
+
+    def report(self, report: Report) -> None:
+        """Keep and queue a message that must not be lost."""
+        self._last_ref = ref = self._last_ref + 1
+        report.ref = ref
+        self._unacked[ref] = report
+        if isinstance(report, Outcome):
+            self._concluded.add(report.lease_id)
+        if self._open:
+            self._queue.append(report)
+
+    def settle(self, ref: object) -> Report | None:
+        """The engine answered `ref`; the report it answered, if it was one."""
+        report = self._unacked.pop(ref, None) if isinstance(ref, int) else None
+        if isinstance(report, Outcome):
+            self._concluded.discard(report.lease_id)
+        return report
+
+    def concluded(self, lease_id: str) -> bool:
+        """Whether the lease's outcome is on its way."""
+        return lease_id in self._concluded
+
+    def reported(self) -> Iterator[tuple[str, int]]:
+        """Lease and token of every unsettled report."""
+        for report in self._unacked.values():
+            if report.lease_id is not None and report.token is not None:
+                yield report.lease_id, report.token
+
+    def log(self, log: Log) -> None:
+        """Queue log lines, joined to the ones just before where they are of the same lease."""
+        if not self._open:
+            self._logs.append(log)
+            return
+        last = self._queue[-1] if self._queue else None
+        if (
+            type(last) is Log
+            and last.lease_id == log.lease_id
+            and len(last.lines) + len(log.lines) <= LOG_LINES_MAX
+        ):
+            last.lines.extend(log.lines)
+        else:
+            self._queue.append(log)
+
+    def progress(self, note: Progress, now: float) -> None:
+        """Queue progress, at most once in `every_s` a lease; between, the newest waits."""
+        due_at = self._progressed_at.get(note.lease_id, -self._every_s) + self._every_s
+        if self._open and now >= due_at:
+            self._progressed_at[note.lease_id] = now
+            self._progress.pop(note.lease_id, None)
+            self._queue.append(note)
+        else:
+            kept = ProgressNote(note.percent, note.message)
+            self._progress[note.lease_id] = (note.token, kept)
+            self.progress_due_at = min(self.progress_due_at, max(due_at, now))
+
+    def flush_progress(self, now: float) -> None:
+        """Queue waiting progress that has become due."""
+        if not self._open or now < self.progress_due_at:
+            return
+        self.progress_due_at = float("inf")
+        for lease_id, (token, note) in list(self._progress.items()):
+            self.progress(
+                Progress(
+                    lease_id=lease_id, token=token, percent=note.percent, message=note.message
+                ),
+                now,
+            )
+
+    def forget(self, lease_id: str) -> None:
+        """The lease has ended: no more progress of it."""
+        if self._progressed_at:
+            self._progressed_at.pop(lease_id, None)
+        if self._progress:
+            self._progress.pop(lease_id, None)

@@ -1,0 +1,427 @@
+"""The worker's side of the protocol: which frames to send, which handlers to run and stop.
+
+A synchronous machine. Its surroundings tell it what happened (`connected`, `receive`, `post`,
+`tick`, `disconnected`, `begin_drain`, `release_all`) with the monotonic time in seconds, and then
+take what it wants: `frames()` to send and `commands()` to perform, in order.
+
+A *report* is a message that must not be lost: complete, fail, release, artifact, watermark.
+
+Invariants
+    I1  At most `capacity` handlers run, abandoned ones included.
+    I2  A report is sent again after every reconnect, in order, until it is acked or refused.
+    I3  A lease has at most one outcome, and nothing about a lease follows its outcome.
+    I4  `hello` names every lease that is held, waiting, or reported and not settled; no other.
+    I5  Nothing but `hello` is sent before `welcome`.
+    I6  Once draining, no handler starts; once `finished`, nothing is held or unsettled unless
+        the final deadline has passed.
+
+Deliberately not here: sockets, threads, clocks and chance (`transport`, `worker`).
+"""
+
+from collections.abc import Callable, Iterable
+from math import inf
+from typing import Final, Literal, TypeAlias, assert_never
+
+from jobengine.sdk.commands import (
+    AbandonJob,
+    Command,
+    HangUp,
+    Notice,
+    SessionConfig,
+    ShowStall,
+    SignOfLife,
+    StartJobs,
+    StopJob,
+    Stopped,
+    StopReason,
+)
+from jobengine.sdk.outbox import Outbox, Outcome
+from jobengine.sdk.slots import Slots
+from jobengine.wire.jobs import JobFailure
+from jobengine.wire.worker import (
+    Ack,
+    ArtifactNote,
+    Cancel,
+    Complete,
+    Credit,
+    Drain,
+    DrainNotice,
+    ErrorFrame,
+    Fail,
+    Heartbeat,
+    Hello,
+    Lease,
+    LeaseRef,
+    Log,
+    Malformed,
+    Nack,
+    Progress,
+    Redirect,
+    Release,
+    Throttled,
+    Watermark,
+    Welcome,
+    decode_engine_frame,
+)
+
+Posted: TypeAlias = (
+    Outcome | Stopped | Log | Progress | ArtifactNote | Throttled | Watermark | SignOfLife
+)
+HEARTBEAT_S_MIN: Final = 0.05
+IDLE_BEATS: Final = 3
+FINAL_S: Final = 5.0
+REFUSED: Final = "ReportRefused"
+
+
+class WorkerSession:
+    """See the module. `jitter` draws from [0, 1) and spreads reconnects."""
+
+    def __init__(self, config: SessionConfig, jitter: Callable[[], float]) -> None:
+        self.config = config
+        self.state: Literal["offline", "greeting", "online"] = "offline"
+        self.dial_at = -inf
+        self.redirect_url: str | None = None
+        self.welcomed_ever = False
+        self.draining = False
+        self.finished = False
+        self._jitter = jitter
+        self._job_types = frozenset(config.job_types)
+        stall_s = inf if config.stall_s is None else config.stall_s
+        self._slots = Slots(config.capacity, config.timeouts_s, stall_s)
+        self._outbox = Outbox(config.offline_logs_max, config.progress_every_s)
+        self._commands: list[Command] = []
+        self._starting: list[Lease] = []
+        self._dials_failed = 0
+        self._greeted_by = inf
+        self._heard_at = -inf
+        self._session_beat_s = self._beat_s = 10.0
+        self._beat_at = inf
+        self._beat_sent_at = -inf
+        self._beat_ref: int | None = None
+        self._drain_at = inf
+        self._final_at = inf
+        self._drain_ref: int | None = None
+        self._drain_acked = False
+
+    def frames(self) -> list[str]:
+        """Text frames to send, in order; empties the outbox."""
+        return self._outbox.frames()
+
+    def commands(self) -> list[Command]:
+        """Commands to perform, in order; empties the list."""
+        if self._starting:
+            self._commands.append(StartJobs(self._starting))
+            self._starting = []
+        commands, self._commands = self._commands, []
+        return commands
+
+    @property
+    def wakeup_at(self) -> float:
+        """When `tick` next has something to do, in the time given to the inputs."""
+        at = min(self._slots.check_at, self._drain_at, self._final_at)
+        if self.state == "online":
+            return min(at, self._beat_at, self._outbox.progress_due_at)
+        return min(at, self._greeted_by) if self.state == "greeting" else at
+
+    @property
+    def running(self) -> int:
+        """Slots in use, abandoned handlers included."""
+        return len(self._slots.held)
+
+    @property
+    def unsettled(self) -> int:
+        """Reports the engine has not answered."""
+        return len(self._outbox)
+
+    # The connection.
+
+    def connected(self, now: float) -> None:
+        """A connection is open: greet, and name what is held (I4)."""
+        self.state = "greeting"
+        self._heard_at = now
+        self._greeted_by = now + self.config.greeting_s_max
+        resume = self._slots.resumable() | dict(self._outbox.reported())
+        config = self.config
+        self._outbox.greet(
+            Hello(
+                worker_id=config.worker_id,
+                task_runner_id=config.task_runner_id,
+                capacity=config.capacity,
+                queues=list(config.queues),
+                job_types=list(config.job_types),
+                labels=dict(config.labels),
+                sdk=config.sdk,
+                resume=[LeaseRef(lease_id, token) for lease_id, token in resume.items()],
+                auto_credit=True,
+            )
+        )
+
+    def disconnected(self, now: float) -> None:
+        """The connection is gone or could not be opened; `dial_at` says when to try again."""
+        self.state = "offline"
+        self._outbox.close()
+        self._beat_ref = None
+        config = self.config
+        self._dials_failed += 1
+        ceiling_s = config.reconnect_base_s * 2.0 ** min(self._dials_failed - 1, 30)
+        self.dial_at = now + self._jitter() * min(config.reconnect_max_s, ceiling_s)
+        self._settle_drain(now)
+
+    def receive(self, data: str | bytes, now: float) -> None:
+        """A frame arrived."""
+        self._heard_at = now
+        for message in decode_engine_frame(data):
+            match message:
+                case Lease():
+                    self._leased(message, now)
+                case Ack():
+                    self._acked(message, now)
+                case Nack() | ErrorFrame():
+                    self._refused(message)
+                case Cancel():
+                    self._cancel(message, now)
+                case Welcome():
+                    self._welcomed(message, now)
+                case Redirect():
+                    self.redirect_url = message.url
+                    self._commands.append(HangUp(f"redirected to {message.url}"))
+                case DrainNotice():
+                    self._notice("info", f"the engine stops at {message.deadline}")
+                case Malformed():
+                    if message.code != "UNKNOWN_OP":
+                        self._notice("warning", f"unreadable message: {message.message}")
+                case _:
+                    assert_never(message)
+        self._settle_drain(now)
+
+    def _welcomed(self, welcome: Welcome, now: float) -> None:
+        self.state = "online"
+        self.welcomed_ever = True
+        self._dials_failed = 0
+        self._greeted_by = inf
+        self._session_beat_s = self._beat_s = max(welcome.heartbeat_seconds, HEARTBEAT_S_MIN)
+        self._beat_at = now + self._beat_s
+        for lease_id in welcome.lost:
+            self._lose(lease_id, now)
+        self._outbox.reopen()
+        if self.draining:
+            self._drain_ref = self._outbox.ask(Drain())
+        else:
+            self._grant()
+
+    def _grant(self) -> None:
+        slots = self.config.capacity - len(self._slots.held) - len(self._slots.waiting)
+        self._outbox.say(Credit(slots=max(0, slots)))
+
+    # Leases.
+
+    def _leased(self, lease: Lease, now: float) -> None:
+        if self._slots.knows(lease.lease_id) or self._outbox.concluded(lease.lease_id):
+            return
+        if self.draining:
+            self._release(lease, "drain")
+        elif lease.job_type not in self._job_types:
+            self._notice("error", f"no handler for job type {lease.job_type}", lease.lease_id)
+            self._release(lease, "no handler", self.config.unhandled_delay_s)
+        elif self._slots.start(lease, now):
+            self._starting.append(lease)
+        elif not self._slots.wait(lease):
+            self._release(lease, "no slot")
+        if lease.heartbeat_seconds < self._beat_s:
+            self._beat_s = max(lease.heartbeat_seconds, HEARTBEAT_S_MIN)
+        self._beat_at = min(self._beat_at, now + self._beat_s)
+
+    def _release(self, lease: Lease, reason: str, delay_s: float | None = None) -> None:
+        self._outbox.report(
+            Release(
+                lease_id=lease.lease_id, token=lease.token, reason=reason, delay_seconds=delay_s
+            )
+        )
+
+    def _cancel(self, cancel: Cancel, now: float) -> None:
+        lease = self._slots.waiting.pop(cancel.lease_id, None)
+        if lease is not None:
+            self._release(lease, "cancelled")
+        else:
+            self._stop(cancel.lease_id, "cancelled", now + cancel.grace_seconds)
+
+    def _lose(self, lease_id: str, now: float) -> None:
+        if self._slots.waiting.pop(lease_id, None) is None:
+            self._stop(lease_id, "lost", now + self.config.grace_s)
+
+    def _stop(self, lease_id: str, reason: StopReason, escalate_at: float) -> None:
+        if self._slots.stop(lease_id, reason, escalate_at):
+            self._commands.append(StopJob(lease_id, reason))
+
+    def _abandon(self, lease_id: str) -> None:
+        token = self._slots.held[lease_id].token
+        reason = self._slots.abandon(lease_id)
+        self._commands.append(AbandonJob(lease_id, reason))
+        self._conclude(lease_id, token, reason)
+        if not self.draining:
+            self._grant()
+
+    def _conclude(self, lease_id: str, token: int, reason: StopReason) -> None:
+        """Report a lease whose handler has no outcome of its own to report."""
+        self._outbox.forget(lease_id)
+        if reason == "timed_out":
+            error = JobFailure(class_="TimedOut", message="the handler ran out of its time")
+            self._outbox.report(Fail(lease_id=lease_id, token=token, error=error))
+        elif reason != "lost":
+            self._outbox.report(Release(lease_id=lease_id, token=token, reason=reason))
+
+    # Handlers.
+
+    def post(self, messages: Iterable[Posted], now: float) -> None:
+        """Handlers said this, in this order; what abandoned ones say is dropped (I3)."""
+        for message in messages:
+            match message:
+                case Complete() | Fail() | Release() | Stopped():
+                    self._ended(message)
+                case SignOfLife():
+                    self._slots.alive(message.lease_id, now)
+                    if message.renew:
+                        self._beat_at = min(self._beat_at, now)
+                case Log() | Progress() | ArtifactNote() | Throttled() | Watermark():
+                    self._noted(message, now)
+                case _:
+                    assert_never(message)
+        if self._slots.waiting and not self.draining:
+            self._starting.extend(self._slots.start_waiting(now))
+        self._settle_drain(now)
+
+    def _ended(self, outcome: Outcome | Stopped) -> None:
+        held = self._slots.held.pop(outcome.lease_id, None)
+        if held is None:
+            return
+        if held.abandoned:
+            if not self.draining:
+                self._grant()
+        elif isinstance(outcome, Stopped):
+            self._conclude(outcome.lease_id, held.token, held.stop or "cancelled")
+        else:
+            self._outbox.forget(outcome.lease_id)
+            self._outbox.report(outcome)
+
+    def _noted(
+        self, note: Log | Progress | ArtifactNote | Throttled | Watermark, now: float
+    ) -> None:
+        held = self._slots.held.get(note.lease_id or "")
+        if held is None or held.abandoned:
+            return
+        if isinstance(note, Log):
+            self._outbox.log(note)
+        elif isinstance(note, Progress):
+            self._slots.alive(note.lease_id, now)
+            self._outbox.progress(note, now)
+        elif isinstance(note, Throttled):
+            self._outbox.say(note)
+        else:
+            self._outbox.report(note)
+
+    # Answers.
+
+    def _acked(self, ack: Ack, now: float) -> None:
+        if ack.ref is None:
+            return
+        if ack.ref == self._beat_ref:
+            self._beat_ref = None
+        elif ack.ref == self._drain_ref:
+            self._drain_acked = True
+        elif self._outbox.settle(ack.ref) is not None:
+            return
+        for lease_id in ack.stop:
+            self._stop(lease_id, "cancelled", now + self.config.grace_s)
+        for lease_id in ack.lost:
+            self._lose(lease_id, now)
+
+    def _refused(self, answer: Nack | ErrorFrame) -> None:
+        report = self._outbox.settle(answer.ref)
+        refusal = f"{answer.code}: {answer.message}"
+        if report is None:
+            self._notice("warning", f"the engine refused a message: {refusal}")
+            return
+        self._notice("warning", f"report refused: {refusal}", report.lease_id)
+        again = isinstance(report, Fail) and report.error.class_ == REFUSED
+        if isinstance(report, Outcome) and answer.code != "LEASE_LOST" and not again:
+            error = JobFailure(class_=REFUSED, message=refusal[:4096], retryable=False)
+            self._outbox.report(Fail(lease_id=report.lease_id, token=report.token, error=error))
+
+    # Time.
+
+    def tick(self, now: float) -> None:
+        """Do what has become due; harmless at any time."""
+        due = self._slots.due(now)
+        for lease_id in due.timed_out:
+            self._stop(lease_id, "timed_out", now + self.config.grace_s)
+        for lease_id in due.over_grace:
+            self._abandon(lease_id)
+        for lease_id, quiet_s in due.stalled:
+            self._commands.append(ShowStall(lease_id, quiet_s))
+        if self.state == "online":
+            self._outbox.flush_progress(now)
+            if now >= self._beat_at:
+                self._beat(now)
+        elif self.state == "greeting" and now >= self._greeted_by:
+            self._greeted_by = inf
+            self._commands.append(HangUp("no welcome in time"))
+        if now >= self._drain_at:
+            self._drain_at = inf
+            for lease_id in self._slots.active():
+                self._stop(lease_id, "drain", now + self.config.grace_s)
+        self._settle_drain(now)
+
+    def _beat(self, now: float) -> None:
+        if self._beat_ref is not None and self._heard_at < self._beat_sent_at:
+            self._beat_at = inf
+            self._commands.append(HangUp("the engine fell silent"))
+            return
+        busy = bool(self._slots.held or self._slots.waiting or self._outbox)
+        if not busy:
+            self._beat_s = self._session_beat_s
+        self._beat_ref = self._outbox.ask(Heartbeat())
+        self._beat_sent_at = now
+        self._beat_at = now + (self._beat_s if busy else IDLE_BEATS * self._beat_s)
+
+    # Draining.
+
+    def begin_drain(self, now: float) -> None:
+        """Take no more leases; finish what runs within `drain_timeout_s`, then stop and release.
+
+        The engine's ack of `drain` comes behind every lease it has sent, so waiting for it
+        leaves none behind on the wire.
+        """
+        if self.draining:
+            return
+        self.draining = True
+        self._drain_at = now + self.config.drain_timeout_s
+        self._final_at = self._drain_at + self.config.grace_s + FINAL_S
+        self._drain_ref = self._outbox.ask(Drain())
+        self._release_waiting()
+        self._settle_drain(now)
+
+    def release_all(self, now: float) -> None:
+        """Stop every handler and release its lease at once, without a grace."""
+        self.begin_drain(now)
+        self._drain_at = inf
+        self._final_at = now + FINAL_S
+        for lease_id in self._slots.active():
+            self._stop(lease_id, "drain", now)
+            self._abandon(lease_id)
+        self._settle_drain(now)
+
+    def _release_waiting(self) -> None:
+        for lease in self._slots.waiting.values():
+            self._release(lease, "drain")
+        self._slots.waiting.clear()
+
+    def _settle_drain(self, now: float) -> None:
+        if self.draining and not self.finished:
+            told = self._drain_acked or self.state == "offline"
+            idle = told and not self._slots.active() and not self._outbox
+            self.finished = idle or now >= self._final_at
+
+    def _notice(
+        self, level: Literal["info", "warning", "error"], text: str, lease_id: str | None = None
+    ) -> None:
+        self._commands.append(Notice(level, text, lease_id))

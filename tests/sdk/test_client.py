@@ -1,0 +1,263 @@
+"""The clients against a real HTTP server in a thread."""
+
+import json
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+
+from jobengine.sdk import ApiError, AsyncClient, Client, job_request
+from jobengine.sdk.feed import Feed
+from jobengine.sdk.operations import retry_after_s
+
+BASE = "/api/v1/jobengine"
+
+
+def job(**changes: object) -> dict[str, Any]:
+    return {
+        "jobId": "j1", "tenantId": "acme", "jobType": "noop", "queue": "noop",
+        "payloadDigest": "00", "priority": 5, "maxRetries": 3, "backoff": {}, "leaseSeconds": 30,
+        "cost": 1, "labels": {}, "correlationId": "c", "networkIntent": "local", "attempt": 0,
+        "failures": 0, "crashes": 0, "state": "scheduled",
+        "createdAt": "2026-11-21T12:00:00.000Z", "addedInALaterVersion": True, **changes,
+    }  # fmt: skip
+
+
+class Door:
+    """Answers scripted by path; what was asked is kept. `None` cuts the connection."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str, dict[str, str], bytes]] = []
+        self.answers: dict[str, list[tuple[int, dict[str, str], Any] | None]] = {}
+        self.streams: list[list[str]] = []
+
+    def on(self, path: str, *answers: tuple[int, dict[str, str], Any] | None) -> None:
+        self.answers.setdefault(BASE + path, []).extend(answers)
+
+    def keys(self) -> list[str]:
+        return [headers["idempotency-key"] for _, _, headers, _ in self.asked]
+
+
+class Handler(BaseHTTPRequestHandler):
+    door: Door
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self.answer()
+
+    def do_POST(self) -> None:
+        self.answer()
+
+    def answer(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        self.door.asked.append((self.command, self.path, headers, body))
+        path = self.path.split("?")[0]
+        if "/stream/" in path:
+            return self.stream()
+        answer = self.door.answers[path].pop(0)
+        if answer is None:
+            self.close_connection = True
+            return None
+        http_status, extra, value = answer
+        payload = json.dumps(value).encode()
+        self.send_response(http_status)
+        for name, text in {"Content-Length": str(len(payload)), **extra}.items():
+            self.send_header(name, text)
+        self.end_headers()
+        self.wfile.write(payload)
+        return None
+
+    def stream(self) -> None:
+        lines = self.door.streams.pop(0) if self.door.streams else []
+        self.close_connection = True
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.wfile.write("".join(f"{line}\n" for line in lines).encode())
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def door() -> Door:
+    return Door()
+
+
+@pytest.fixture
+def url(door: Door) -> Iterator[str]:
+    handler = type("Bound", (Handler,), {"door": door})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = False
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def client(url: str) -> Iterator[Client]:
+    with Client(url, token="secret", tenant="acme") as client:
+        yield client
+
+
+def test_submit_sends_the_request_with_its_headers(door: Door, client: Client) -> None:
+    door.on("/jobs", (201, {}, job()))
+    created = client.submit("noop", {"n": 1}, priority=9, labels={"a": "b"})
+    assert (created.job_id, created.state) == ("j1", "scheduled")
+    [(method, path, headers, body)] = door.asked
+    assert (method, path) == ("POST", BASE + "/jobs")
+    assert headers["authorization"] == "Bearer secret"
+    assert headers["x-stella-tenant"] == "acme"
+    assert headers["idempotency-key"]
+    expected = {"jobType": "noop", "payload": {"n": 1}, "priority": 9, "labels": {"a": "b"}}
+    assert json.loads(body) == expected
+
+
+def test_a_cut_connection_and_a_busy_engine_are_retried_with_the_same_key(
+    door: Door, client: Client
+) -> None:
+    busy = (503, {"Retry-After": "0"}, {"error": {"code": "BUSY", "message": "later"}})
+    door.on("/jobs", None, busy, (201, {}, job()))
+    assert client.submit("noop").job_id == "j1"
+    assert len(door.asked) == 3
+    assert len(set(door.keys())) == 1
+
+
+def test_a_refusal_is_raised_with_all_it_says(door: Door, client: Client) -> None:
+    error = {
+        "code": "ILLEGAL_TRANSITION",
+        "message": "completed is final",
+        "traceId": "t1",
+        "details": [{"state": "completed"}],
+    }
+    door.on("/jobs/j1:cancel", (409, {}, {"error": error}))
+    with pytest.raises(ApiError) as refused:
+        client.cancel("j1", reason="mistake", ticket="OPS-1")
+    assert (refused.value.code, refused.value.state) == ("ILLEGAL_TRANSITION", "completed")
+    assert refused.value.trace_id == "t1"
+    [(_, _, headers, _)] = door.asked
+    assert headers["x-stella-operator-reason"] == "mistake"
+    assert headers["x-stella-operator-ticket"] == "OPS-1"
+
+
+def test_an_answer_that_is_no_envelope_is_still_an_api_error(door: Door, client: Client) -> None:
+    door.on("/jobs/j1", (502, {}, "bad gateway"))
+    with pytest.raises(ApiError, match="bad gateway"):
+        client.get("j1")
+
+
+def test_bulk_goes_in_chunks_and_answers_in_the_order_given(door: Door, client: Client) -> None:
+    def part(count: int) -> tuple[int, dict[str, str], Any]:
+        items = [{"index": n, "outcome": "created", "jobId": f"j{n}"} for n in range(count)]
+        return 200, {}, {"items": items, "created": count, "existing": 0, "rejected": 0}
+
+    door.on("/jobs:bulk", part(2), part(1))
+    answer = client.submit_many((job_request("noop", {"n": n}) for n in range(3)), chunk=2)
+    assert [item.index for item in answer.items] == [0, 1, 2]
+    assert answer.created == 3
+    first, second = door.asked
+    assert first[2]["content-type"] == "application/x-ndjson"
+    assert [json.loads(line)["payload"]["n"] for line in first[3].splitlines()] == [0, 1]
+    assert first[2]["idempotency-key"] != second[2]["idempotency-key"]
+
+
+def test_lists_are_read_to_their_last_page(door: Door, client: Client) -> None:
+    door.on(
+        "/jobs",
+        (200, {}, {"items": [job(jobId="a")], "nextPageToken": "t"}),
+        (200, {}, {"items": [job(jobId="b")], "nextPageToken": None}),
+    )
+    assert [view.job_id for view in client.list(state="failed")] == ["a", "b"]
+    assert "pageToken=t" in door.asked[1][1]
+    assert "state=failed" in door.asked[1][1]
+
+
+def test_history_starts_from_nothing(door: Door, client: Client) -> None:
+    item = {
+        "seq": 1, "from": None, "to": "pending", "at": "2026-11-21T12:00:00.000Z",
+        "attempt": 0, "actor": "demo",
+    }  # fmt: skip
+    door.on("/jobs/j1/history", (200, {}, {"items": [item], "nextPageToken": None}))
+    [first] = client.history("j1")
+    assert (first.from_, first.to) == (None, "pending")
+
+
+def test_wait_returns_once_the_job_is_final(door: Door, client: Client) -> None:
+    door.on(
+        "/jobs/j1",
+        (200, {}, job()),
+        (200, {}, job(state="scheduled", failures=1)),
+        (200, {}, job(state="completed")),
+    )
+    door.streams = [["id: 1", "event: job.failed", "data: {}", ""]]
+    assert client.wait("j1", timeout_s=10).state == "completed"
+
+
+def test_wait_gives_up_after_its_time(door: Door, client: Client) -> None:
+    door.on("/jobs/j1", *[(200, {}, job())] * 50)
+    with pytest.raises(TimeoutError, match="scheduled"):
+        client.wait("j1", timeout_s=0.1)
+
+
+def test_events_resume_behind_the_last_one_seen(door: Door, client: Client) -> None:
+    door.streams = [
+        [": hello", "id: 7", "event: job.created", 'data: {"seq": 7}', "", "id: 8", "data: half"],
+        ["id: 8", "event: job.scheduled", 'data: {"seq":', "data: 8}", ""],
+    ]
+    stream = client.events(after=6, types="job.created")
+    events = [next(stream), next(stream)]
+    stream.close()  # type: ignore[attr-defined]
+    assert [(event.id, event.type, event.data["seq"]) for event in events] == [
+        ("7", "job.created", 7),
+        ("8", "job.scheduled", 8),
+    ]
+    assert [headers["last-event-id"] for _, _, headers, _ in door.asked] == ["6", "7"]
+
+
+@pytest.mark.parametrize("runner", ["trio", "asyncio"])
+def test_the_async_client_does_the_same_on_both_loops(door: Door, url: str, runner: str) -> None:
+    door.on("/jobs", None, (201, {}, job()))
+    door.on("/jobs/j1", (200, {}, job()), (200, {}, job(state="cancelled")))
+    door.on("/deadletter", (200, {}, {"items": [], "nextPageToken": None}))
+
+    async def main() -> None:
+        async with AsyncClient(url, token="secret", tenant="acme") as client:
+            assert (await client.submit("noop")).job_id == "j1"
+            assert (await client.wait("j1", timeout_s=10)).state == "cancelled"
+            assert [letter async for letter in client.dead_letters()] == []
+
+    anyio.run(main, backend=runner)
+    posts = [headers["idempotency-key"] for method, _, headers, _ in door.asked if method == "POST"]
+    assert len(posts) == 2
+    assert len(set(posts)) == 1
+
+
+def test_retry_after_reads_seconds_and_dates() -> None:
+    now = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
+    assert retry_after_s({"retry-after": "7"}, now) == 7.0
+    assert retry_after_s({"retry-after": "Sat, 21 Nov 2026 12:00:05 GMT"}, now) == 5.0
+    assert retry_after_s({"retry-after": "soon"}, now) is None
+    assert retry_after_s({}, now) is None
+
+
+def test_a_half_read_event_is_forgotten_at_a_reconnect() -> None:
+    feed = Feed()
+    assert feed.line("id: 1") is None
+    assert feed.line("data: 1") is None
+    assert "Last-Event-ID" not in feed.resume_headers()
+    assert feed.line("") is None
+
+
+def test_a_server_out_of_reach_raises_after_the_retries() -> None:
+    with Client("http://127.0.0.1:9", retries_max=0) as client, pytest.raises(httpx.ConnectError):
+        client.get("j1")
