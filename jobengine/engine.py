@@ -40,13 +40,30 @@ from jobengine.core.broadcaster import BroadcasterLimits
 from jobengine.core.lease_shard import ShardLimits
 from jobengine.core.ledger import LedgerLimits
 from jobengine.settings import Settings
-from jobengine.store.embedded import EmbeddedServer
+from jobengine.store.embedded import EmbeddedServer, EmbeddedServerError
 from jobengine.store.port import Store
 from jobengine.store.postgres.driver.connection import Connection
-from jobengine.store.postgres.migrate import migrate
+from jobengine.store.postgres.migrate import (
+    MigrationFailed,
+    MigrationState,
+    SchemaMismatch,
+    migrate,
+    status,
+)
 from jobengine.store.postgres.opening import open_postgres_store
+from jobengine.store.postgres.ownership import own_database
 
-__all__ = ["Engine", "open_database", "open_engine"]
+__all__ = [
+    "EmbeddedServerError",
+    "Engine",
+    "MigrationFailed",
+    "MigrationState",
+    "SchemaMismatch",
+    "migrate_database",
+    "migrations_of",
+    "open_database",
+    "open_engine",
+]
 
 _log = structlog.get_logger("jobengine.engine")
 
@@ -77,26 +94,59 @@ async def open_database(
 ) -> AsyncIterator[Store]:
     """A store over ``conninfo``, or over an embedded PostgreSQL in ``settings.data_dir``.
 
-    Migrates first. Raises what the embedded server, the driver and the migrations raise.
+    Migrates first, and makes sure that no other engine serves this database. Raises what the
+    embedded server, the driver, the migrations and ``own_database`` raise.
     """
     if conninfo is None:
-        async with EmbeddedServer(_database_dir(settings)) as server:
-            async with open_database(settings, conninfo=server.conninfo, dice=dice) as store:
-                yield store
+        async with (
+            EmbeddedServer(_database_dir(settings)) as server,
+            open_database(settings, conninfo=server.conninfo, dice=dice) as store,
+        ):
+            yield store
         return
+    await migrate_database(conninfo, settings)
+    database = conninfo
+
+    async def connect() -> Connection:
+        return await Connection.connect(
+            database,
+            timeout_s=settings.connect_timeout_s,
+            application_name=f"jobengine {settings.node_id}",
+        )
+
+    seed = int.from_bytes((dice or SystemDice()).randbytes(8), "big")
+    async with (
+        own_database(connect, {"shards": str(settings.shards)}),
+        open_postgres_store(
+            conninfo,
+            dice=random.Random(seed),
+            pool_size_max=settings.pool_size_max,
+            connect_timeout_s=settings.connect_timeout_s,
+        ) as store,
+    ):
+        yield store
+
+
+async def migrate_database(conninfo: str, settings: Settings) -> tuple[str, ...]:
+    """Bring a database's schema up to date; the names of what was applied, in order.
+
+    Raises `SchemaMismatch`, `MigrationFailed`, and what the driver raises.
+    """
     connection = await Connection.connect(conninfo, timeout_s=settings.connect_timeout_s)
     try:
-        await migrate(connection, SystemClock().moment().at)
+        applied = await migrate(connection, SystemClock().moment().at)
     finally:
         await connection.aclose()
-    seed = int.from_bytes((dice or SystemDice()).randbytes(8), "big")
-    async with open_postgres_store(
-        conninfo,
-        dice=random.Random(seed),
-        pool_size_max=settings.pool_size_max,
-        connect_timeout_s=settings.connect_timeout_s,
-    ) as store:
-        yield store
+    return tuple(migration.label for migration in applied)
+
+
+async def migrations_of(conninfo: str, settings: Settings) -> tuple[MigrationState, ...]:
+    """Every migration that this code knows or the database has, by number; changes nothing."""
+    connection = await Connection.connect(conninfo, timeout_s=settings.connect_timeout_s)
+    try:
+        return await status(connection)
+    finally:
+        await connection.aclose()
 
 
 @asynccontextmanager

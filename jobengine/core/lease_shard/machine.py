@@ -375,10 +375,16 @@ class LeaseShard:
             state.commit(draft, pending)
 
     def _drain(self, message: Drain) -> None:
+        """Grant no more; acknowledged behind every lease that is still on its way."""
         session = self._state.sessions.get(message.session_id)
-        if session is not None:
-            session.draining = True
-            self._tell(session, Settled(acks=(message.ref,)))
+        if session is None:
+            return
+        session.draining = True
+        for pending in reversed(self._state.pending.values()):
+            if any(lease.session is session for lease in pending.grants):
+                pending.ack(session.session_id, message.ref)
+                return
+        self._tell(session, Settled(acks=(message.ref,)))
 
     def _detach(self, message: Detach) -> None:
         session = self._state.sessions.get(message.session_id)

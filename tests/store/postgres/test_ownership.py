@@ -1,0 +1,75 @@
+"""One engine a database: the lock, its loss, and the facts that are fixed."""
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+import trio
+
+from jobengine.store.errors import StoreUnavailable
+from jobengine.store.postgres.driver.connection import Connection
+from jobengine.store.postgres.ownership import DatabaseFactMismatch, DatabaseInUse, own_database
+
+FACTS = {"shards": "16"}
+
+
+def connector(conninfo: str) -> Callable[[], Awaitable[Connection]]:
+    async def connect() -> Connection:
+        return await Connection.connect(conninfo, timeout_s=5, application_name="jobengine test")
+
+    return connect
+
+
+async def test_a_second_engine_is_refused_and_told_who_holds_the_database(migrated_database):
+    connect = connector(migrated_database)
+    async with own_database(connect, FACTS):
+        with pytest.raises(DatabaseInUse, match="jobengine test"):
+            async with own_database(connect, FACTS):
+                pass
+    async with own_database(connect, FACTS):
+        pass
+
+
+async def test_another_number_of_shards_is_refused_with_the_one_that_holds(migrated_database):
+    connect = connector(migrated_database)
+    async with own_database(connect, FACTS):
+        pass
+    with pytest.raises(DatabaseFactMismatch, match="set shards to 16"):
+        async with own_database(connect, {"shards": "8"}):
+            pass
+
+
+_END_THE_OWNER = (
+    "SELECT pg_terminate_backend(pid) FROM pg_locks "
+    "WHERE locktype = 'advisory' AND pid <> pg_backend_pid()"
+)
+_OWNER = 7669456921319859570
+
+
+async def test_a_lost_lock_is_taken_again(migrated_database):
+    connect = connector(migrated_database)
+    other = await connect()
+    async with own_database(connect, FACTS):
+        await other.fetch(_END_THE_OWNER, {})
+        with trio.fail_after(10):
+            while not (await other.fetch("SELECT 1 FROM pg_locks WHERE locktype = 'advisory'", {})):
+                pass
+    await other.aclose()
+
+
+async def test_losing_the_database_to_another_engine_ends_the_block(migrated_database):
+    connect = connector(migrated_database)
+    thief = await connect()
+
+    async def be_robbed() -> None:
+        async with own_database(connect, FACTS):
+            await thief.fetch(_END_THE_OWNER, {})
+            while (await thief.fetch(f"SELECT pg_try_advisory_lock({_OWNER})", {})) != [(True,)]:
+                pass
+            with trio.fail_after(10):
+                await trio.sleep_forever()
+
+    with pytest.raises(ExceptionGroup) as raised:
+        await be_robbed()
+    assert raised.group_contains(DatabaseInUse)
+    assert not raised.group_contains(StoreUnavailable)
+    await thief.aclose()
