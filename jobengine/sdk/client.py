@@ -125,7 +125,10 @@ class Client(_Common):
     retry = _blocking(Operations.retry)
     replay = _blocking(Operations.replay)
     release = _blocking(Operations.release)
+    dead_letter = _blocking(Operations.dead_letter)
     replay_dead_letter = _blocking(Operations.replay_dead_letter)
+    retry_dead_letter = _blocking(Operations.retry_dead_letter)
+    discard_dead_letter = _blocking(Operations.discard_dead_letter)
 
     def list(self, **filters: Any) -> Iterator[JobView]:
         """All jobs that match (filters of `jobs_page`), fetched page by page."""
@@ -249,7 +252,10 @@ class AsyncClient(_Common):
     retry = _awaiting(Operations.retry)
     replay = _awaiting(Operations.replay)
     release = _awaiting(Operations.release)
+    dead_letter = _awaiting(Operations.dead_letter)
     replay_dead_letter = _awaiting(Operations.replay_dead_letter)
+    retry_dead_letter = _awaiting(Operations.retry_dead_letter)
+    discard_dead_letter = _awaiting(Operations.discard_dead_letter)
 
     async def list(self, **filters: Any) -> AsyncIterator[JobView]:
         """All jobs that match (filters of `jobs_page`), fetched page by page."""

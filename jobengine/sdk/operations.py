@@ -240,6 +240,24 @@ class Operations:
         path = f"/deadletter/{dead_letter_id}:replay"
         return (yield from self._operate(path, JobView, reason, ticket))
 
+    def dead_letter(self, dead_letter_id: str) -> Operation[DeadLetterView]:
+        """One dead letter as it is now."""
+        return (yield from self._get(f"/deadletter/{dead_letter_id}", DeadLetterView))
+
+    def retry_dead_letter(
+        self, dead_letter_id: str, *, reason: str, ticket: str
+    ) -> Operation[JobView]:
+        """Schedule the failed job itself again; answers that job."""
+        path = f"/deadletter/{dead_letter_id}:retry"
+        return (yield from self._operate(path, JobView, reason, ticket))
+
+    def discard_dead_letter(
+        self, dead_letter_id: str, *, reason: str, ticket: str
+    ) -> Operation[DeadLetterView]:
+        """Close a dead letter and run nothing."""
+        path = f"/deadletter/{dead_letter_id}:discard"
+        return (yield from self._operate(path, DeadLetterView, reason, ticket))
+
     def _operate(
         self, path: str, kind: type[T], reason: str | None, ticket: str | None
     ) -> Operation[T]:

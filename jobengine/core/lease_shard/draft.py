@@ -76,7 +76,7 @@ class Draft:
                 kind="job.created",
                 reason_given=actor.reason,
                 ticket=actor.ticket,
-                to=State.PENDING.value,
+                to=State.PENDING,
             )
         )
 
@@ -94,7 +94,6 @@ class Draft:
         worker: str | None = None,
         span_us: int | None = None,
         error: bytes | None = None,
-        data: bytes | None = None,
     ) -> None:
         """Move a job one transition on; ``attempt`` and ``failures`` are the caller's to count."""
         source = job.state
@@ -102,25 +101,26 @@ class Draft:
         if row is None or (reason is not None and row.reasons and reason not in row.reasons):
             raise AssertionError(f"I1: {job.job_id} {source} → {target} ({reason})")
         entries = self.changes.entries
-        entries.append(
-            Entry(
-                about=about(job.definition) if len(entries) == self._first else None,
-                actor=actor or self.actor.subject,
-                at=self.at,
-                attempt=job.attempt,
-                data=NO_DATA if data is None else _Raw(data),
-                error=NO_DATA if error is None else _Raw(error),
-                from_=source.value,
-                job=job.job_id,
-                kind=row.event,
-                reason=reason,
-                reason_given=self.actor.reason,
-                span_us=span_us,
-                ticket=self.actor.ticket,
-                to=target.value,
-                worker=worker,
-            )
+        given = self.actor
+        entry = Entry(
+            actor=actor or given.subject,
+            at=self.at,
+            attempt=job.attempt,
+            from_=source,
+            job=job.job_id,
+            kind=row.event,
+            reason=reason,
+            reason_given=given.reason,
+            span_us=span_us,
+            ticket=given.ticket,
+            to=target,
+            worker=worker,
         )
+        if len(entries) == self._first:
+            entry.about = about(job.definition)
+        if error is not None:
+            entry.error = _Raw(error)
+        entries.append(entry)
         job.state = target
         job.reason = reason
 
@@ -165,18 +165,20 @@ class Draft:
             tenant_id=job.tenant_id,
             shard=self.shard,
             job_id=job.job_id,
-            state=job.state.value,
+            state=job.state,
             reason=job.reason,
             attempt=job.attempt,
-            failures=job.failures,
-            crashes=job.crashes,
             due_at=job.due_at,
             scheduled_at=job.scheduled_at,
             started_at=job.started_at,
             finished_at=job.finished_at,
-            cancel_requested_at=job.cancel_requested_at,
-            cancel_reason=job.cancel_reason,
         )
+        if job.failures:
+            row.failures = job.failures
+            row.crashes = job.crashes
+        if job.cancel_requested_at is not None:
+            row.cancel_requested_at = job.cancel_requested_at
+            row.cancel_reason = job.cancel_reason
         if from_state is None:
             row.definition = _Raw(job.definition_json)
             row.payload = _Raw(job.payload)
@@ -184,10 +186,12 @@ class Draft:
             row.project_id = definition.project_id
             row.queue = definition.queue
             row.job_type = definition.job_type
-            row.run_id = definition.run_id
-            row.source_id = definition.source_id
+            if definition.run_id is not None:
+                row.run_id = definition.run_id
+            if definition.source_id is not None:
+                row.source_id = definition.source_id
         else:
-            row.from_state = from_state.value
+            row.from_state = from_state
         if job.state is State.RUNNING:
             row.worker_id = worker_id
             row.task_runner_id = task_runner_id

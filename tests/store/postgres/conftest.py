@@ -1,4 +1,4 @@
-"""The databases of the conformance suite."""
+"""The fixtures of the conformance suite, for tests of PostgreSQL alone."""
 
 from tests.store.conformance.conftest import migrated_database, servers
 
