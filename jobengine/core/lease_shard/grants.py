@@ -154,6 +154,8 @@ class Granter:
         state = self._state
         if job.definition.expires_at is not None:
             state.expiring.discard(job.job_id)
+        if job.due_at > (job.scheduled_at or 0):
+            state.delayed.discard(job.job_id)
         draft.open()
         self.grant(draft, pending, job, session)
         draft.close(

@@ -467,6 +467,7 @@ class LeaseShard:
             full = len(rows) >= state.delayed.items_max // 2
             state.delayed.finish_refill(rows, complete=not full, busy=busy)
             self._release_delayed()
+            self._refill_due()
             return
         lane = state.reading_lanes.pop(message.stamp, None)
         if lane is None:
@@ -487,6 +488,8 @@ class LeaseShard:
             rows = [((row.at, row.job_id), row, DUE_ENTRY_BYTES) for row in message.rows]
             full = len(message.rows) >= state.expiring.items_max // 2
             state.expiring.finish_refill(rows, complete=not full)
+            self._expire_waiting()
+            self._refill_due()
 
     def _subjects_loaded(self, message: SubjectsLoaded) -> Iterable[Any]:
         again = self._operator.loaded(message)
