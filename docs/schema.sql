@@ -1,0 +1,282 @@
+-- The database schema after all migrations, as PostgreSQL 18 tells it. To read; nothing runs it.
+-- Written by `python -m tests.store.postgres.schema`, kept equal by a test.
+
+CREATE FUNCTION public.add_day_partitions(now_at bigint, days_ahead integer) RETURNS integer
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    day_us CONSTANT bigint := 86400000000;
+    today CONSTANT integer := now_at / day_us;
+    parent text;
+    part text;
+    made integer := 0;
+BEGIN
+    FOREACH parent IN ARRAY ARRAY['ledger_blocks', 'job_logs', 'idempotency_answers'] LOOP
+        FOR day IN today - 1 .. today + days_ahead LOOP
+            part := parent || '_' || to_char(date '1970-01-01' + day, 'YYYYMMDD');
+            CONTINUE WHEN to_regclass(part) IS NOT NULL;
+            EXECUTE format('LOCK TABLE %I IN SHARE UPDATE EXCLUSIVE MODE', parent);
+            CONTINUE WHEN to_regclass(part) IS NOT NULL;
+            EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING ALL)', part, parent);
+            EXECUTE format(
+                'ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%s) TO (%s)',
+                parent, part, day * day_us, (day + 1) * day_us
+            );
+            made := made + 1;
+        END LOOP;
+    END LOOP;
+    RETURN made;
+END
+$$;
+
+CREATE FUNCTION public.commit_guard(touched bigint, due bigint, code text) RETURNS boolean
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    IF touched IS DISTINCT FROM due THEN
+        RAISE EXCEPTION USING
+            ERRCODE = code,
+            MESSAGE = format('a commit found %s rows where %s are due', touched, due);
+    END IF;
+    RETURN true;
+END
+$$;
+
+CREATE FUNCTION public.drop_idempotency_partitions(before_at bigint) RETURNS integer
+    LANGUAGE plpgsql
+    SET lock_timeout TO '100ms'
+    AS $$
+DECLARE
+    part text;
+    dropped integer := 0;
+BEGIN
+    FOR part IN
+        SELECT c.relname
+        FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+        WHERE i.inhparent = 'idempotency_answers'::regclass
+          AND (to_date(right(c.relname, 8), 'YYYYMMDD') - date '1970-01-01' + 1)::bigint
+              * 86400000000 <= before_at
+        ORDER BY c.relname
+    LOOP
+        EXECUTE format('DROP TABLE IF EXISTS %I', part);
+        dropped := dropped + 1;
+    END LOOP;
+    RETURN dropped;
+END
+$$;
+
+CREATE TABLE public.artifacts (
+    at bigint NOT NULL,
+    size_bytes bigint NOT NULL,
+    job_id uuid NOT NULL,
+    attempt integer NOT NULL,
+    tenant_id text NOT NULL COLLATE pg_catalog."C",
+    name text NOT NULL COLLATE pg_catalog."C",
+    mime text NOT NULL,
+    uri text,
+    digest text,
+    CONSTRAINT artifacts_counts_are_not_negative CHECK (((attempt >= 0) AND (size_bytes >= 0)))
+);
+
+CREATE TABLE public.dead_letters (
+    at bigint NOT NULL,
+    job_id uuid NOT NULL,
+    attempts integer NOT NULL,
+    tenant_id text NOT NULL COLLATE pg_catalog."C",
+    dead_letter_id text NOT NULL COLLATE pg_catalog."C",
+    state text NOT NULL COLLATE pg_catalog."C",
+    queue text NOT NULL COLLATE pg_catalog."C",
+    job_type text NOT NULL COLLATE pg_catalog."C",
+    class text,
+    signature text,
+    worker_id text,
+    replayed_as text,
+    error json,
+    CONSTRAINT dead_letters_attempts_are_not_negative CHECK ((attempts >= 0)),
+    CONSTRAINT dead_letters_state_is_known CHECK ((state = ANY (ARRAY['open'::text, 'replayed'::text, 'retried'::text, 'discarded'::text])))
+);
+
+CREATE TABLE public.engine_facts (
+    name text NOT NULL,
+    value text NOT NULL
+);
+
+CREATE TABLE public.idempotency_answers (
+    at bigint NOT NULL,
+    tenant_id text NOT NULL COLLATE pg_catalog."C",
+    key text NOT NULL COLLATE pg_catalog."C",
+    path text NOT NULL COLLATE pg_catalog."C",
+    body_digest text NOT NULL,
+    answer json NOT NULL
+)
+PARTITION BY RANGE (at);
+
+CREATE SEQUENCE public.job_logs_position
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1;
+
+CREATE TABLE public.job_logs (
+    "position" bigint DEFAULT nextval('public.job_logs_position'::regclass) NOT NULL,
+    at bigint NOT NULL,
+    job_id uuid NOT NULL,
+    attempt integer NOT NULL,
+    tenant_id text NOT NULL COLLATE pg_catalog."C",
+    lines json NOT NULL,
+    CONSTRAINT job_logs_attempt_is_not_negative CHECK ((attempt >= 0))
+)
+PARTITION BY RANGE (at);
+
+CREATE TABLE public.jobs (
+    job_id uuid NOT NULL,
+    created_at bigint NOT NULL,
+    due_at bigint NOT NULL,
+    scheduled_at bigint,
+    started_at bigint,
+    finished_at bigint,
+    cancel_requested_at bigint,
+    attempt integer NOT NULL,
+    failures integer NOT NULL,
+    crashes integer NOT NULL,
+    payload_bytes integer NOT NULL,
+    tenant_id text NOT NULL COLLATE pg_catalog."C",
+    state text NOT NULL COLLATE pg_catalog."C",
+    reason text,
+    cancel_reason text,
+    queue text NOT NULL COLLATE pg_catalog."C",
+    job_type text NOT NULL COLLATE pg_catalog."C",
+    project_id text,
+    run_id text,
+    source_id text,
+    seqs bigint[] NOT NULL,
+    definition json NOT NULL,
+    payload json NOT NULL,
+    result json,
+    error json,
+    progress json,
+    CONSTRAINT jobs_counts_are_not_negative CHECK (((attempt >= 0) AND (failures >= 0) AND (crashes >= 0))),
+    CONSTRAINT jobs_running_has_an_attempt CHECK (((state <> 'running'::text) OR ((attempt > 0) AND (started_at IS NOT NULL)))),
+    CONSTRAINT jobs_state_is_known CHECK ((state = ANY (ARRAY['pending'::text, 'scheduled'::text, 'running'::text, 'completed'::text, 'failed'::text, 'cancelled'::text])))
+)
+WITH (fillfactor='45', autovacuum_vacuum_scale_factor='0.05', autovacuum_vacuum_insert_scale_factor='0.1', autovacuum_analyze_scale_factor='0.05');
+ALTER TABLE ONLY public.jobs ALTER COLUMN payload SET STORAGE EXTERNAL;
+ALTER TABLE ONLY public.jobs ALTER COLUMN result SET STORAGE EXTERNAL;
+
+CREATE TABLE public.leases (
+    job_id uuid NOT NULL,
+    granted_at bigint NOT NULL,
+    lease_us bigint NOT NULL,
+    attempt integer NOT NULL,
+    shard smallint NOT NULL,
+    tenant_id text NOT NULL COLLATE pg_catalog."C",
+    worker_id text NOT NULL,
+    task_runner_id text NOT NULL,
+    CONSTRAINT leases_cover_an_attempt CHECK ((attempt > 0)),
+    CONSTRAINT leases_last_a_while CHECK ((lease_us > 0)),
+    CONSTRAINT leases_shard_is_not_negative CHECK ((shard >= 0))
+)
+WITH (fillfactor='90', autovacuum_vacuum_scale_factor='0.02', autovacuum_vacuum_threshold='5000', autovacuum_vacuum_cost_delay='0');
+
+CREATE TABLE public.ledger_blocks (
+    first_seq bigint NOT NULL,
+    last_seq bigint NOT NULL,
+    at bigint NOT NULL,
+    tenant_id text NOT NULL COLLATE pg_catalog."C",
+    body_bytes integer NOT NULL,
+    link bytea NOT NULL,
+    previous bytea NOT NULL,
+    body bytea NOT NULL,
+    CONSTRAINT ledger_blocks_holds_a_range CHECK (((first_seq >= 1) AND (last_seq >= first_seq))),
+    CONSTRAINT ledger_blocks_links_are_sha256 CHECK (((octet_length(link) = 32) AND (octet_length(previous) = 32)))
+)
+PARTITION BY RANGE (at);
+ALTER TABLE ONLY public.ledger_blocks ALTER COLUMN body SET STORAGE EXTERNAL;
+
+CREATE TABLE public.ledger_heads (
+    tenant_id text NOT NULL COLLATE pg_catalog."C",
+    next_seq bigint NOT NULL,
+    link bytea NOT NULL,
+    batch_id text NOT NULL,
+    CONSTRAINT ledger_heads_link_is_sha256 CHECK ((octet_length(link) = 32)),
+    CONSTRAINT ledger_heads_next_seq_follows_a_block CHECK ((next_seq > 1))
+)
+WITH (fillfactor='10', autovacuum_vacuum_scale_factor='0.0', autovacuum_vacuum_threshold='5000', autovacuum_vacuum_cost_delay='0');
+
+CREATE TABLE public.schema_migration (
+    number integer NOT NULL,
+    name text NOT NULL,
+    sha256 bytea NOT NULL,
+    applied_at bigint NOT NULL
+);
+
+CREATE TABLE public.unique_keys (
+    job_id uuid NOT NULL,
+    until_at bigint,
+    tenant_id text NOT NULL COLLATE pg_catalog."C",
+    key text NOT NULL COLLATE pg_catalog."C"
+);
+
+CREATE TABLE public.waiting (
+    job_id uuid NOT NULL,
+    rank bigint,
+    due_at bigint NOT NULL,
+    expires_at bigint,
+    shard smallint NOT NULL,
+    delayed boolean NOT NULL,
+    tenant_id text NOT NULL COLLATE pg_catalog."C",
+    queue text NOT NULL COLLATE pg_catalog."C",
+    job_type text NOT NULL COLLATE pg_catalog."C",
+    state text NOT NULL COLLATE pg_catalog."C",
+    CONSTRAINT waiting_scheduled_has_a_rank CHECK (((state <> 'scheduled'::text) OR (rank IS NOT NULL))),
+    CONSTRAINT waiting_shard_is_not_negative CHECK ((shard >= 0)),
+    CONSTRAINT waiting_state_is_waiting CHECK ((state = ANY (ARRAY['pending'::text, 'scheduled'::text])))
+)
+WITH (fillfactor='90', autovacuum_vacuum_scale_factor='0.02', autovacuum_vacuum_threshold='5000', autovacuum_vacuum_cost_delay='0', autovacuum_analyze_scale_factor='0.1');
+
+ALTER TABLE ONLY public.artifacts
+    ADD CONSTRAINT artifacts_pkey PRIMARY KEY (tenant_id, job_id, attempt, name);
+
+ALTER TABLE ONLY public.dead_letters
+    ADD CONSTRAINT dead_letters_pkey PRIMARY KEY (tenant_id, dead_letter_id);
+
+ALTER TABLE ONLY public.engine_facts
+    ADD CONSTRAINT engine_facts_pkey PRIMARY KEY (name);
+
+ALTER TABLE ONLY public.idempotency_answers
+    ADD CONSTRAINT idempotency_answers_pkey PRIMARY KEY (tenant_id, key, path, at);
+
+ALTER TABLE ONLY public.job_logs
+    ADD CONSTRAINT job_logs_pkey PRIMARY KEY (tenant_id, job_id, "position", at);
+
+ALTER TABLE ONLY public.jobs
+    ADD CONSTRAINT jobs_pkey PRIMARY KEY (tenant_id, job_id);
+
+ALTER TABLE ONLY public.leases
+    ADD CONSTRAINT leases_pkey PRIMARY KEY (tenant_id, job_id);
+
+ALTER TABLE ONLY public.ledger_blocks
+    ADD CONSTRAINT ledger_blocks_pkey PRIMARY KEY (tenant_id, last_seq, at);
+
+ALTER TABLE ONLY public.ledger_heads
+    ADD CONSTRAINT ledger_heads_pkey PRIMARY KEY (tenant_id);
+
+ALTER TABLE ONLY public.schema_migration
+    ADD CONSTRAINT schema_migration_pkey PRIMARY KEY (number);
+
+ALTER TABLE ONLY public.unique_keys
+    ADD CONSTRAINT unique_keys_pkey PRIMARY KEY (tenant_id, key);
+
+ALTER TABLE ONLY public.waiting
+    ADD CONSTRAINT waiting_pkey PRIMARY KEY (tenant_id, job_id);
+
+CREATE INDEX dead_letters_newest ON public.dead_letters USING btree (tenant_id, at, dead_letter_id);
+
+CREATE INDEX dead_letters_open ON public.dead_letters USING btree (tenant_id, at, dead_letter_id) WHERE (state = 'open'::text);
+
+CREATE INDEX waiting_delayed ON public.waiting USING btree (shard, due_at, job_id) WHERE (delayed AND (state = 'scheduled'::text));
+
+CREATE INDEX waiting_expiring ON public.waiting USING btree (shard, expires_at, job_id) WHERE (expires_at IS NOT NULL);
+
+CREATE INDEX waiting_lane ON public.waiting USING btree (tenant_id, queue, job_type, rank, job_id) WHERE (state = 'scheduled'::text);

@@ -1,0 +1,291 @@
+"""The memory store's tables, and the one change of them: a commit, checked wholly, then applied.
+
+I1  `refuse_or_none` looks at everything a commit could fail for before anything is changed, so a
+    refused commit leaves no trace.
+I2  `waiting` and `leases` follow from a job's state and are touched by `apply` alone.
+"""
+
+from bisect import insort
+from collections import defaultdict
+from itertools import chain
+
+import attrs
+import msgspec
+
+from jobengine.domain.change import (
+    ArtifactRow,
+    ChangeSet,
+    CommitBatch,
+    DeadLetterRow,
+    IdempotencyRow,
+    JobRow,
+    UniqueRow,
+)
+from jobengine.domain.entry import GENESIS, NO_DATA, Block, Head
+from jobengine.domain.job import Definition, Job, State
+from jobengine.store.errors import HeadMovedError, StaleRowError, StatementRefused, StoreError
+from jobengine.store.memory.backlog import Backlog, JobKey, WaitingRow
+from jobengine.store.port import Lane, LogLines
+
+__all__ = ["Lease", "Tables"]
+
+_WAITING = frozenset({State.PENDING, State.SCHEDULED})
+_EMPTY = (b"", b"null")
+_decode_definition = msgspec.json.Decoder(Definition).decode
+
+
+@attrs.frozen
+class Lease:
+    shard: int
+    worker_id: str
+    task_runner_id: str
+    granted_at: int
+
+
+@attrs.define(eq=False)
+class Tables:
+    heads: dict[str, Head] = attrs.field(factory=dict)
+    blocks: defaultdict[str, list[Block]] = attrs.field(factory=lambda: defaultdict(list))
+    jobs: dict[JobKey, Job] = attrs.field(factory=dict)
+    job_ids: defaultdict[str, list[str]] = attrs.field(factory=lambda: defaultdict(list))
+    """Ascending, by tenant."""
+    backlog: Backlog = attrs.field(factory=Backlog)
+    leases: dict[JobKey, Lease] = attrs.field(factory=dict)
+    letters: dict[JobKey, DeadLetterRow] = attrs.field(factory=dict)
+    """By tenant and dead letter id."""
+    artifacts: dict[tuple[str, str, int, str], ArtifactRow] = attrs.field(factory=dict)
+    logs: defaultdict[JobKey, list[tuple[int, LogLines]]] = attrs.field(
+        factory=lambda: defaultdict(list)
+    )
+    keys: dict[tuple[str, str], UniqueRow] = attrs.field(factory=dict)
+    answers: dict[tuple[str, str, str], list[IdempotencyRow]] = attrs.field(factory=dict)
+    """By tenant, key and path; oldest first."""
+    _log_position: int = 0
+
+    def refuse_or_none(self, batch: CommitBatch) -> StoreError | None:
+        """Why this commit fails as a whole, if it does."""
+        moved = tuple(
+            block.tenant_id
+            for block in batch.blocks
+            if self.heads.get(block.tenant_id, Head(1, GENESIS))
+            != Head(block.first_seq, block.previous)
+        )
+        if moved:
+            return HeadMovedError(moved)
+        for change in sorted(batch.changes, key=lambda change: change.tenant_id):
+            if stale := (*self._stale_jobs(change), *self._stale_letters(change)):
+                return StaleRowError(change.tenant_id, stale)
+        for row in chain.from_iterable(change.rows for change in batch.changes):
+            if refusal := _refuse_row(row):
+                return refusal
+        taken = self._taken_key(batch)
+        return None if taken is None else _taken(taken)
+
+    def apply(self, batch: CommitBatch) -> None:
+        """Make a commit that was not refused."""
+        keys = self._keys_after(batch)
+        assert keys is not None
+        self.keys |= {key: row for key, row in keys.items() if row is not None}
+        for key in [key for key, row in keys.items() if row is None]:
+            self.keys.pop(key, None)
+        for block in batch.blocks:
+            self.heads[block.tenant_id] = Head(block.last_seq + 1, block.link)
+            self.blocks[block.tenant_id].append(block)
+        for change in batch.changes:
+            for row in change.rows:
+                self._apply_row(row)
+            for letter in change.dead_letters:
+                self._apply_letter(letter)
+            for artifact in change.artifacts:
+                name = (artifact.tenant_id, artifact.job_id, artifact.attempt, artifact.name)
+                self.artifacts[name] = artifact
+            for log in change.logs:
+                self._log_position += 1
+                lines = LogLines(attempt=log.attempt, at=log.at, lines=bytes(log.lines))
+                self.logs[log.tenant_id, log.job_id].append((self._log_position, lines))
+            for answer in change.idempotency:
+                place = (answer.tenant_id, answer.key, answer.path)
+                insort(self.answers.setdefault(place, []), answer, key=lambda each: each.at)
+
+    def _taken_key(self, batch: CommitBatch) -> str | None:
+        """The primary key that a commit would break."""
+        jobs = [
+            (row.tenant_id, row.job_id)
+            for row in chain.from_iterable(change.rows for change in batch.changes)
+            if row.from_state is None
+        ]
+        if len(set(jobs)) < len(jobs) or any(key in self.jobs for key in jobs):
+            return "jobs_pkey"
+        letters = [
+            (letter.tenant_id, letter.dead_letter_id)
+            for letter in chain.from_iterable(change.dead_letters for change in batch.changes)
+            if letter.from_state is None
+        ]
+        if len(set(letters)) < len(letters) or any(key in self.letters for key in letters):
+            return "dead_letters_pkey"
+        answers = [
+            (answer.tenant_id, answer.key, answer.path, answer.at)
+            for answer in chain.from_iterable(change.idempotency for change in batch.changes)
+        ]
+        known = {
+            (tenant_id, key, path, each.at)
+            for tenant_id, key, path, _ in answers
+            for each in self.answers.get((tenant_id, key, path), ())
+        }
+        if len(set(answers)) < len(answers) or known.intersection(answers):
+            return "idempotency_answers_pkey"
+        return "unique_keys_pkey" if self._keys_after(batch) is None else None
+
+    def _stale_jobs(self, change: ChangeSet) -> list[str]:
+        stale = []
+        for row in change.rows:
+            job = self.jobs.get((row.tenant_id, row.job_id))
+            if row.from_state is not None and (job is None or job.state != row.from_state):
+                stale.append(row.job_id)
+        return sorted(stale)
+
+    def _stale_letters(self, change: ChangeSet) -> list[str]:
+        stale = []
+        for row in change.dead_letters:
+            letter = self.letters.get((row.tenant_id, row.dead_letter_id))
+            if row.from_state is not None and (letter is None or letter.state != row.from_state):
+                stale.append(row.dead_letter_id)
+        return sorted(stale)
+
+    def _keys_after(self, batch: CommitBatch) -> dict[tuple[str, str], UniqueRow | None] | None:
+        """What becomes of the keys that a commit names; None where one is taken twice."""
+        ats = {block.tenant_id: block.at for block in batch.blocks}
+        after: dict[tuple[str, str], UniqueRow | None] = {}
+        for row in chain.from_iterable(change.unique for change in batch.changes):
+            key = (row.tenant_id, row.key)
+            held = after.get(key, self.keys.get(key))
+            ours = held is not None and held.job_id == row.job_id
+            if row.dropped:
+                after[key] = None if ours else held
+                continue
+            at = ats.get(row.tenant_id)
+            over = held is None or (
+                held.until_at is not None and at is not None and held.until_at <= at
+            )
+            if not (ours or over):
+                return None
+            after[key] = row
+        return after
+
+    def _apply_row(self, row: JobRow) -> None:
+        key = (row.tenant_id, row.job_id)
+        if row.from_state is None:
+            self.jobs[key] = _new_job(row)
+            insort(self.job_ids[row.tenant_id], row.job_id)
+        job = self.jobs[key]
+        job.state = State(row.state)
+        job.reason = row.reason
+        job.attempt = row.attempt
+        job.failures = row.failures
+        job.crashes = row.crashes
+        job.due_at = row.due_at
+        job.scheduled_at = row.scheduled_at
+        job.started_at = row.started_at
+        job.finished_at = row.finished_at
+        job.cancel_requested_at = row.cancel_requested_at
+        job.cancel_reason = row.cancel_reason
+        job.result = _kept(row.result, job.result)
+        job.error = _kept(row.error, job.error)
+        job.progress = _kept(row.progress, job.progress)
+        job.seqs = (*job.seqs, *row.seqs)
+        self._follow_state(key, row)
+
+    def _follow_state(self, key: JobKey, row: JobRow) -> None:
+        if row.state in _WAITING:
+            self.backlog.put(self._waiting_row(key, row))
+        else:
+            self.backlog.discard(key)
+        if row.state != State.RUNNING:
+            self.leases.pop(key, None)
+        elif row.from_state != State.RUNNING:
+            assert row.worker_id is not None
+            assert row.task_runner_id is not None
+            assert row.started_at is not None
+            self.leases[key] = Lease(row.shard, row.worker_id, row.task_runner_id, row.started_at)
+
+    def _waiting_row(self, key: JobKey, row: JobRow) -> WaitingRow:
+        before = self.backlog.rows.get(key)
+        if before is None:
+            assert row.queue is not None
+            assert row.job_type is not None
+            shard, lane = row.shard, Lane(row.tenant_id, row.queue, row.job_type)
+        else:
+            shard, lane = before.shard, before.lane
+        return WaitingRow(
+            key=key,
+            shard=shard,
+            lane=lane,
+            state=row.state,
+            rank=row.rank or 0,
+            due_at=row.due_at,
+            delayed=row.delayed,
+            expires_at=row.expires_at,
+        )
+
+    def _apply_letter(self, row: DeadLetterRow) -> None:
+        key = (row.tenant_id, row.dead_letter_id)
+        if row.from_state is None:
+            self.letters[key] = msgspec.structs.replace(row)
+        else:
+            letter = self.letters[key]
+            letter.state = row.state
+            letter.replayed_as = row.replayed_as or letter.replayed_as
+
+
+def _new_job(row: JobRow) -> Job:
+    assert row.created_at is not None
+    definition = bytes(row.definition)
+    return Job(
+        job_id=row.job_id,
+        tenant_id=row.tenant_id,
+        definition=_decode_definition(definition),
+        definition_json=definition,
+        payload=bytes(row.payload) or b"null",
+        created_at=row.created_at,
+    )
+
+
+def _kept(document: msgspec.Raw, before: bytes | None) -> bytes | None:
+    """A new document, or the one there was; JSON's null is none."""
+    if document is NO_DATA or (new := bytes(document)) in _EMPTY:
+        return before
+    return new
+
+
+def _refuse_row(row: JobRow) -> StatementRefused | None:
+    """What the constraints of the schema say about a job's row alone."""
+    starts = row.state == State.RUNNING and row.from_state != State.RUNNING
+    if row.state not in frozenset(State):
+        return _broken("jobs_state_is_known")
+    if row.state == State.RUNNING and (row.attempt < 1 or row.started_at is None):
+        return _broken("jobs_running_has_an_attempt")
+    if row.state == State.SCHEDULED and row.rank is None:
+        return _broken("waiting_scheduled_has_a_rank")
+    enters = row.state in _WAITING and row.from_state not in _WAITING
+    needed = [
+        *((row.queue, row.job_type) if enters or row.from_state is None else ()),
+        *((row.worker_id, row.task_runner_id, row.lease_us) if starts else ()),
+        *((row.created_at, bytes(row.definition) or None) if row.from_state is None else ()),
+    ]
+    if None in needed:
+        return StatementRefused("a column that must not be null is", sqlstate="23502")
+    return None
+
+
+def _taken(constraint_name: str) -> StatementRefused:
+    return StatementRefused(
+        "duplicate key value violates unique constraint",
+        sqlstate="23505",
+        constraint_name=constraint_name,
+    )
+
+
+def _broken(constraint_name: str) -> StatementRefused:
+    return StatementRefused(
+        "new row violates check constraint", sqlstate="23514", constraint_name=constraint_name
+    )

@@ -1,0 +1,194 @@
+"""What the engine asks of its store, in the words of the domain.
+
+Two stores answer it, ``memory`` and ``postgres``, held equal by one conformance suite
+(``tests/store/conformance``). Every method may raise ``StoreUnavailable``; lists are in a
+total order that the method names; ``…_at`` are integer microseconds UTC; a method that is
+cancelled has had no effect, but for ``commit``, whose outcome is then unknown until ``heads`` has
+been asked.
+
+I1  ``commit`` is atomic: heads advanced by compare-and-set, blocks, rows and side rows, or nothing.
+I2  A row with ``from_state`` that is not in that state fails the whole commit.
+I3  Reads see every commit that has returned.
+I4  A tenant's ledger starts at sequence number 1, chained on ``GENESIS``.
+I5  Job ids are unique across tenants; cursors that name a job rely on it.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+import attrs
+
+from jobengine.domain.change import ArtifactRow, CommitBatch, DeadLetterRow, IdempotencyRow
+from jobengine.domain.entry import Block, Entry, Head
+from jobengine.domain.job import Job, State
+from jobengine.domain.records import DueJob, Lane, LeasedJob, Ranked
+
+__all__ = [
+    "Claims",
+    "DeadLetterFilter",
+    "DueJob",
+    "JobFilter",
+    "JobPage",
+    "Lane",
+    "LeasedJob",
+    "LogLines",
+    "Ranked",
+    "Store",
+    "StoreHealth",
+]
+
+
+@attrs.frozen
+class Claims:
+    """What is taken already: unique keys by their holders, idempotency keys with answers."""
+
+    holders: dict[str, Job]
+    answers: dict[tuple[str, str], IdempotencyRow]
+    """By (key, path)."""
+
+
+@attrs.frozen(kw_only=True)
+class JobFilter:
+    states: frozenset[State] = frozenset()
+    job_type: str | None = None
+    queue: str | None = None
+    run_id: str | None = None
+    source_id: str | None = None
+    project_id: str | None = None
+    label: tuple[str, str] | None = None
+    created_from_at: int | None = None
+    created_before_at: int | None = None
+
+
+@attrs.frozen
+class JobPage:
+    """Jobs newest first. ``next_after`` is the job id to go on after, or None at the end.
+
+    A page may hold fewer jobs than asked for, even none, and still go on: a selective filter is
+    answered within a bounded number of rows read.
+    """
+
+    jobs: Sequence[Job]
+    next_after: str | None
+
+
+@attrs.frozen(kw_only=True)
+class DeadLetterFilter:
+    states: frozenset[str] = frozenset()
+    job_type: str | None = None
+    queue: str | None = None
+    class_: str | None = None
+    signature: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class LogLines:
+    attempt: int
+    at: int
+    lines: bytes
+    """A JSON array of {at, level, text}."""
+
+
+@attrs.frozen(kw_only=True)
+class StoreHealth:
+    """What ``readyz`` and ``doctor`` want to know; ``detail`` says what is wrong when not ready."""
+
+    ready: bool
+    server_version: str
+    schema_version: int
+    detail: str = ""
+
+
+class Store(Protocol):
+    async def commit(self, batch: CommitBatch) -> None:
+        """Apply a batch.
+
+        JSON ``null`` as a result, error or progress says nothing: what was stored stays. A unique
+        key whose window is over at the block's ``at``, or which its holder drops in the same batch,
+        may be taken; taking a live one is refused.
+
+        Raises:
+            StoreUnavailable: ``may_have_committed`` tells whether the outcome is unknown.
+            StatementRefused: the data or a constraint refused it; nothing was applied.
+            HeadMovedError: a tenant's head was not where the batch says; nothing was applied.
+            StaleRowError: a job was not in its ``from_state``; nothing was applied.
+        """
+
+    async def heads(self, tenant_ids: Iterable[str]) -> dict[str, Head]:
+        """Heads of the tenants that have any entry."""
+
+    async def leased(self, shard: int) -> Sequence[LeasedJob]:
+        """Every live lease of a shard, by (tenant, job id)."""
+
+    async def lanes(self, shard: int, now_at: int) -> Sequence[Lane]:
+        """The lanes of a shard that hold a scheduled job due by now, in order."""
+
+    async def ready(
+        self, lane: Lane, after: tuple[int, str] | None, now_at: int, jobs_max: int, bytes_max: int
+    ) -> Sequence[Ranked]:
+        """Due jobs of a lane after (rank, job id), in that order.
+
+        Stops at ``jobs_max`` jobs, or past ``bytes_max`` bytes of payload (never before one job).
+        """
+
+    async def delayed(
+        self, shard: int, after: tuple[int, str] | None, jobs_max: int
+    ) -> Sequence[Ranked]:
+        """Delayed scheduled jobs of a shard after (due at, job id), in that order."""
+
+    async def expiring(
+        self, shard: int, after: tuple[int, str] | None, jobs_max: int
+    ) -> Sequence[DueJob]:
+        """Waiting jobs with an expiry, after (expires at, job id), in that order."""
+
+    async def jobs(self, tenant_id: str, job_ids: Sequence[str]) -> Sequence[Job]:
+        """The jobs that exist of those named, in no order of note (key them by id)."""
+
+    async def job_list(
+        self, tenant_id: str, wanted: JobFilter, after: str | None, jobs_max: int
+    ) -> JobPage:
+        """Jobs of a tenant, newest first (job id descending)."""
+
+    async def job_counts(self, tenant_id: str) -> dict[State, int]:
+        """Jobs waiting and running, exactly; final states are not counted here."""
+
+    async def claims(
+        self,
+        tenant_id: str,
+        unique_keys: Sequence[str],
+        idempotency: Sequence[tuple[str, str]],
+        now_at: int,
+    ) -> Claims:
+        """Holders of unique keys that still hold them at ``now_at``, and stored answers."""
+
+    async def entries(self, tenant_id: str, seqs: Sequence[int]) -> Sequence[Entry]:
+        """The ledger entries of these sequence numbers, in order, without those past retention."""
+
+    async def blocks(
+        self, tenant_id: str, after_seq: int, blocks_max: int, bytes_max: int
+    ) -> Sequence[Block]:
+        """Blocks that end after ``after_seq``, in order; at least one when there is any."""
+
+    async def dead_letters(
+        self,
+        tenant_id: str,
+        wanted: DeadLetterFilter,
+        after: tuple[int, str] | None,
+        letters_max: int,
+    ) -> Sequence[DeadLetterRow]:
+        """Dead letters newest first, by (at, id) descending."""
+
+    async def dead_letter(self, tenant_id: str, dead_letter_id: str) -> DeadLetterRow | None: ...
+
+    async def artifacts(self, tenant_id: str, job_id: str) -> Sequence[ArtifactRow]:
+        """Artifacts of a job by (attempt, at, name)."""
+
+    async def logs(
+        self, tenant_id: str, job_id: str, after: int, rows_max: int
+    ) -> Sequence[tuple[int, LogLines]]:
+        """Stored log lines of a job as (position, lines), after a position."""
+
+    async def prepare(self, now_at: int) -> None:
+        """Make room for the days to come (partitions) and drop answers past their 24 hours."""
+
+    async def health(self) -> StoreHealth: ...

@@ -1,0 +1,143 @@
+"""A commit batch as the parameters of ``commit_jobs`` or ``commit_all``.
+
+Rows travel as they are, one JSON array a kind, written by msgspec from the structs; only block
+bodies, which are compressed, travel as octets.
+
+I1  Nothing of the batch is changed: after a failure the same batch can be encoded again.
+I2  Blocks stand in the order of their tenants' ids, so that heads are locked in one order.
+I3  A key, and an artifact, is named once: what a batch does to it in turn is folded into one row,
+    for a statement sees the tables as they were before it.
+
+Not here: what the server does with them (``sql/commit.sql``).
+"""
+
+from collections.abc import Iterable, Sequence
+from operator import attrgetter
+from typing import Any, Final
+
+import msgspec
+import zstandard
+
+from jobengine.domain.change import ArtifactRow, CommitBatch, UniqueRow
+from jobengine.domain.entry import Block
+from jobengine.store.errors import StatementRefused
+
+__all__ = ["commit_parameters"]
+
+_ZSTD_LEVEL: Final = 1
+_encode = msgspec.json.Encoder().encode
+
+
+class _BlockRow(msgspec.Struct):
+    """A block without its octets: ``o`` is where they start, ``n`` and ``z`` count the body's."""
+
+    t: str
+    f: int
+    l: int  # noqa: E741
+    at: int
+    o: int
+    n: int
+    z: int
+
+
+class _KeyRow(msgspec.Struct):
+    """What becomes of one key; ``h`` are the holders that this batch may replace."""
+
+    t: str
+    k: str
+    i: str
+    u: int | None
+    dp: bool
+    h: list[str]
+    at: int | None
+
+
+def commit_parameters(batch: CommitBatch) -> tuple[str, dict[str, Any]]:
+    """The statement's name and its parameters.
+
+    Raises:
+        StatementRefused: two jobs of the batch would hold one unique key.
+    """
+    changes = batch.changes
+    blocks, octets = _blocks(batch.blocks)
+    rows = [row for change in changes for row in change.rows]
+    parameters: dict[str, Any] = {
+        "batch_id": batch.batch_id,
+        "blocks": _encode(blocks),
+        "octets": octets,
+        "created": _encode([row for row in rows if row.from_state is None]),
+        "changed": _encode([row for row in rows if row.from_state is not None]),
+    }
+    if not any(
+        change.dead_letters or change.artifacts or change.logs or change.unique
+        or change.idempotency
+        for change in changes
+    ):  # fmt: skip
+        return "commit_jobs", parameters
+    ats = {block.tenant_id: block.at for block in batch.blocks}
+    keys = [row for change in changes for row in change.unique]
+    artifacts = [row for change in changes for row in change.artifacts]
+    parameters |= {
+        "dead_letters": _encode([row for change in changes for row in change.dead_letters]),
+        "artifacts": _encode(_fold_artifacts(artifacts)),
+        "logs": _encode([row for change in changes for row in change.logs]),
+        "unique_keys": _encode(_fold_keys(keys, ats)),
+        "answers": _encode([row for change in changes for row in change.idempotency]),
+    }
+    return "commit_all", parameters
+
+
+def _blocks(blocks: Sequence[Block]) -> tuple[list[_BlockRow], bytes]:
+    compressor = zstandard.ZstdCompressor(level=_ZSTD_LEVEL)
+    rows: list[_BlockRow] = []
+    octets: list[bytes] = []
+    start = 0
+    for block in sorted(blocks, key=attrgetter("tenant_id")):
+        stored = compressor.compress(block.body)
+        octets += (block.previous, block.link, stored)
+        rows.append(
+            _BlockRow(
+                t=block.tenant_id,
+                f=block.first_seq,
+                l=block.last_seq,
+                at=block.at,
+                o=start,
+                n=len(stored),
+                z=len(block.body),
+            )
+        )
+        start += len(block.previous) + len(block.link) + len(stored)
+    return rows, b"".join(octets)
+
+
+def _fold_artifacts(rows: Iterable[ArtifactRow]) -> list[ArtifactRow]:
+    """The last row of each artifact."""
+    return list({(row.tenant_id, row.job_id, row.attempt, row.name): row for row in rows}.values())
+
+
+def _fold_keys(rows: Iterable[UniqueRow], ats: dict[str, int]) -> list[_KeyRow]:
+    folded: dict[tuple[str, str], _KeyRow] = {}
+    for row in rows:
+        at = ats.get(row.tenant_id)
+        before = folded.get((row.tenant_id, row.key))
+        holders = before.h if before is not None else []
+        if before is not None and not (before.dp or before.i == row.job_id):
+            if row.dropped:
+                before.h.append(row.job_id)
+                continue
+            if before.u is None or at is None or before.u > at:
+                raise StatementRefused(
+                    "two jobs of one commit take the same key",
+                    sqlstate="23505",
+                    constraint_name="unique_keys_pkey",
+                )
+        folded[row.tenant_id, row.key] = _KeyRow(
+            t=row.tenant_id,
+            k=row.key,
+            i=row.job_id,
+            u=row.until_at,
+            dp=row.dropped,
+            h=[*holders, row.job_id],
+            at=at,
+        )
+    return list(folded.values())

@@ -1,0 +1,121 @@
+"""Result rows to domain values. The order of columns here is that of the statements in ``sql/``.
+
+Documents arrive as the bytes that were committed, ids as text, sequence numbers as lists.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+import zstandard
+
+from jobengine.domain.change import ArtifactRow, DeadLetterRow, IdempotencyRow
+from jobengine.domain.entry import NO_DATA, Block
+from jobengine.domain.job import Definition, Job, State
+
+__all__ = ["job_ids_of", "to_answer", "to_artifact", "to_block", "to_dead_letter", "to_job"]
+
+_definition = msgspec.json.Decoder(Definition).decode
+_is_job_id = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
+_states = {str(state): state for state in State}
+
+
+def job_ids_of(texts: Iterable[str]) -> list[str]:
+    """Those that are job ids in their one form; anything else names no job."""
+    return [text for text in texts if _is_job_id(text)]
+
+
+def to_job(row: Sequence[Any]) -> Job:
+    (
+        job_id, tenant_id, definition, payload, created_at, state, reason, attempt, failures,
+        crashes, due_at, scheduled_at, started_at, finished_at, cancel_requested_at, cancel_reason,
+        result, error, progress, seqs,
+    ) = row  # fmt: skip
+    return Job(
+        job_id=job_id,
+        tenant_id=tenant_id,
+        definition=_definition(definition),
+        definition_json=definition,
+        payload=payload,
+        created_at=created_at,
+        state=_states[state],
+        reason=reason,
+        attempt=attempt,
+        failures=failures,
+        crashes=crashes,
+        due_at=due_at,
+        scheduled_at=scheduled_at,
+        started_at=started_at,
+        finished_at=finished_at,
+        cancel_requested_at=cancel_requested_at,
+        cancel_reason=cancel_reason,
+        result=result,
+        error=error,
+        progress=progress,
+        seqs=tuple(seqs),
+    )
+
+
+def to_block(tenant_id: str, row: Sequence[Any]) -> Block:
+    """Raises `zstandard.ZstdError` for a body that was damaged."""
+    first_seq, last_seq, at, previous, link, body_bytes, stored = row
+    body = zstandard.ZstdDecompressor().decompress(stored, max_output_size=body_bytes)
+    return Block(
+        tenant_id=tenant_id,
+        first_seq=first_seq,
+        last_seq=last_seq,
+        at=at,
+        previous=previous,
+        link=link,
+        body=body,
+    )
+
+
+def to_dead_letter(row: Sequence[Any]) -> DeadLetterRow:
+    (
+        tenant_id, dead_letter_id, job_id, state, replayed_as, job_type, queue, class_, signature,
+        error, attempts, worker_id, at,
+    ) = row  # fmt: skip
+    return DeadLetterRow(
+        tenant_id=tenant_id,
+        dead_letter_id=dead_letter_id,
+        job_id=job_id,
+        state=state,
+        replayed_as=replayed_as,
+        job_type=job_type,
+        queue=queue,
+        class_=class_,
+        signature=signature,
+        error=NO_DATA if error is None else msgspec.Raw(error),
+        attempts=attempts,
+        worker_id=worker_id,
+        at=at,
+    )
+
+
+def to_artifact(tenant_id: str, job_id: str, row: Sequence[Any]) -> ArtifactRow:
+    attempt, name, uri, digest, mime, size_bytes, at = row
+    return ArtifactRow(
+        tenant_id=tenant_id,
+        job_id=job_id,
+        attempt=attempt,
+        name=name,
+        uri=uri,
+        digest=digest,
+        mime=mime,
+        size_bytes=size_bytes,
+        at=at,
+    )
+
+
+def to_answer(tenant_id: str, row: Sequence[Any]) -> IdempotencyRow:
+    key, path, body_digest, answer, at = row
+    return IdempotencyRow(
+        tenant_id=tenant_id,
+        key=key,
+        path=path,
+        body_digest=body_digest,
+        answer=msgspec.Raw(answer),
+        at=at,
+    )

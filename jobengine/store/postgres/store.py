@@ -1,0 +1,290 @@
+"""The store on PostgreSQL: one named statement a question, one statement a commit.
+
+I1  A commit is one statement outside of a transaction: it happens wholly or not at all. Where its
+    outcome is unknown (`may_have_committed`) the error is passed on; nothing is tried again here.
+I2  Commits have connections of their own, so that no read delays one.
+
+Not here: the statements (``sql/``), the schema (``migrations/``), how connections are opened and
+set up (``opening.py``).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from jobengine.domain.change import ArtifactRow, CommitBatch, DeadLetterRow, DeadLetterState
+from jobengine.domain.entry import Block, Entry, Head, decode_entries
+from jobengine.domain.instant import HOUR
+from jobengine.domain.job import Job, State
+from jobengine.store.errors import StatementRefused, StoreUnavailable, TransactionConflict
+from jobengine.store.port import (
+    Claims,
+    DeadLetterFilter,
+    DueJob,
+    JobFilter,
+    JobPage,
+    Lane,
+    LeasedJob,
+    LogLines,
+    Ranked,
+    StoreHealth,
+)
+from jobengine.store.postgres.driver.pool import Pool
+from jobengine.store.postgres.encode import commit_parameters
+from jobengine.store.postgres.migrate import status
+from jobengine.store.postgres.refusal import explain
+from jobengine.store.postgres.rows import (
+    job_ids_of,
+    to_answer,
+    to_artifact,
+    to_block,
+    to_dead_letter,
+    to_job,
+)
+from jobengine.store.postgres.statements import Statement, load_statements
+
+__all__ = ["PostgresStore"]
+
+_BIGINT_MIN: Final = -(2**63)
+_BIGINT_MAX: Final = 2**63 - 1
+_FIRST_ID: Final = "00000000-0000-0000-0000-000000000000"
+_LAST_ID: Final = "ffffffff-ffff-ffff-ffff-ffffffffffff"
+_LAST_TEXT: Final = "\U0010ffff"
+_LIVE: Final = frozenset({State.PENDING, State.SCHEDULED, State.RUNNING})
+_ANSWERS_KEPT_US: Final = 24 * HOUR
+_DAYS_AHEAD: Final = 7
+_BEFORE_FIRST: Final = (_BIGINT_MIN, _FIRST_ID)
+
+
+class PostgresStore:
+    """`jobengine.store.port.Store` over two pools; `open_postgres_store` makes them.
+
+    `rows_per_page_max` bounds the rows that one page of `job_list` looks at.
+    """
+
+    def __init__(self, reads: Pool, commits: Pool, *, rows_per_page_max: int = 2_000) -> None:
+        self._reads = reads
+        self._commits = commits
+        self._rows_per_page_max = rows_per_page_max
+        self._statements: Mapping[str, Statement] = load_statements()
+
+    async def commit(self, batch: CommitBatch) -> None:
+        name, parameters = commit_parameters(batch)
+        try:
+            async with self._commits.connection() as connection:
+                await connection.fetch(self._statements[name], parameters)
+        except StatementRefused as error:
+            if refusal := await explain(error, batch, self._fetch):
+                raise refusal from None
+            raise
+
+    async def heads(self, tenant_ids: Iterable[str]) -> dict[str, Head]:
+        rows = await self._fetch("ledger_heads", tenant_ids=list(tenant_ids))
+        return {tenant_id: Head(next_seq, link) for tenant_id, next_seq, link in rows}
+
+    async def leased(self, shard: int) -> Sequence[LeasedJob]:
+        rows = await self._fetch("leased", shard=shard)
+        return [
+            LeasedJob(to_job(job), worker_id, task_runner_id, granted_at)
+            for worker_id, task_runner_id, granted_at, *job in rows
+        ]
+
+    async def lanes(self, shard: int, now_at: int) -> Sequence[Lane]:
+        rows = await self._fetch("lanes", shard=shard, now_at=now_at)
+        return [Lane(*row) for row in rows]
+
+    async def ready(
+        self, lane: Lane, after: tuple[int, str] | None, now_at: int, jobs_max: int, bytes_max: int
+    ) -> Sequence[Ranked]:
+        after_rank, after_id = after or _BEFORE_FIRST
+        rows = await self._fetch(
+            "ready",
+            tenant_id=lane.tenant_id,
+            queue=lane.queue,
+            job_type=lane.job_type,
+            after_rank=after_rank,
+            after_id=after_id,
+            now_at=now_at,
+            jobs_max=jobs_max,
+            bytes_max=bytes_max,
+        )
+        return [Ranked(rank, to_job(job)) for rank, *job in rows]
+
+    async def delayed(
+        self, shard: int, after: tuple[int, str] | None, jobs_max: int
+    ) -> Sequence[Ranked]:
+        after_at, after_id = after or _BEFORE_FIRST
+        rows = await self._fetch(
+            "delayed", shard=shard, after_at=after_at, after_id=after_id, jobs_max=jobs_max
+        )
+        return [Ranked(rank, to_job(job)) for rank, *job in rows]
+
+    async def expiring(
+        self, shard: int, after: tuple[int, str] | None, jobs_max: int
+    ) -> Sequence[DueJob]:
+        after_at, after_id = after or _BEFORE_FIRST
+        rows = await self._fetch(
+            "expiring", shard=shard, after_at=after_at, after_id=after_id, jobs_max=jobs_max
+        )
+        return [DueJob(*row) for row in rows]
+
+    async def jobs(self, tenant_id: str, job_ids: Sequence[str]) -> Sequence[Job]:
+        wanted = list(dict.fromkeys(job_ids_of(job_ids)))
+        rows = await self._fetch("jobs_by_id", tenant_id=tenant_id, job_ids=wanted)
+        return [to_job(row) for row in rows]
+
+    async def job_list(
+        self, tenant_id: str, wanted: JobFilter, after: str | None, jobs_max: int
+    ) -> JobPage:
+        live = bool(wanted.states) and wanted.states <= _LIVE
+        rows_max = max(self._rows_per_page_max, jobs_max)
+        name, value = wanted.label or (None, None)
+        rows = await self._fetch(
+            "job_list_live" if live else "job_list",
+            tenant_id=tenant_id,
+            before_id=after or _LAST_ID,
+            rows_max=rows_max,
+            jobs_max=jobs_max,
+            states=sorted(wanted.states) or None,
+            job_type=wanted.job_type,
+            queue=wanted.queue,
+            run_id=wanted.run_id,
+            source_id=wanted.source_id,
+            project_id=wanted.project_id,
+            label_name=name,
+            label_value=value,
+            created_from_at=wanted.created_from_at,
+            created_before_at=wanted.created_before_at,
+        )
+        looked_at, last_id = rows[0][:2]
+        jobs = [to_job(job) for _, _, *job in rows if job[0] is not None]
+        if len(jobs) == jobs_max:
+            return JobPage(jobs, jobs[-1].job_id)
+        return JobPage(jobs, last_id if looked_at == rows_max else None)
+
+    async def job_counts(self, tenant_id: str) -> dict[State, int]:
+        rows = await self._fetch("job_counts", tenant_id=tenant_id)
+        counts = dict.fromkeys((State.PENDING, State.SCHEDULED, State.RUNNING), 0)
+        return counts | {State(state): count for state, count in rows}
+
+    async def claims(
+        self,
+        tenant_id: str,
+        unique_keys: Sequence[str],
+        idempotency: Sequence[tuple[str, str]],
+        now_at: int,
+    ) -> Claims:
+        claims = Claims({}, {})
+        if unique_keys:
+            keys = list(dict.fromkeys(unique_keys))
+            rows = await self._fetch("key_holders", tenant_id=tenant_id, keys=keys, now_at=now_at)
+            claims.holders.update((key, to_job(job)) for key, *job in rows)
+        if idempotency:
+            pairs = list(dict.fromkeys(idempotency))
+            rows = await self._fetch(
+                "idempotency_answers",
+                tenant_id=tenant_id,
+                keys=[key for key, _ in pairs],
+                paths=[path for _, path in pairs],
+                since_at=now_at - _ANSWERS_KEPT_US,
+            )
+            claims.answers.update(((row[0], row[1]), to_answer(tenant_id, row)) for row in rows)
+        return claims
+
+    async def entries(self, tenant_id: str, seqs: Sequence[int]) -> Sequence[Entry]:
+        wanted = set(seqs)
+        rows = await self._fetch("ledger_blocks_holding", tenant_id=tenant_id, seqs=sorted(wanted))
+        blocks = [to_block(tenant_id, row) for row in rows]
+        entries = (entry for block in blocks for entry in decode_entries(block.body))
+        return [entry for entry in entries if entry.seq in wanted]
+
+    async def blocks(
+        self, tenant_id: str, after_seq: int, blocks_max: int, bytes_max: int
+    ) -> Sequence[Block]:
+        rows = await self._fetch(
+            "ledger_blocks_after",
+            tenant_id=tenant_id,
+            after_seq=after_seq,
+            blocks_max=blocks_max,
+            bytes_max=bytes_max,
+        )
+        return [to_block(tenant_id, row) for row in rows]
+
+    async def dead_letters(
+        self,
+        tenant_id: str,
+        wanted: DeadLetterFilter,
+        after: tuple[int, str] | None,
+        letters_max: int,
+    ) -> Sequence[DeadLetterRow]:
+        before_at, before_id = after or (_BIGINT_MAX, _LAST_TEXT)
+        parameters: dict[str, Any] = {
+            "tenant_id": tenant_id,
+            "before_at": before_at,
+            "before_id": before_id,
+            "letters_max": letters_max,
+            "job_type": wanted.job_type,
+            "queue": wanted.queue,
+            "class": wanted.class_,
+            "signature": wanted.signature,
+        }
+        if wanted.states == {DeadLetterState.OPEN}:
+            rows = await self._fetch("dead_letter_list_open", **parameters)
+        else:
+            parameters["states"] = sorted(wanted.states) or None
+            rows = await self._fetch("dead_letter_list", **parameters)
+        return [to_dead_letter(row) for row in rows]
+
+    async def dead_letter(self, tenant_id: str, dead_letter_id: str) -> DeadLetterRow | None:
+        rows = await self._fetch(
+            "dead_letter_by_id", tenant_id=tenant_id, dead_letter_id=dead_letter_id
+        )
+        return to_dead_letter(rows[0]) if rows else None
+
+    async def artifacts(self, tenant_id: str, job_id: str) -> Sequence[ArtifactRow]:
+        if not job_ids_of([job_id]):
+            return []
+        rows = await self._fetch("artifacts_of_job", tenant_id=tenant_id, job_id=job_id)
+        return [to_artifact(tenant_id, job_id, row) for row in rows]
+
+    async def logs(
+        self, tenant_id: str, job_id: str, after: int, rows_max: int
+    ) -> Sequence[tuple[int, LogLines]]:
+        if not job_ids_of([job_id]):
+            return []
+        rows = await self._fetch(
+            "logs_of_job", tenant_id=tenant_id, job_id=job_id, after=after, rows_max=rows_max
+        )
+        return [
+            (position, LogLines(attempt=attempt, at=at, lines=lines))
+            for position, attempt, at, lines in rows
+        ]
+
+    async def prepare(self, now_at: int) -> None:
+        await self._fetch("add_day_partitions", now_at=now_at, days_ahead=_DAYS_AHEAD)
+        try:
+            await self._fetch("drop_idempotency_partitions", before_at=now_at - _ANSWERS_KEPT_US)
+        except TransactionConflict:
+            # Somebody reads the table. The days are dropped at the next call; `claims` does not
+            # give out what is too old anyway.
+            return
+
+    async def health(self) -> StoreHealth:
+        """Never raises `StoreUnavailable`: that is what it tells of."""
+        try:
+            async with self._reads.connection() as connection:
+                migrations = await status(connection)
+                version = connection.server_version
+        except StoreUnavailable as error:
+            return StoreHealth(ready=False, server_version="", schema_version=0, detail=str(error))
+        odd = [each for each in migrations if each.state != "applied"]
+        applied = [each.number for each in migrations if each.applied_at is not None]
+        return StoreHealth(
+            ready=not odd,
+            server_version=f"{version // 10_000}.{version % 10_000}",
+            schema_version=max(applied, default=0),
+            detail="; ".join(f"migration {each.number:04} is {each.state}" for each in odd),
+        )
+
+    async def _fetch(self, name: str, **parameters: Any) -> list[tuple[Any, ...]]:
+        async with self._reads.connection() as connection:
+            return await connection.fetch(self._statements[name], parameters)

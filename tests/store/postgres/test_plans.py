@@ -1,0 +1,180 @@
+"""Hot questions use the index they name, whatever else the tables hold."""
+
+import json
+from typing import Any
+
+import psycopg
+import pytest
+
+from jobengine.store.postgres.opening import COMMIT_SETTINGS
+from jobengine.store.postgres.statements import load_statements
+from tests.store.conformance.scribe import NOW, SHARD
+
+ID = "01980000-0000-7000-8000-000000000042"
+FIRST_ID = "00000000-0000-0000-0000-000000000000"
+FILTER = {
+    "states": None,
+    "job_type": None,
+    "queue": None,
+    "run_id": None,
+    "source_id": None,
+    "project_id": None,
+    "label_name": None,
+    "label_value": None,
+    "created_from_at": None,
+    "created_before_at": None,
+}
+LETTERS = {
+    "before_at": NOW,
+    "before_id": "x",
+    "letters_max": 50,
+    "job_type": None,
+    "queue": None,
+    "class": None,
+    "signature": None,
+}
+
+FILL = f"""
+    INSERT INTO jobs (job_id, tenant_id, created_at, due_at, attempt, failures, crashes, state,
+        queue, job_type, seqs, definition, payload, payload_bytes)
+    SELECT gen_random_uuid(), 't' || n % 20, {NOW}, {NOW}, 0, 0, 0, 'scheduled', 'q' || n % 7, 'j',
+        '{{1}}', '{{}}', '{{}}', 2
+    FROM generate_series(1, 20000) n;
+    INSERT INTO waiting (job_id, tenant_id, rank, due_at, expires_at, shard, delayed, queue,
+        job_type, state)
+    SELECT job_id, tenant_id, (random() * 1e6)::bigint, {NOW} + (random() * 1e6)::bigint,
+        CASE WHEN random() < 0.1 THEN {NOW} END, hashtext(tenant_id) & 15, random() < 0.2, queue,
+        job_type, state
+    FROM jobs;
+    INSERT INTO leases (job_id, tenant_id, granted_at, lease_us, attempt, shard, worker_id,
+        task_runner_id)
+    SELECT gen_random_uuid(), 't' || n % 20, {NOW}, 1, 1, n % 16, 'w', 'r'
+    FROM generate_series(1, 5000) n;
+    INSERT INTO ledger_heads SELECT 't' || n, 2, sha256(''), 'b' FROM generate_series(1, 5000) n;
+    INSERT INTO ledger_blocks (tenant_id, first_seq, last_seq, at, body_bytes, link, previous, body)
+    SELECT 't' || n % 20, n, n, {NOW} + (n % 2) * 86400000000::bigint, 1, sha256(''), sha256(''), ''
+    FROM generate_series(1, 10000) n;
+    INSERT INTO dead_letters (at, job_id, attempts, tenant_id, dead_letter_id, state, queue,
+        job_type)
+    SELECT {NOW} - n, gen_random_uuid(), 1, 't' || n % 20, n::text,
+        CASE WHEN n % 50 = 0 THEN 'open' ELSE 'discarded' END, 'q', 'j'
+    FROM generate_series(1, 10000) n;
+    INSERT INTO artifacts (at, size_bytes, job_id, attempt, tenant_id, name, mime)
+    SELECT {NOW}, 1, job_id, 1, tenant_id, 'a', 'm' FROM jobs;
+    INSERT INTO job_logs (at, job_id, attempt, tenant_id, lines)
+    SELECT {NOW}, job_id, 1, tenant_id, '[]' FROM jobs;
+    INSERT INTO unique_keys SELECT job_id, NULL, tenant_id, job_id::text FROM jobs;
+    INSERT INTO idempotency_answers (at, tenant_id, key, path, body_digest, answer)
+    SELECT {NOW}, tenant_id, job_id::text, '/', 'd', '{{}}' FROM jobs;
+    ANALYZE jobs, waiting, leases, ledger_heads, dead_letters, artifacts, unique_keys
+"""
+
+CASES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
+    "jobs_by_id": ({"tenant_id": "t1", "job_ids": [ID]}, ("jobs_pkey",)),
+    "job_list": (
+        {"tenant_id": "t1", "before_id": ID, "rows_max": 200, "jobs_max": 50, **FILTER},
+        ("jobs_pkey",),
+    ),
+    "job_list_live": (
+        {"tenant_id": "t1", "before_id": ID, "rows_max": 20, "jobs_max": 9, **FILTER}
+        | {"states": ["scheduled", "running"]},
+        ("waiting_pkey", "leases_pkey", "jobs_pkey"),
+    ),
+    "key_holders": (
+        {"tenant_id": "t1", "keys": ["a"], "now_at": NOW},
+        ("unique_keys_pkey", "jobs_pkey"),
+    ),
+    "idempotency_answers": (
+        {"tenant_id": "t1", "keys": ["a"], "paths": ["/"], "since_at": NOW - 1},
+        ("idempotency_answers_%_pkey",),
+    ),
+    "lanes": ({"shard": SHARD, "now_at": NOW}, ("waiting_lane",)),
+    "ready": (
+        {"tenant_id": "t1", "queue": "q1", "job_type": "j", "after_rank": 5, "after_id": FIRST_ID}
+        | {"now_at": NOW, "jobs_max": 20, "bytes_max": 1000},
+        ("waiting_lane", "jobs_pkey"),
+    ),
+    "delayed": (
+        {"shard": SHARD, "after_at": NOW, "after_id": FIRST_ID, "jobs_max": 20},
+        ("waiting_delayed", "jobs_pkey"),
+    ),
+    "expiring": (
+        {"shard": SHARD, "after_at": NOW - 1, "after_id": FIRST_ID, "jobs_max": 20},
+        ("waiting_expiring",),
+    ),
+    "ledger_heads": ({"tenant_ids": ["t1", "t2"]}, ("ledger_heads_pkey",)),
+    "ledger_blocks_holding": (
+        {"tenant_id": "t1", "seqs": [1, 700, 9000]},
+        ("ledger_blocks_%_pkey",),
+    ),
+    "ledger_blocks_after": (
+        {"tenant_id": "t1", "after_seq": 100, "blocks_max": 10, "bytes_max": 1000},
+        ("ledger_blocks_%_pkey",),
+    ),
+    "dead_letter_list": ({"tenant_id": "t1", "states": None, **LETTERS}, ("dead_letters_newest",)),
+    "dead_letter_list_open": ({"tenant_id": "t0", **LETTERS}, ("dead_letters_open",)),
+    "dead_letter_by_id": ({"tenant_id": "t1", "dead_letter_id": "1"}, ("dead_letters_pkey",)),
+    "artifacts_of_job": ({"tenant_id": "t1", "job_id": ID}, ("artifacts_pkey",)),
+    "logs_of_job": (
+        {"tenant_id": "t1", "job_id": ID, "after": 0, "rows_max": 10},
+        ("job_logs_%_pkey",),
+    ),
+}
+
+
+def nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
+    return [plan, *(node for child in plan.get("Plans", ()) for node in nodes(child))]
+
+
+def literal(session: psycopg.Connection[Any], value: object) -> str:
+    return psycopg.sql.Literal(value).as_string(session)
+
+
+@pytest.mark.parametrize("generic", [False, True], ids=["custom", "generic"])
+def test_hot_questions_use_their_index(migrated_database: str, generic: bool) -> None:
+    statements = load_statements()
+    with psycopg.connect(migrated_database, autocommit=True) as session:
+        session.execute(FILL)
+        session.execute(
+            "SET plan_cache_mode = force_%s_plan" % ("generic" if generic else "custom")
+        )
+        for name, (parameters, indexes) in CASES.items():
+            statement = statements[name]
+            values = ", ".join(literal(session, parameters[each]) for each in statement.parameters)
+            session.execute(f"PREPARE {name} AS {statement.sql}")
+            (rows,) = session.execute(
+                f"EXPLAIN (FORMAT json) EXECUTE {name} ({values})"
+            ).fetchone() or ([],)
+            found = nodes(rows[0]["Plan"])
+            used = {node["Index Name"] for node in found if "Index Name" in node}
+            scanned = [node["Relation Name"] for node in found if node["Node Type"] == "Seq Scan"]
+            assert not scanned, (name, json.dumps(rows, indent=1))
+            for index in indexes:
+                prefix, _, suffix = index.partition("%")
+                hit = any(each.startswith(prefix) and each.endswith(suffix) for each in used)
+                assert hit, (name, index, used)
+
+
+def test_commits_are_planned_for_growth_while_tables_are_empty(migrated_database: str) -> None:
+    statement = load_statements()["commit_all"]
+    empty = {"batch_id": "b", "octets": b""}
+    with psycopg.connect(migrated_database, autocommit=True) as session:
+        session.execute("ANALYZE")
+        session.execute(COMMIT_SETTINGS)
+        values = ", ".join(literal(session, empty.get(e, "[]")) for e in statement.parameters)
+        session.execute(f"PREPARE commit AS {statement.sql}")
+        (rows,) = session.execute(
+            f"EXPLAIN (FORMAT json) EXECUTE commit ({values})"
+        ).fetchone() or ([],)
+    found = nodes(rows[0]["Plan"])
+    kinds = {node["Node Type"] for node in found}
+    assert not kinds & {"Seq Scan", "Hash Join", "Merge Join"}
+    used = {node["Index Name"] for node in found if "Index Name" in node}
+    assert used >= {
+        "ledger_heads_pkey",
+        "jobs_pkey",
+        "waiting_pkey",
+        "leases_pkey",
+        "dead_letters_pkey",
+        "unique_keys_pkey",
+    }
