@@ -1,0 +1,358 @@
+"""The shell of a worker session: one task reads frames, one writes them, the core decides.
+
+What the worker says is handed to the shard with backpressure: while the shard's mailbox is full,
+nothing more is read from this worker. Everything else that the core wants of the shard (to attach
+again, to detach) is an answer to an event and needs no room.
+
+I1  Everything said within one step of the engine leaves in as few frames as their size allows.
+I2  What waits to be sent is bounded: past ``outbox_bytes_max`` the worker is not read from, and a
+    worker that takes nothing for ``send_s_max`` is cut off. Its leases live on.
+I3  However a session ends, it is dismissed from the registry and its shard hears ``Detach``.
+I4  A programmer error ends this session only.
+
+Not here: decisions (``core/session``), the wire's JSON (the door's ``Codec``), sockets.
+"""
+
+from collections.abc import Callable, Sequence
+from math import inf
+from typing import Any, Final, Protocol
+
+import attrs
+import trio
+
+from jobengine.actors.frame_channel import ChannelClosed, FrameChannel
+from jobengine.actors.gateway import Gateway, UnavailableError
+from jobengine.actors.runtime.clock import Clock
+from jobengine.actors.runtime.mailbox import MailboxClosed, MailboxFull
+from jobengine.actors.session_registry import SessionRegistry
+from jobengine.core.session import GOING_AWAY, Session, SessionLimits
+from jobengine.domain.errors import Refusal, RefusedError
+from jobengine.domain.records import NewJob
+from jobengine.messages.answers import OutcomeFacts, decode_submit_facts
+from jobengine.messages.lease_shard import (
+    Actor,
+    Attach,
+    Beat,
+    Detach,
+    Drain,
+    JobOutcome,
+    Reports,
+    SetCredit,
+    SubmitAnswer,
+)
+from jobengine.messages.session import (
+    AskSubmit,
+    Closed,
+    HangUp,
+    Opened,
+    Peer,
+    Received,
+    Said,
+    SendLeases,
+    SubmitAnswered,
+    SubmitSaid,
+)
+from jobengine.messages.wake import Wake
+
+__all__ = ["Codec", "SessionPorts", "ShellLimits", "run_session"]
+
+_TO_SHARD: Final = frozenset({Attach, Beat, Detach, Drain, Reports, SetCredit})
+_MESSAGE_BYTES: Final = 160
+"""What a message without a payload takes in the outbox, roughly."""
+
+
+class Codec(Protocol):
+    """The door's translation between the wire and the engine's words. Neither method waits."""
+
+    def read(self, frame: str | bytes, peer: Peer, now_at: int) -> Sequence[Said]:
+        """What a frame says; never raises for what a peer sent."""
+        ...
+
+    def write(self, command: Any) -> Sequence[Any]:
+        """Wire messages for a command of the core, holding nothing that may change later."""
+        ...
+
+    def encode(self, messages: Sequence[Any]) -> Sequence[str]:
+        """Text frames for messages, as few as their size allows."""
+        ...
+
+
+@attrs.frozen(kw_only=True)
+class ShellLimits:
+    """``farewell_s_max``: how long a last word and the closing handshake may take."""
+
+    outbox_bytes_max: int = 4 << 20
+    send_s_max: float = 30.0
+    farewell_s_max: float = 5.0
+
+
+@attrs.frozen(kw_only=True)
+class SessionPorts:
+    """What every session of a node shares."""
+
+    registry: SessionRegistry
+    gateway: Gateway
+    clock: Clock
+    codec: Codec
+    limits: SessionLimits = attrs.field(factory=SessionLimits)
+    shell: ShellLimits = attrs.field(factory=ShellLimits)
+    failed: Callable[[BaseException], None]
+    """Told of a programmer error that ended a session."""
+
+
+async def run_session(channel: FrameChannel, peer: Peer, ports: SessionPorts) -> None:
+    """Serve one connection until it has ended; does not raise for what a peer does.
+
+    The caller closes the transport afterwards. Cancelled: the worker gets no farewell, its leases
+    live on.
+    """
+    await _Shell(channel, peer, ports).run()
+
+
+class _Shell:
+    __slots__ = (
+        "_channel",
+        "_core",
+        "_cut_mono",
+        "_farewell",
+        "_nursery",
+        "_outbox",
+        "_outbox_bytes",
+        "_peer",
+        "_ports",
+        "_reader_waits",
+        "_sending_since",
+        "_shard",
+        "_telling",
+        "_writer_waits",
+    )
+
+    def __init__(self, channel: FrameChannel, peer: Peer, ports: SessionPorts) -> None:
+        self._channel = channel
+        self._peer = peer
+        self._ports = ports
+        self._shard = ports.registry.shard(peer.tenant_id)
+        self._outbox: list[Any] = []
+        self._outbox_bytes = 0
+        self._sending_since = inf
+        self._cut_mono = inf
+        self._farewell: HangUp | None = None
+        self._telling = False
+        self._nursery: trio.Nursery | None = None
+        self._reader_waits: trio.Event | None = None
+        self._writer_waits: trio.Event | None = None
+        self._core = Session(ports.registry.enlist(peer.tenant_id, self), ports.limits)
+
+    async def run(self) -> None:
+        registry = self._ports.registry
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                self._step(Opened(peer=self._peer))
+                if registry.stopping is not None:
+                    self._step(registry.stopping)
+                nursery.start_soon(self._write)
+                await self._read()
+        finally:
+            self.hear(Closed())
+            registry.dismiss(self._core.session_id)
+
+    # Called by the registry.
+
+    def hear(self, message: Any) -> None:
+        try:
+            self._step(message)
+        except Exception as error:  # noqa: BLE001 - I4
+            self._fail(error)
+
+    def tick(self, mono: float) -> None:
+        wakeup_at = self._core.wakeup_at
+        if wakeup_at is not None and wakeup_at <= mono:
+            self.hear(Wake())
+        if mono - self._sending_since >= self._ports.shell.send_s_max or mono >= self._cut_mono:
+            self._cut()
+
+    # Deciding and performing.
+
+    def _step(self, message: Any) -> None:
+        """Handle what is no frame of the worker; requests to the shard need no room."""
+        commands = self._core.handle(message, self._ports.clock.moment())
+        for command in self._perform(commands):
+            self._shard.deliver(command)
+            if self._telling and type(command) is Detach:
+                # The reader may yet hand over an Attach it is waiting with: it must find an end.
+                self._telling = False
+
+    def _perform(self, commands: Sequence[Any]) -> list[Any]:
+        """Do what can be done at once; returns the requests to the shard."""
+        to_shard = []
+        for command in commands:
+            kind = type(command)
+            if kind in _TO_SHARD:
+                to_shard.append(command)
+            elif kind is AskSubmit:
+                assert self._nursery is not None
+                self._nursery.start_soon(self._submit, command.said)
+            elif kind is HangUp:
+                self._say_farewell(command)
+            else:
+                self._say(command)
+        if commands:
+            self._wake_writer()
+            self._wake_reader()
+        return to_shard
+
+    def _say(self, command: Any) -> None:
+        messages = self._ports.codec.write(command)
+        self._outbox.extend(messages)
+        self._outbox_bytes += _MESSAGE_BYTES * len(messages)
+        if type(command) is SendLeases:
+            self._outbox_bytes += sum(
+                len(grant.job.payload) + len(grant.job.definition_json) for grant in command.leases
+            )
+
+    def _say_farewell(self, farewell: HangUp) -> None:
+        self._farewell = farewell
+        self._cut_mono = trio.current_time() + self._ports.shell.farewell_s_max
+        self._wake_writer()
+
+    def _fail(self, error: BaseException) -> None:
+        self._ports.registry.failed()
+        self._ports.failed(error)
+        self._cut()
+
+    def _cut(self) -> None:
+        if self._nursery is not None:
+            self._nursery.cancel_scope.cancel()
+
+    # Reading.
+
+    async def _read(self) -> None:
+        core, codec, channel, peer = self._core, self._ports.codec, self._channel, self._peer
+        clock = self._ports.clock
+        try:
+            while not core.ended:
+                frame = await channel.receive()
+                now = clock.moment()
+                said = codec.read(frame, peer, now.at)
+                to_shard = self._perform(core.handle(Received(said=said), now))
+                if to_shard:
+                    await self._tell(to_shard)
+                while self._must_wait():
+                    self._reader_waits = trio.Event()
+                    await self._reader_waits.wait()
+        except ChannelClosed:
+            self._cut()
+        except MailboxClosed:
+            self._say_farewell(HangUp(code=GOING_AWAY, reason="the engine stops"))
+        except Exception as error:  # noqa: BLE001 - I4
+            self._fail(error)
+
+    def _must_wait(self) -> bool:
+        if self._core.ended:
+            return False
+        return self._core.congested or self._outbox_bytes > self._ports.shell.outbox_bytes_max
+
+    async def _tell(self, to_shard: list[Any]) -> None:
+        """Hand requests over in order, waiting for room."""
+        shard = self._shard
+        for n, message in enumerate(to_shard):
+            try:
+                shard.tell_nowait(message)
+            except MailboxFull:
+                await self._tell_waiting(to_shard[n:])
+                return
+
+    async def _tell_waiting(self, to_shard: list[Any]) -> None:
+        self._telling = True
+        try:
+            for message in to_shard:
+                await self._shard.tell(message)
+                if not self._telling:
+                    break
+        finally:
+            if not self._telling:
+                self._shard.deliver(Detach(session_id=self._core.session_id))
+            self._telling = False
+
+    def _wake_reader(self) -> None:
+        if self._reader_waits is not None:
+            self._reader_waits.set()
+            self._reader_waits = None
+
+    # Writing.
+
+    async def _write(self) -> None:
+        codec, channel = self._ports.codec, self._channel
+        try:
+            while True:
+                if self._outbox:
+                    messages, self._outbox = self._outbox, []
+                    weight = self._outbox_bytes
+                    for frame in codec.encode(messages):
+                        self._sending_since = trio.current_time()
+                        await channel.send(frame)
+                    self._sending_since = inf
+                    self._outbox_bytes -= weight
+                    self._wake_reader()
+                elif self._farewell is not None:
+                    await channel.aclose(self._farewell.code, self._farewell.reason)
+                    break
+                else:
+                    self._writer_waits = trio.Event()
+                    await self._writer_waits.wait()
+        except ChannelClosed:
+            pass
+        except Exception as error:  # noqa: BLE001 - I4
+            self._fail(error)
+        self._cut()
+
+    def _wake_writer(self) -> None:
+        if self._writer_waits is not None:
+            self._writer_waits.set()
+            self._writer_waits = None
+
+    # Submits.
+
+    async def _submit(self, said: SubmitSaid) -> None:
+        jobs = [job for job in said.jobs if isinstance(job, NewJob)]
+        refusal: Refusal | None = None
+        outcomes: Sequence[JobOutcome] = ()
+        try:
+            if jobs:
+                outcomes = _outcomes(
+                    await self._ports.gateway.submit(
+                        self._peer.tenant_id, Actor(self._peer.subject), jobs, said.claim
+                    )
+                )
+        except (RefusedError, UnavailableError) as error:
+            refusal = error.refusal
+        except Exception as error:  # noqa: BLE001 - I4
+            self._fail(error)
+            return
+        if refusal is None:
+            outcomes = _merge(said.jobs, outcomes)
+        self.hear(SubmitAnswered(ref=said.ref, outcomes=outcomes, refusal=refusal))
+
+
+def _outcomes(answer: SubmitAnswer) -> Sequence[JobOutcome]:
+    if not answer.replayed:
+        return answer.outcomes
+    assert answer.stored is not None
+    return [_outcome(facts) for facts in decode_submit_facts(answer.stored).outcomes]
+
+
+def _outcome(facts: OutcomeFacts) -> JobOutcome:
+    refusal = None if facts.refusal is None else facts.refusal.refusal()
+    return JobOutcome(outcome=facts.outcome, job_id=facts.job_id, refusal=refusal)
+
+
+def _merge(
+    jobs: Sequence[NewJob | Refusal], outcomes: Sequence[JobOutcome]
+) -> Sequence[JobOutcome]:
+    """Outcomes of the jobs that were asked for, with the others' refusals in their places."""
+    asked = iter(outcomes)
+    return [
+        JobOutcome(outcome="rejected", refusal=job) if isinstance(job, Refusal) else next(asked)
+        for job in jobs
+    ]

@@ -1,0 +1,162 @@
+"""The doors of a node, put together: HTTP and the workers' listener, in front of one engine.
+
+I1  Who is inside the block may announce the addresses: both doors take connections.
+I2  Nesting is the order of stopping. HTTP listens no more and readiness says so; workers are told
+    to finish or release what they hold; requests in flight end; the workers' listener closes. The
+    engine and its store, which surround the block, are there until the end.
+
+Not here: where keys and addresses come from (the command line), what is served (`app`,
+`worker_door`).
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Final, NamedTuple
+
+import attrs
+import structlog
+import trio
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from quart_trio import QuartTrio
+
+from jobengine.actors.lease_calls import LeaseCalls
+from jobengine.actors.session import SessionPorts
+from jobengine.auth.pages import PageTokens
+from jobengine.auth.tokens import Tokens
+from jobengine.core.session import SessionLimits
+from jobengine.engine import Engine
+from jobengine.http.app import create_app
+from jobengine.http.front import Check, Front, Readiness
+from jobengine.http.metrics import metrics_of
+from jobengine.http.route import BASE
+from jobengine.http.routes.health import readiness_of
+from jobengine.http.server import ServerLimits, listen, serve
+from jobengine.http.table import ROUTES
+from jobengine.http.worker_admission import Admit, token_admission
+from jobengine.http.worker_calls import (
+    WEBSOCKET_PATH,
+    WorkerCalls,
+    websocket_view,
+    worker_routes,
+)
+from jobengine.http.worker_door import WorkerDoor
+from jobengine.http.worker_frames import WorkerFrames, lease_frame
+from jobengine.http.worker_reading import WorkerReader
+
+__all__ = ["Doors", "Endpoint", "open_doors"]
+
+_SILENT_HEARTBEATS: Final = 4
+"""A worker that holds nothing beats every third time; one beat later it counts as gone."""
+
+_WILDCARDS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what a peer dials instead
+
+_log = structlog.get_logger("jobengine.doors")
+
+
+class Endpoint(NamedTuple):
+    """Where to listen; port 0 takes a free one."""
+
+    host: str
+    port: int
+
+
+@attrs.frozen(kw_only=True)
+class Doors:
+    """Where the doors are reached from this machine, without a path."""
+
+    http_url: str
+    worker_url: str
+
+
+@asynccontextmanager
+async def open_doors(
+    engine: Engine,
+    key: Ed25519PrivateKey,
+    *,
+    http: Endpoint,
+    worker: Endpoint,
+    drain_s: float,
+) -> AsyncIterator[Doors]:
+    """Serve the engine for the length of the block. `key` signs and checks tokens.
+
+    Left normally, workers get `drain_s` and requests the server's `graceful_s` to end; cancelled or
+    left by an error, connections are cut. Raises, in an exception group, `AddressUnavailable` and
+    `ListenFailed` when an address cannot be had.
+    """
+    tokens = Tokens(key)
+    admit = token_admission(tokens, engine.clock)
+    reader = WorkerReader(engine.gateway.new_job_ids)
+    ports = _session_ports(engine, reader)
+    door = WorkerDoor(ports, admit, report_fault=_report_fault)
+    front = Front(
+        gateway=engine.gateway,
+        tokens=tokens,
+        pages=PageTokens(key),
+        readiness=_readiness(engine),
+        render_metrics=metrics_of(engine, door.statistics),
+    )
+    leases = LeaseCalls(engine.registry, lease_frame, answer_s_max=engine.settings.ask_timeout_s)
+    app = create_app(front, (*ROUTES, *worker_routes(WorkerCalls(leases, reader))))
+    _add_websocket(app, ports, admit)
+    async with trio.open_nursery() as workers:
+        worker_port = await workers.start(door.serve, *worker)
+        async with trio.open_nursery() as requests:
+            bound = await requests.start(
+                partial(serve, app, listen(*http), ServerLimits(), stopping=front.stopping)
+            )
+            yield Doors(
+                http_url=_url("http", http.host, bound.port),
+                worker_url=_url("ws", worker.host, worker_port),
+            )
+            front.stopping.set()
+            await engine.registry.stop(drain_s)
+        workers.cancel_scope.cancel()
+
+
+def _session_ports(engine: Engine, reader: WorkerReader) -> SessionPorts:
+    settings = engine.settings
+    return SessionPorts(
+        registry=engine.registry,
+        gateway=engine.gateway,
+        clock=engine.clock,
+        codec=WorkerFrames(reader, settings.node_id, heartbeat_s=settings.heartbeat_s),
+        limits=SessionLimits(
+            hello_s_max=settings.hello_within_s,
+            silent_s_max=_SILENT_HEARTBEATS * settings.heartbeat_s,
+        ),
+        failed=_report_fault,
+    )
+
+
+def _add_websocket(app: QuartTrio, ports: SessionPorts, admit: Admit) -> None:
+    app.add_websocket(BASE + WEBSOCKET_PATH, "workerSession", websocket_view(ports, admit))
+
+
+def _readiness(engine: Engine) -> Readiness:
+    """What `readiness_of` checks, and whether the actors keep up with what is asked of them."""
+    of_gateway = readiness_of(engine.gateway)
+
+    async def checks() -> Sequence[Check]:
+        return [*await of_gateway(), _backlog_check(engine)]
+
+    return checks
+
+
+def _backlog_check(engine: Engine) -> Check:
+    waits = [(box.statistics().oldest_s, box.name) for box in engine.mailboxes]
+    oldest_s, actor = max(waits)
+    return Check(
+        name="backlog",
+        ready=oldest_s < engine.settings.ask_timeout_s,
+        detail=f"the oldest message of {actor} waits {oldest_s:.3f} s",
+    )
+
+
+def _report_fault(error: BaseException) -> None:
+    _log.error("worker_connection_failed", exc_info=error)
+
+
+def _url(scheme: str, host: str, port: int) -> str:
+    host = _WILDCARDS.get(host, host)
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

@@ -1,0 +1,47 @@
+"""What the REST front needs of the rest of the system, and its limits."""
+
+from collections.abc import Awaitable, Callable, Sequence
+
+import attrs
+import msgspec
+import trio
+
+from jobengine.actors.gateway import Gateway
+from jobengine.auth.pages import PageTokens
+from jobengine.auth.tokens import Tokens
+
+__all__ = ["Check", "Front", "FrontLimits", "Readiness"]
+
+
+class Check(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
+    """One condition of readiness; `detail` says what is wrong, or what was found."""
+
+    name: str
+    ready: bool
+    detail: str = ""
+
+
+Readiness = Callable[[], Awaitable[Sequence[Check]]]
+"""Answers within a bound of its own; an engine is ready when every check is."""
+
+
+@attrs.frozen(kw_only=True)
+class FrontLimits:
+    """`body_s`: a body that has not arrived by then is refused with 408."""
+
+    body_bytes_max: int = 8 * 1024 * 1024
+    body_s: float = 30.0
+    heartbeat_s: float = 15.0
+
+
+@attrs.frozen(kw_only=True)
+class Front:
+    """The ports of the REST front. Streams end when `stopping` is set."""
+
+    gateway: Gateway
+    tokens: Tokens
+    pages: PageTokens
+    readiness: Readiness
+    render_metrics: Callable[[], bytes]
+    limits: FrontLimits = attrs.field(factory=FrontLimits)
+    stopping: trio.Event = attrs.field(factory=trio.Event)

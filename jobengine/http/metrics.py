@@ -1,0 +1,149 @@
+"""What Prometheus reads: the statistics that actors, sessions and doors keep anyway.
+
+Everything is read when it is asked for, so a metric costs nothing while nobody looks. Names start
+with `jobengine_`. Labels are bounded by configuration (actor, shard) or by the number of tenants;
+no metric carries a job, a worker or a free text.
+
+Not here: what the numbers mean for an operator (`docs/operations.md`).
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
+
+import trio
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from jobengine import __version__
+from jobengine.engine import Engine
+from jobengine.http.worker_door import DoorStatistics
+
+__all__ = ["metrics_of"]
+
+_PREFIX: Final = "jobengine"
+
+
+def metrics_of(engine: Engine, workers: DoorStatistics) -> Callable[[], bytes]:
+    """A function that renders the metrics of a node, in Prometheus' text format.
+
+    To be called from the engine's Trio run.
+    """
+    registry = CollectorRegistry()
+    registry.register(_EngineCollector(engine, workers))
+    ProcessCollector(namespace=_PREFIX, registry=registry)
+    return lambda: generate_latest(registry)
+
+
+class _EngineCollector(Collector):
+    def __init__(self, engine: Engine, workers: DoorStatistics) -> None:
+        self._engine = engine
+        self._workers = workers
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing, so that registering reads no statistics."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        engine = self._engine
+        node = {"version": __version__, "node": engine.settings.node_id}
+        yield InfoMetricFamily(f"{_PREFIX}_node", "This engine process", node)
+        yield from self._mailboxes()
+        yield from self._ledger()
+        yield from self._shards()
+        yield from self._sessions()
+        yield _gauge("asks_open", "Requests that wait for an actor's answer", len(engine.asks))
+        yield _counter(
+            "asks_dropped", "Answers that nobody waited for any more", engine.asks.dropped_total
+        )
+        readers = 0 if engine.broadcaster.core is None else engine.broadcaster.core.readers
+        yield _gauge("stream_readers", "Event streams that are open", readers)
+
+    def _mailboxes(self) -> Iterator[Metric]:
+        label = ["actor"]
+        depth = GaugeMetricFamily(
+            f"{_PREFIX}_mailbox_depth", "Messages that wait for an actor", labels=label
+        )
+        depth_max = GaugeMetricFamily(
+            f"{_PREFIX}_mailbox_depth_max", "Most messages that ever waited", labels=label
+        )
+        oldest = GaugeMetricFamily(
+            f"{_PREFIX}_mailbox_oldest_seconds", "Wait of the oldest message", labels=label
+        )
+        taken = CounterMetricFamily(
+            f"{_PREFIX}_mailbox_messages", "Messages taken by an actor", labels=label
+        )
+        refused = CounterMetricFamily(
+            f"{_PREFIX}_mailbox_refused", "Messages refused: no room, or closed", labels=label
+        )
+        for mailbox in self._engine.mailboxes:
+            box = mailbox.statistics()
+            depth.add_metric([mailbox.name], box.depth)
+            depth_max.add_metric([mailbox.name], box.depth_max)
+            oldest.add_metric([mailbox.name], box.oldest_s)
+            taken.add_metric([mailbox.name], box.taken_total)
+            refused.add_metric([mailbox.name], box.refused_total)
+        yield from (depth, depth_max, oldest, taken, refused)
+
+    def _ledger(self) -> Iterator[Metric]:
+        ledger = self._engine.ledger
+        state = ledger.state
+        since_mono = state.away_since_mono
+        away_s = 0.0 if since_mono is None else trio.current_time() - since_mono
+        yield _counter("ledger_commits", "Commits to the ledger", state.commits_total)
+        yield _counter("ledger_entries", "Entries committed to the ledger", state.entries_total)
+        yield _gauge("ledger_last_commit_seconds", "How long a commit took", state.last_commit_s)
+        yield _gauge("ledger_away_seconds", "Since when commits fail; 0 when they do not", away_s)
+        transitions = CounterMetricFamily(
+            f"{_PREFIX}_transitions", "Ledger entries by kind", labels=["kind"]
+        )
+        for kind, count in sorted(ledger.transitions.items()):
+            transitions.add_metric([kind], count)
+        yield transitions
+
+    def _shards(self) -> Iterator[Metric]:
+        leases = GaugeMetricFamily(f"{_PREFIX}_leases", "Leases that are held", labels=["shard"])
+        sessions = GaugeMetricFamily(
+            f"{_PREFIX}_shard_sessions", "Worker sessions attached to a shard", labels=["shard"]
+        )
+        ready = GaugeMetricFamily(
+            f"{_PREFIX}_ready_jobs",
+            "Jobs that may start now, as far as they are in memory",
+            labels=["tenant"],
+        )
+        by_tenant: Counter[str] = Counter()
+        for shard in self._engine.shards:
+            if shard.core is None:
+                continue
+            leases.add_metric([str(shard.shard)], shard.core.leases)
+            sessions.add_metric([str(shard.shard)], shard.core.sessions)
+            for lane, count in shard.core.ready_counts().items():
+                by_tenant[lane.tenant_id] += count
+        for tenant_id, count in sorted(by_tenant.items()):
+            ready.add_metric([tenant_id], count)
+        yield from (leases, sessions, ready)
+
+    def _sessions(self) -> Iterator[Metric]:
+        sessions = self._engine.registry.statistics()
+        yield _gauge("sessions", "Worker sessions that are open", sessions.sessions)
+        yield _counter("sessions_opened", "Worker sessions opened", sessions.opened_total)
+        yield _counter("sessions_failed", "Sessions ended by a fault", sessions.failed_total)
+        yield _counter(
+            "leases_given_back",
+            "Leases granted to a session that had just gone",
+            sessions.given_back_total,
+        )
+        door = self._workers
+        yield _gauge("worker_connections", "Connections of the workers' port", door.connections)
+        yield _counter("worker_handshakes_refused", "Handshakes refused", door.refused_total)
+        yield _counter("worker_connections_broken", "Connections that broke", door.broken_total)
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(f"{_PREFIX}_{name}", text, value=value)
+
+
+def _counter(name: str, text: str, value: float) -> Metric:
+    return CounterMetricFamily(f"{_PREFIX}_{name}", text, value=value)

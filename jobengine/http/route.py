@@ -1,0 +1,109 @@
+"""A row of the route table: everything about an endpoint that is not its code.
+
+Routing, authorisation, validation and the published description are read from rows; a handler gets
+a request that has passed all of them.
+
+I1  A row with scopes is answered to a token that has one of them. The first of them that it has is
+    the one it acts under, and that scope's audit rule is the request's.
+I2  Unknown query parameters and unknown fields are refused before the handler runs.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, Generic, TypeVar
+
+import attrs
+import msgspec
+
+from jobengine.auth.scopes import Scope
+from jobengine.auth.tokens import Identity
+from jobengine.domain.errors import ErrorCode
+from jobengine.http.answer import JSON, Answer, StreamAnswer
+from jobengine.http.front import Front
+from jobengine.messages.lease_shard import Actor, IdempotencyClaim
+
+__all__ = ["BASE", "Call", "NoBody", "NoQuery", "OpenRoute", "Paging", "RawBody", "Route"]
+
+BASE = "/api/v1/jobengine"
+
+Q = TypeVar("Q")
+B = TypeVar("B")
+
+
+class NoQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """An endpoint without query parameters."""
+
+
+class NoBody(msgspec.Struct, forbid_unknown_fields=True):
+    """An endpoint whose body may be absent or `{}`."""
+
+
+class Paging(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, rename="camel"):
+    """The parameters of every list."""
+
+    page_size: Annotated[int, msgspec.Meta(ge=1, le=500)] = 50
+    page_token: str | None = None
+
+
+@attrs.frozen
+class RawBody:
+    """A body that the handler decodes itself, with the media type it came under."""
+
+    data: bytes
+    media_type: str
+
+
+@attrs.frozen(kw_only=True)
+class Call(Generic[Q, B]):
+    """One admitted request. `project_id` is what X-Stella-Project says, `path` the values in the
+    path by name, `filter_key` what a page token of this list is bound to."""
+
+    front: Front
+    identity: Identity
+    tenant_id: str
+    project_id: str | None
+    actor: Actor
+    path: dict[str, str]
+    query: Q
+    body: B
+    claim: IdempotencyClaim | None
+    correlation_id: str
+    traceparent: str | None
+    trace_id: str
+    last_event_id: str | None
+    filter_key: tuple[str, ...]
+
+
+Handler = Callable[[Call[Any, Any]], Awaitable[Answer | StreamAnswer]]
+
+
+@attrs.frozen(kw_only=True)
+class Route:
+    """An endpoint of a tenant. `answers` maps a status to the type of its body (None: a stream or
+    no JSON); `errors` names the codes beyond those that every endpoint can answer with."""
+
+    method: str
+    path: str
+    name: str
+    summary: str
+    handler: Handler
+    scopes: tuple[Scope, ...]
+    answers: dict[int, Any]
+    query: type[msgspec.Struct] = NoQuery
+    body: Any = None
+    body_optional: bool = False
+    body_raw: bool = False
+    consumes: tuple[str, ...] = (JSON,)
+    errors: tuple[ErrorCode, ...] = ()
+    base: str = BASE
+
+
+@attrs.frozen(kw_only=True)
+class OpenRoute:
+    """An endpoint outside the base path, for whoever can reach the port: no token, no tenant."""
+
+    path: str
+    name: str
+    summary: str
+    handler: Callable[[Front], Awaitable[Answer]]
+    answers: dict[int, Any]
+    method: str = "GET"

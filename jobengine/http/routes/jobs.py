@@ -1,0 +1,236 @@
+"""Reading jobs: lists newest first, one job, its history, artifacts and logs."""
+
+import re
+from typing import Annotated, Any, Final
+
+import msgspec
+
+from jobengine.auth.scopes import Scope
+from jobengine.domain.errors import ErrorCode, Refusal, RefusedError
+from jobengine.domain.instant import from_rfc3339
+from jobengine.domain.job import Job, State
+from jobengine.http import pages
+from jobengine.http.answer import Answer
+from jobengine.http.errors import invalid
+from jobengine.http.rendering import (
+    artifact_view,
+    history_items,
+    job_view,
+    json_answer,
+    page_answer,
+)
+from jobengine.http.route import Call, NoQuery, Paging, Route
+from jobengine.http.views import ArtifactView, JobSummary, LogLineView
+from jobengine.store.port import JobFilter
+from jobengine.wire.fields import Instant
+from jobengine.wire.jobs import HistoryItem, JobStateName, JobView, Page
+
+__all__ = ["ROUTES", "JobList", "job_id_in", "require_job"]
+
+Filter = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+
+_UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_UNFINISHED: Final = (State.PENDING, State.SCHEDULED, State.RUNNING)
+_lines: Final = msgspec.json.Decoder(list[dict[str, Any]])
+
+
+class JobList(Paging, forbid_unknown_fields=True, kw_only=True, rename="camel"):
+    """`createdFrom` is included, `createdBefore` is not; `label` is `name:value`."""
+
+    state: list[JobStateName] = msgspec.field(default_factory=list)
+    job_type: Filter | None = None
+    queue: Filter | None = None
+    run_id: Filter | None = None
+    source_id: Filter | None = None
+    project: Filter | None = None
+    label: Filter | None = None
+    created_from: Instant | None = None
+    created_before: Instant | None = None
+
+
+def job_id_in(call: Call[Any, Any]) -> str:
+    """The job id in the path; one that cannot be an id is answered like one that is unknown."""
+    job_id = call.path["jobId"].lower()
+    if _UUID.fullmatch(job_id) is None:
+        raise _no_job(call.path["jobId"])
+    return job_id
+
+
+async def require_job(call: Call[Any, Any]) -> Job:
+    """The job that the path names, or a refusal."""
+    job_id = job_id_in(call)
+    found = await call.front.gateway.store.jobs(call.tenant_id, [job_id])
+    if not found:
+        raise _no_job(job_id)
+    return found[0]
+
+
+async def list_jobs(call: Call[JobList, None]) -> Answer:
+    query = call.query
+    page = await call.front.gateway.store.job_list(
+        call.tenant_id,
+        JobFilter(
+            states=frozenset(State(name) for name in query.state),
+            job_type=query.job_type,
+            queue=query.queue,
+            run_id=query.run_id,
+            source_id=query.source_id,
+            project_id=_project(call),
+            label=_label(query.label),
+            created_from_at=_instant(query.created_from, "createdFrom"),
+            created_before_at=_instant(query.created_before, "createdBefore"),
+        ),
+        pages.after(call, str),
+        query.page_size,
+    )
+    views = [job_view(job) for job in page.jobs]
+    return page_answer(views, pages.token(call, page.next_after))
+
+
+async def summarise_jobs(call: Call[NoQuery, None]) -> Answer:
+    counts = await call.front.gateway.store.job_counts(call.tenant_id)
+    return json_answer(
+        JobSummary(
+            tenant_id=call.tenant_id,
+            counts={str(state): counts.get(state, 0) for state in _UNFINISHED},
+        )
+    )
+
+
+async def show_job(call: Call[NoQuery, None]) -> Answer:
+    return json_answer(job_view(await require_job(call)))
+
+
+async def show_history(call: Call[Paging, None]) -> Answer:
+    job = await require_job(call)
+    start = pages.after(call, int) or 0
+    seqs = [seq for seq in job.seqs if seq > start][: call.query.page_size + 1]
+    page, last = pages.cut(seqs, call.query.page_size, lambda seq: seq)
+    entries = await call.front.gateway.store.entries(call.tenant_id, page)
+    return page_answer(history_items(entries), pages.token(call, last))
+
+
+async def list_artifacts(call: Call[Paging, None]) -> Answer:
+    job = await require_job(call)
+    start = pages.after(call, tuple[int, int, str])
+    rows = await call.front.gateway.store.artifacts(call.tenant_id, job.job_id)
+    rest = [row for row in rows if start is None or (row.attempt, row.at, row.name) > start]
+    page, last = pages.cut(rest, call.query.page_size, lambda row: (row.attempt, row.at, row.name))
+    return page_answer([artifact_view(row) for row in page], pages.token(call, last))
+
+
+async def list_logs(call: Call[Paging, None]) -> Answer:
+    """Lines in the order they were reported; a cursor is a stored row and lines taken of it."""
+    job = await require_job(call)
+    size = call.query.page_size
+    position, taken = pages.after(call, tuple[int, int]) or (0, 0)
+    rows = await call.front.gateway.store.logs(call.tenant_id, job.job_id, position, size + 1)
+    items: list[dict[str, Any]] = []
+    for next_position, row in rows:
+        lines = _lines.decode(row.lines)
+        room = size - len(items)
+        items += [{"attempt": row.attempt, **line} for line in lines[taken : taken + room]]
+        if taken + room < len(lines):
+            return page_answer(items, pages.token(call, (position, taken + room)))
+        position, taken = next_position, 0
+    return page_answer(items, pages.token(call, (position, 0) if len(rows) > size else None))
+
+
+def _project(call: Call[JobList, None]) -> str | None:
+    asked = call.query.project
+    if asked is not None and call.project_id not in (None, asked):
+        raise invalid("project", "names another project than X-Stella-Project does")
+    return asked or call.project_id
+
+
+def _label(text: str | None) -> tuple[str, str] | None:
+    if text is None:
+        return None
+    name, colon, value = text.partition(":")
+    if not name or not colon:
+        raise invalid("label", "must be name:value")
+    return name, value
+
+
+def _instant(text: str | None, name: str) -> int | None:
+    if text is None:
+        return None
+    try:
+        return from_rfc3339(text)
+    except ValueError as error:
+        raise invalid(name, str(error)) from None
+
+
+def _no_job(job_id: str) -> RefusedError:
+    return RefusedError(
+        Refusal(ErrorCode.NOT_FOUND, f"no job {job_id[:64]} here", {"path": "jobId"})
+    )
+
+
+_READ = (Scope.READ,)
+_MISSING = (ErrorCode.NOT_FOUND,)
+
+ROUTES: Final = (
+    Route(
+        method="GET",
+        path="/jobs",
+        name="listJobs",
+        summary="List jobs, newest first",
+        handler=list_jobs,
+        scopes=_READ,
+        query=JobList,
+        answers={200: Page[JobView]},
+    ),
+    Route(
+        method="GET",
+        path="/jobs/summary",
+        name="summariseJobs",
+        summary="Count the jobs that are not finished, by state",
+        handler=summarise_jobs,
+        scopes=_READ,
+        answers={200: JobSummary},
+    ),
+    Route(
+        method="GET",
+        path="/jobs/{jobId}",
+        name="getJob",
+        summary="Show one job",
+        handler=show_job,
+        scopes=_READ,
+        answers={200: JobView},
+        errors=_MISSING,
+    ),
+    Route(
+        method="GET",
+        path="/jobs/{jobId}/history",
+        name="getJobHistory",
+        summary="List a job's transitions, the first one first",
+        handler=show_history,
+        scopes=_READ,
+        query=Paging,
+        answers={200: Page[HistoryItem]},
+        errors=_MISSING,
+    ),
+    Route(
+        method="GET",
+        path="/jobs/{jobId}/artifacts",
+        name="listJobArtifacts",
+        summary="List the artifacts of a job, by attempt, time and name",
+        handler=list_artifacts,
+        scopes=_READ,
+        query=Paging,
+        answers={200: Page[ArtifactView]},
+        errors=_MISSING,
+    ),
+    Route(
+        method="GET",
+        path="/jobs/{jobId}/logs",
+        name="listJobLogs",
+        summary="List the log lines of a job, in the order they were reported",
+        handler=list_logs,
+        scopes=_READ,
+        query=Paging,
+        answers={200: Page[LogLineView]},
+        errors=_MISSING,
+    ),
+)

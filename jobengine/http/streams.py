@@ -1,0 +1,184 @@
+"""Server-sent events (WHATWG HTML §9.2) of a tenant's ledger.
+
+I1  `id` is the ledger's `seq`. What a reader gets is every event after its cursor that matches, in
+    order, once; what it can no longer get (retention) is named by one `gap` event.
+I2  A stream ends by itself: when its token expires, when the engine stops, or when the engine
+    cannot serve it any more. The client comes back with the last id it saw.
+I3  When a stream is left, nothing that it started is left over.
+
+Not here: the ring, the ledger (`actors/gateway.py`), what an event looks like (`domain/event.py`).
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
+from typing import Final
+
+import attrs
+import msgspec
+import structlog
+import trio
+
+from jobengine.actors.gateway import Gateway
+from jobengine.actors.runtime.address import ActorStopped
+from jobengine.actors.runtime.mailbox import MailboxClosed
+from jobengine.domain.event import Event
+from jobengine.domain.instant import SECOND
+from jobengine.store.errors import StoreError
+
+__all__ = ["EVENT_STREAM", "EventFilter", "EventStream", "newest_seq"]
+
+EVENT_STREAM: Final = "text/event-stream"
+
+_HEARTBEAT: Final = b": still here\n\n"
+_CHUNK_BYTES: Final = 64 * 1024
+_HELLO: Final = b": following\n\n"
+_FAILURES: Final = (StoreError, MailboxClosed, ActorStopped)
+
+_log = structlog.get_logger("jobengine.http")
+
+
+@attrs.frozen(kw_only=True)
+class EventFilter:
+    """An event must meet all that are given. `types` may end in `*` (`job.*`)."""
+
+    types: frozenset[str] = frozenset()
+    type_prefixes: tuple[str, ...] = ()
+    job_id: str | None = None
+    job_type: str | None = None
+    run_id: str | None = None
+    source_id: str | None = None
+
+    @classmethod
+    def of(
+        cls,
+        types: Sequence[str],
+        job_type: str | None,
+        run_id: str | None,
+        source_id: str | None,
+    ) -> "EventFilter":
+        return cls(
+            types=frozenset(name for name in types if name and not name.endswith("*")),
+            type_prefixes=tuple(name[:-1] for name in types if name.endswith("*")),
+            job_type=job_type,
+            run_id=run_id,
+            source_id=source_id,
+        )
+
+    def matches(self, event: Event) -> bool:
+        return (
+            (self.job_id is None or event.job_id == self.job_id)
+            and (self.job_type is None or event.job_type == self.job_type)
+            and (self.run_id is None or event.run_id == self.run_id)
+            and (self.source_id is None or event.source_id == self.source_id)
+            and self._matches_type(event.event_type)
+        )
+
+    def _matches_type(self, event_type: str) -> bool:
+        if not self.types and not self.type_prefixes:
+            return True
+        return event_type in self.types or event_type.startswith(self.type_prefixes)
+
+
+async def newest_seq(gateway: Gateway, tenant_id: str) -> int:
+    """The tenant's last committed seq, 0 before the first: "now", as a cursor.
+
+    Every commit that has been answered is at or below it (port, I3), so a client that opens a
+    stream and then submits sees all that follows from its submit.
+    """
+    heads = await gateway.store.heads([tenant_id])
+    head = heads.get(tenant_id)
+    return 0 if head is None else head.next_seq - 1
+
+
+@attrs.frozen(kw_only=True)
+class EventStream:
+    """One reader. `until_at`: the instant its token expires, UTC microseconds."""
+
+    gateway: Gateway
+    tenant_id: str
+    after_seq: int
+    wanted: EventFilter
+    until_at: int
+    heartbeat_s: float
+    stopping: trio.Event
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Run the stream; gives its chunks, each of them whole events or a comment."""
+        left_s = (self.until_at - self.gateway.clock.moment().at) / SECOND
+        # No buffer: a reader that does not read keeps its cursor, and the ledger waits for it.
+        sender, receiver = trio.open_memory_channel[bytes](0)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._pump, sender, left_s)
+            nursery.start_soon(self._end_when_stopping, receiver)
+            yield _Chunks(receiver, self.heartbeat_s)
+            nursery.cancel_scope.cancel()
+
+    async def _end_when_stopping(self, receiver: trio.MemoryReceiveChannel[bytes]) -> None:
+        await self.stopping.wait()
+        receiver.close()
+
+    async def _pump(self, sender: trio.MemorySendChannel[bytes], left_s: float) -> None:
+        with sender, trio.move_on_after(max(0.0, left_s)):
+            try:
+                await self._send_events(sender)
+            except trio.BrokenResourceError:
+                return
+            except _FAILURES as error:
+                _log.warning("stream_ended", tenant=self.tenant_id, error=type(error).__name__)
+
+    async def _send_events(self, sender: trio.MemorySendChannel[bytes]) -> None:
+        last = self.after_seq
+        async with aclosing(self.gateway.events(self.tenant_id, last)) as batches:  # type: ignore[type-var]
+            async for batch in batches:
+                chunk = bytearray()
+                for event in batch:
+                    if event.seq > last + 1:
+                        chunk += _gap(last + 1, event.seq - 1)
+                    last = event.seq
+                    if self.wanted.matches(event):
+                        chunk += _frame(event)
+                    if len(chunk) >= _CHUNK_BYTES:
+                        await sender.send(bytes(chunk))
+                        chunk.clear()
+                if chunk:
+                    await sender.send(bytes(chunk))
+
+
+class _Chunks:
+    """What is sent: a greeting, so that the client knows it is connected, then the events, and a
+    comment whenever there was none for a while."""
+
+    def __init__(self, receiver: trio.MemoryReceiveChannel[bytes], heartbeat_s: float) -> None:
+        self._receiver = receiver
+        self._heartbeat_s = heartbeat_s
+        self._greeted = False
+
+    def __aiter__(self) -> "_Chunks":
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._greeted:
+            self._greeted = True
+            return _HELLO
+        with trio.move_on_after(self._heartbeat_s):
+            try:
+                return await self._receiver.receive()
+            except (trio.EndOfChannel, trio.ClosedResourceError):
+                raise StopAsyncIteration from None
+        return _HEARTBEAT
+
+
+def _frame(event: Event) -> bytes:
+    return b"id: %d\nevent: %s\ndata: %s\n\n" % (
+        event.seq,
+        event.event_type.encode(),
+        event.body,
+    )
+
+
+def _gap(first: int, last: int) -> bytes:
+    return b"id: %d\nevent: gap\ndata: %s\n\n" % (
+        last,
+        msgspec.json.encode({"from": first, "to": last}),
+    )

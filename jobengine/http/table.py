@@ -1,0 +1,18 @@
+"""The route table: every endpoint of the REST front, group by group."""
+
+from typing import Final
+
+from jobengine.http.route import OpenRoute, Route
+from jobengine.http.routes import deadletter, health, jobs, operations, streams, submits
+
+__all__ = ["OPEN_ROUTES", "ROUTES"]
+
+ROUTES: Final[tuple[Route, ...]] = (
+    *submits.ROUTES,
+    *jobs.ROUTES,
+    *operations.ROUTES,
+    *deadletter.ROUTES,
+    *streams.ROUTES,
+)
+
+OPEN_ROUTES: Final[tuple[OpenRoute, ...]] = health.ROUTES

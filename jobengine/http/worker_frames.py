@@ -1,0 +1,157 @@
+"""The worker protocol's frames for a session: read into the engine's words, written from them.
+
+I1  Wire messages made here hold nothing that changes later.
+I2  An answer without a ``ref`` that says nothing else is left out; heartbeats, submits and refusals
+    are answered always.
+
+Not here: what frames say (``worker_reading``), decisions (``core/session``), sockets.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal, cast
+
+import msgspec
+
+from jobengine.domain.instant import SECOND, to_rfc3339
+from jobengine.http.worker_reading import WorkerReader
+from jobengine.messages.lease_shard import JobOutcome
+from jobengine.messages.session import (
+    Beaten,
+    EngineStops,
+    Grant,
+    Peer,
+    Said,
+    SendLeases,
+    Settled,
+    StopLease,
+    SubmitAnswered,
+    Unreadable,
+    Welcomed,
+)
+from jobengine.wire.jobs import BulkItem, ErrorBody
+from jobengine.wire.worker import (
+    Ack,
+    Cancel,
+    DrainNotice,
+    EngineMessage,
+    ErrorFrame,
+    Lease,
+    Nack,
+    Welcome,
+    encode_frames,
+)
+
+__all__ = ["WorkerFrames", "lease_frame"]
+
+
+class WorkerFrames:
+    """The ``Codec`` of sessions. A lease lasts three heartbeats unless its job says otherwise."""
+
+    def __init__(self, reader: WorkerReader, node_id: str, *, heartbeat_s: float = 10.0) -> None:
+        self._reader = reader
+        self._node_id = node_id
+        self._heartbeat_s = heartbeat_s
+
+    def read(self, frame: str | bytes, peer: Peer, now_at: int) -> Sequence[Said]:
+        return self._reader.read(frame, peer, now_at)
+
+    def write(self, command: Any) -> Sequence[EngineMessage]:
+        match command:
+            case SendLeases():
+                runner = command.task_runner_id
+                return [lease_frame(grant, runner) for grant in command.leases]
+            case Settled():
+                return _settled(command)
+            case Beaten():
+                return [Ack(ref=command.ref, stop=list(command.stop), lost=list(command.lost))]
+            case SubmitAnswered():
+                return [_submit_answer(command)]
+            case StopLease():
+                return [_cancel(command)]
+            case Welcomed():
+                return [self._welcome(command)]
+            case Unreadable():
+                return [_error(command)]
+            case EngineStops():
+                return [DrainNotice(deadline=to_rfc3339(command.deadline_at))]
+            case _:
+                raise AssertionError(f"not for a worker: {command}")
+
+    def encode(self, messages: Sequence[EngineMessage]) -> Sequence[str]:
+        return encode_frames(messages)
+
+    def _welcome(self, command: Welcomed) -> Welcome:
+        return Welcome(
+            session_id=f"{self._node_id}.{command.session_id}",
+            node_id=self._node_id,
+            lease_seconds=round(3 * self._heartbeat_s),
+            heartbeat_seconds=self._heartbeat_s,
+            resumed=list(command.resumed),
+            lost=list(command.lost),
+            ref=command.ref,
+        )
+
+
+def lease_frame(grant: Grant, task_runner_id: str) -> Lease:
+    """The wire form of a lease, read from its job now."""
+    job = grant.job
+    definition = job.definition
+    lease_us = definition.lease_us
+    return Lease(
+        job_id=job.job_id,
+        job_type=definition.job_type,
+        queue=definition.queue,
+        attempt=job.attempt,
+        failures=job.failures,
+        max_retries=definition.max_retries,
+        lease_id=grant.lease_id,
+        token=grant.token,
+        lease_until=to_rfc3339(grant.until_at),
+        lease_seconds=lease_us // SECOND,
+        heartbeat_seconds=lease_us / (3 * SECOND),
+        timeout_seconds=definition.timeout_us and definition.timeout_us // SECOND,
+        idempotency_key=f"{job.job_id}:{job.attempt}",
+        tenant_id=job.tenant_id,
+        project_id=definition.project_id or None,
+        correlation_id=definition.correlation_id,
+        task_runner_id=task_runner_id,
+        traceparent=definition.traceparent,
+        labels=definition.labels,
+        payload=msgspec.Raw(job.payload),
+    )
+
+
+def _settled(command: Settled) -> list[EngineMessage]:
+    messages: list[EngineMessage] = [Ack(ref=ref) for ref in command.acks if ref is not None]
+    for nack in command.nacks:
+        refusal = nack.refusal
+        messages.append(Nack(ref=nack.ref, code=refusal.code, message=refusal.message))
+    return messages
+
+
+def _submit_answer(command: SubmitAnswered) -> Ack | Nack:
+    refusal = command.refusal
+    if refusal is not None:
+        return Nack(ref=command.ref, code=refusal.code, message=refusal.message)
+    items = [_item(n, outcome) for n, outcome in enumerate(command.outcomes)]
+    return Ack(ref=command.ref, jobs=items)
+
+
+def _cancel(command: StopLease) -> Cancel:
+    return Cancel(lease_id=command.lease_id, reason=command.reason, grace_seconds=command.grace_s)
+
+
+def _error(command: Unreadable) -> ErrorFrame:
+    return ErrorFrame(
+        code=command.code, message=command.message, path=command.path, ref=command.ref
+    )
+
+
+def _item(index: int, outcome: JobOutcome) -> BulkItem:
+    refusal = outcome.refusal
+    return BulkItem(
+        index=index,
+        outcome=cast(Literal["created", "existing", "rejected"], outcome.outcome),
+        job_id=outcome.job_id,
+        error=None if refusal is None else ErrorBody(code=refusal.code, message=refusal.message),
+    )

@@ -1,0 +1,323 @@
+"""What a worker's frames say, in the engine's words.
+
+The same translation serves the listener of the workers and the WebSocket and plain requests of the
+HTTP port.
+
+I1  What leaves here can be stored: texts are canonical JSON without U+0000, results are bounded. A
+    message that cannot be is a ``Nacked`` in its place, naming the field.
+
+Not here: order, scopes and time (``core/session``), the way back (``worker_frames``).
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Final, assert_never
+
+import msgspec
+
+from jobengine.domain.canonical import digest
+from jobengine.domain.errors import ErrorCode, Refusal, RefusedError
+from jobengine.domain.failure import Failure
+from jobengine.domain.instant import SECOND
+from jobengine.domain.records import NewJob
+from jobengine.http.worker_storable import (
+    artifact_row,
+    check_storable,
+    storable_json,
+    storable_note,
+    storable_result,
+    within,
+)
+from jobengine.messages.lease_shard import (
+    ArtifactNamed,
+    Completed,
+    Failed,
+    GivenBack,
+    IdempotencyClaim,
+    LeaseClaim,
+    Logged,
+    Progressed,
+    ThrottleSeen,
+    WatermarkMoved,
+)
+from jobengine.messages.session import (
+    CreditSaid,
+    DrainSaid,
+    Greeted,
+    HeartbeatSaid,
+    Nacked,
+    Peer,
+    Said,
+    SubmitSaid,
+    Unreadable,
+)
+from jobengine.wire.jobs import JobRequest, ProgressNote, decode_job_request
+from jobengine.wire.refusal import Refusal as WireRefusal
+from jobengine.wire.translate import new_job
+from jobengine.wire.worker import (
+    FRAME_BYTES_MAX,
+    ArtifactNote,
+    Complete,
+    Credit,
+    Drain,
+    Fail,
+    Heartbeat,
+    Hello,
+    LeaseRef,
+    Log,
+    Malformed,
+    Progress,
+    Release,
+    Submit,
+    Throttled,
+    Watermark,
+    WorkerMessage,
+    decode_worker_frame,
+)
+
+__all__ = ["SUBMIT_PATH", "WorkerReader"]
+
+SUBMIT_PATH: Final = "worker:submit"
+"""What an idempotency key of a submit is relative to, as a REST key is to its path."""
+
+_FRAME_TOO_LARGE: Final = Unreadable(
+    code=ErrorCode.PAYLOAD_TOO_LARGE,
+    message=f"a frame has at most {FRAME_BYTES_MAX} bytes; divide it",
+    path="$",
+)
+_NOT_TEXT: Final = Unreadable(
+    code=ErrorCode.BAD_JSON, message="frames are text; this one is binary", path="$"
+)
+_NULL: Final = b"null"
+
+
+class WorkerReader:
+    """``new_job_ids`` draws fresh job ids."""
+
+    def __init__(self, new_job_ids: Callable[[int], Sequence[str]]) -> None:
+        self._new_job_ids = new_job_ids
+
+    def read(self, frame: str | bytes, peer: Peer, now_at: int) -> Sequence[Said]:
+        """What a frame says, in its order; never raises for what a peer sent."""
+        if isinstance(frame, bytes):
+            return (_NOT_TEXT,)
+        if len(frame) > FRAME_BYTES_MAX // 4 and _too_large(frame):
+            return (_FRAME_TOO_LARGE,)
+        said: list[Said] = []
+        for message in decode_worker_frame(frame):
+            try:
+                # By far the most frequent, so it does not take its turn among the others.
+                if type(message) is Complete:
+                    said.append(self._completed(message, peer, now_at))
+                else:
+                    said.append(self._understand(message, peer, now_at))
+            except RefusedError as error:
+                said.append(Nacked(message.ref, error.refusal))
+        return said
+
+    def understand(self, message: WorkerMessage | Malformed, peer: Peer, now_at: int) -> Said:
+        """What one message says; a ``Nacked`` when it says something that cannot be stored."""
+        try:
+            return self._understand(message, peer, now_at)
+        except RefusedError as error:
+            return Nacked(message.ref, error.refusal)
+
+    def _understand(self, message: WorkerMessage | Malformed, peer: Peer, now_at: int) -> Said:
+        match message:
+            case Complete():
+                return self._completed(message, peer, now_at)
+            case Heartbeat():
+                return _heartbeat_said(message)
+            case Credit():
+                return CreditSaid(ref=message.ref, slots=message.slots)
+            case Fail():
+                return _failed(message)
+            case Progress():
+                return _progressed(message)
+            case Log():
+                return _logged(message)
+            case ArtifactNote():
+                return _artifact_named(message, peer, now_at)
+            case Submit():
+                return self._submit_said(message)
+            case Release():
+                return _given_back(message)
+            case Throttled():
+                return _throttle_seen(message)
+            case Watermark():
+                return _watermark_moved(message)
+            case Hello():
+                return _greeted(message)
+            case Drain():
+                return DrainSaid(ref=message.ref)
+            case Malformed():
+                return Unreadable(
+                    ref=message.ref, code=message.code, message=message.message, path=message.path
+                )
+            case _:
+                assert_never(message)
+
+    def _completed(self, message: Complete, peer: Peer, now_at: int) -> Completed:
+        raw = bytes(message.result)
+        result = _NULL if raw == _NULL else storable_result(raw)
+        if not message.artifacts and not message.follow_ups:
+            return Completed(
+                ref=message.ref, lease_id=message.lease_id, token=message.token, result=result
+            )
+        return Completed(
+            ref=message.ref,
+            lease_id=message.lease_id,
+            token=message.token,
+            result=result,
+            artifacts=[
+                artifact_row(one, message.lease_id, peer.tenant_id, now_at, f"artifacts[{n}]")
+                for n, one in enumerate(message.artifacts)
+            ],
+            follow_ups=self._follow_ups(message.follow_ups),
+        )
+
+    def _follow_ups(self, requests: Sequence[JobRequest]) -> list[NewJob]:
+        jobs = []
+        job_ids = self._new_job_ids(len(requests))
+        for n, (request, job_id) in enumerate(zip(requests, job_ids, strict=True)):
+            try:
+                jobs.append(new_job(request, job_id))
+            except RefusedError as error:
+                raise RefusedError(within(error.refusal, f"followUps[{n}]")) from None
+        return jobs
+
+    def _submit_said(self, message: Submit) -> SubmitSaid:
+        jobs: list[NewJob | Refusal] = []
+        job_ids = self._new_job_ids(len(message.jobs))
+        for item, job_id in zip(message.jobs, job_ids, strict=True):
+            request = decode_job_request(item)
+            if isinstance(request, WireRefusal):
+                jobs.append(
+                    Refusal(ErrorCode(request.code), request.message, {"path": request.path})
+                )
+                continue
+            try:
+                jobs.append(new_job(request, job_id))
+            except RefusedError as error:
+                jobs.append(error.refusal)
+        claim = None
+        if message.idempotency_key is not None:
+            check_storable(message.idempotency_key, "idempotencyKey")
+            body = b"\n".join(bytes(item) for item in message.jobs)
+            claim = IdempotencyClaim(message.idempotency_key, SUBMIT_PATH, digest(body))
+        return SubmitSaid(ref=message.ref, jobs=jobs, claim=claim)
+
+
+def _failed(message: Fail) -> Failed:
+    reported = message.error
+    error = Failure(
+        class_=reported.class_,
+        http_status=reported.http_status,
+        message=reported.message,
+        retryable=reported.retryable,
+        stack=reported.stack,
+    )
+    check_storable(error, "error")
+    return Failed(
+        ref=message.ref,
+        lease_id=message.lease_id,
+        token=message.token,
+        error=error,
+        retry_after_us=_microseconds(message.retry_after),
+    )
+
+
+def _given_back(message: Release) -> GivenBack:
+    check_storable(message.reason, "reason")
+    return GivenBack(
+        ref=message.ref,
+        lease_id=message.lease_id,
+        token=message.token,
+        delay_us=_microseconds(message.delay_seconds) or 0,
+        reason=message.reason,
+    )
+
+
+def _progressed(message: Progress) -> Progressed:
+    note = storable_note(ProgressNote(message.percent, message.message), "message")
+    return Progressed(ref=message.ref, lease_id=message.lease_id, token=message.token, note=note)
+
+
+def _logged(message: Log) -> Logged:
+    lines = storable_json(msgspec.to_builtins(message.lines), "lines")
+    return Logged(ref=message.ref, lease_id=message.lease_id, token=message.token, lines=lines)
+
+
+def _artifact_named(message: ArtifactNote, peer: Peer, now_at: int) -> ArtifactNamed:
+    return ArtifactNamed(
+        ref=message.ref,
+        lease_id=message.lease_id,
+        token=message.token,
+        artifact=artifact_row(message, message.lease_id, peer.tenant_id, now_at, "$"),
+    )
+
+
+def _throttle_seen(message: Throttled) -> ThrottleSeen:
+    return ThrottleSeen(
+        ref=message.ref,
+        lease_id=message.lease_id or "",
+        token=message.token or 0,
+        http_status=message.http_status,
+        source_id=message.source_id,
+        retry_after_us=_microseconds(message.retry_after),
+    )
+
+
+def _watermark_moved(message: Watermark) -> WatermarkMoved:
+    return WatermarkMoved(
+        ref=message.ref,
+        lease_id=message.lease_id or "",
+        token=message.token or 0,
+        source_id=message.source_id,
+    )
+
+
+def _greeted(message: Hello) -> Greeted | Unreadable:
+    for field, text in (
+        ("workerId", message.worker_id),
+        ("taskRunnerId", message.task_runner_id),
+    ):
+        if text is not None and "\0" in text:
+            why = f"$.{field} holds the character U+0000; leave it out"
+            return Unreadable(
+                ref=message.ref, code=ErrorCode.INVALID_FIELD, message=why, path=f"$.{field}"
+            )
+    return Greeted(
+        ref=message.ref,
+        worker_id=message.worker_id,
+        task_runner_id=message.task_runner_id or message.worker_id,
+        queues=frozenset(message.queues),
+        job_types=frozenset(message.job_types),
+        capacity=message.capacity,
+        auto_credit=message.auto_credit,
+        resume=_claims(message.resume),
+    )
+
+
+def _heartbeat_said(message: Heartbeat) -> HeartbeatSaid:
+    return HeartbeatSaid(
+        ref=message.ref,
+        leases=None if message.leases is None else _claims(message.leases),
+        progress={
+            lease_id: storable_note(note, f"progress.{lease_id}")
+            for lease_id, note in message.progress.items()
+        },
+    )
+
+
+def _too_large(frame: str) -> bool:
+    if len(frame) > FRAME_BYTES_MAX:
+        return True
+    return not frame.isascii() and len(frame.encode()) > FRAME_BYTES_MAX
+
+
+def _claims(refs: Sequence[LeaseRef]) -> list[LeaseClaim]:
+    return [LeaseClaim(ref.lease_id, ref.token) for ref in refs]
+
+
+def _microseconds(seconds: float | None) -> int | None:
+    return None if seconds is None else round(seconds * SECOND)

@@ -1,0 +1,58 @@
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from jobengine.auth.keys import KeyFileError, derived_secret, load_or_create_key
+
+
+def test_a_key_is_made_once_and_is_its_owners_alone(tmp_path: Path) -> None:
+    path = tmp_path / "secrets" / "key.pem"
+    first = load_or_create_key(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert load_or_create_key(path).private_bytes_raw() == first.private_bytes_raw()
+    assert [entry.name for entry in path.parent.iterdir()] == ["key.pem"]
+
+
+def test_starters_at_the_same_time_agree_on_one_key(tmp_path: Path) -> None:
+    path = tmp_path / "key.pem"
+    with ThreadPoolExecutor(8) as pool:
+        keys = list(pool.map(load_or_create_key, [path] * 16))
+    assert len({key.private_bytes_raw() for key in keys}) == 1
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "key.pem"
+    load_or_create_key(path)
+    path.chmod(0o640)
+    with pytest.raises(KeyFileError, match=r"has mode 0640; run: chmod 600"):
+        load_or_create_key(path)
+
+
+def test_what_is_no_ed25519_key_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "key.pem"
+    other = rsa.generate_private_key(65_537, 2_048).private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    for content in (b"", b"nothing", other):
+        path.write_bytes(content)
+        path.chmod(0o600)
+        with pytest.raises(KeyFileError, match="holds no unencrypted Ed25519 key"):
+            load_or_create_key(path)
+
+
+def test_a_path_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    with pytest.raises(KeyFileError, match=str(tmp_path)):
+        load_or_create_key(tmp_path)
+
+
+def test_derived_secrets_differ_by_purpose(tmp_path: Path) -> None:
+    key = load_or_create_key(tmp_path / "key.pem")
+    assert derived_secret(key, "a") == derived_secret(key, "a")
+    assert derived_secret(key, "a") != derived_secret(key, "b")

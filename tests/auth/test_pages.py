@@ -1,0 +1,49 @@
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobengine.auth.pages import PageTokenInvalid, PageTokens
+
+PAGES = PageTokens(Ed25519PrivateKey.generate())
+BOUND = ("demo", "/jobs", "")
+
+
+@given(st.tuples(st.integers(-(2**53), 2**53), st.text(max_size=50)))
+def test_a_token_gives_back_its_cursor(cursor: tuple[int, str]) -> None:
+    assert PAGES.open(BOUND, PAGES.seal(BOUND, cursor), tuple[int, str]) == cursor
+
+
+@pytest.mark.parametrize(
+    "other", [("other", "/jobs", ""), ("demo", "/deadletter", ""), ("demo/jobs", "", "")]
+)
+def test_a_token_is_good_for_what_it_was_bound_to(other: tuple[str, ...]) -> None:
+    token = PAGES.seal(BOUND, "x")
+    with pytest.raises(PageTokenInvalid):
+        PAGES.open(other, token, str)
+
+
+@given(st.data())
+def test_a_changed_token_is_refused(data: st.DataObject) -> None:
+    token = PAGES.seal(BOUND, [1, "abc"])
+    # The last character may hold bits that mean nothing, so it is left alone.
+    at = data.draw(st.integers(0, len(token) - 2))
+    changed = data.draw(st.sampled_from("AZaz09-_").filter(lambda c: c != token[at]))
+    with pytest.raises(PageTokenInvalid):
+        PAGES.open(BOUND, token[:at] + changed + token[at + 1 :], tuple[int, str])
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_refused(text: str) -> None:
+    with pytest.raises(PageTokenInvalid):
+        PAGES.open(BOUND, text, str)
+
+
+def test_a_token_of_another_key_or_kind_is_refused() -> None:
+    stranger = PageTokens(Ed25519PrivateKey.generate())
+    with pytest.raises(PageTokenInvalid):
+        PAGES.open(BOUND, stranger.seal(BOUND, "x"), str)
+    with pytest.raises(PageTokenInvalid):
+        PAGES.open(BOUND, PAGES.seal(BOUND, "x"), int)
+    with pytest.raises(PageTokenInvalid):
+        PAGES.open(BOUND, "x" * 2_000, str)

@@ -1,0 +1,48 @@
+"""The metrics of a node, parsed as Prometheus parses them."""
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from jobengine.http.metrics import metrics_of
+from jobengine.http.worker_door import DoorStatistics
+from jobengine.testing import memory_engine
+from tests.actors.bare_worker import TENANT, new_job, submit
+
+BOUNDED_LABELS = {"actor", "kind", "node", "shard", "tenant", "version"}
+
+
+def _samples(text: bytes) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text.decode())
+        for sample in family.samples
+    }
+
+
+async def test_metrics_show_what_was_committed_and_what_waits() -> None:
+    async with memory_engine() as engine:
+        render = metrics_of(engine, DoorStatistics())
+        before = _samples(render())
+        assert ("jobengine_ready_jobs", frozenset({("tenant", TENANT)})) not in before
+        for _ in range(3):
+            await submit(engine, new_job(engine))
+        after = _samples(render())
+    created = frozenset({("kind", "job.created")})
+    assert after["jobengine_transitions_total", created] == 3
+    assert after["jobengine_ready_jobs", frozenset({("tenant", TENANT)})] == 3
+    assert after["jobengine_ledger_commits_total", frozenset()] >= 1
+    assert after["jobengine_ledger_away_seconds", frozenset()] == 0
+    taken = frozenset({("actor", "ledger")})
+    assert (
+        after["jobengine_mailbox_messages_total", taken]
+        > before["jobengine_mailbox_messages_total", taken]
+    )
+    assert after["jobengine_process_resident_memory_bytes", frozenset()] > 1 << 20
+
+
+async def test_names_have_one_prefix_and_labels_are_bounded() -> None:
+    async with memory_engine() as engine:
+        await submit(engine, new_job(engine))
+        samples = _samples(metrics_of(engine, DoorStatistics())())
+    assert all(name.startswith("jobengine_") for name, _ in samples)
+    used = {label for _, labels in samples for label, _ in labels}
+    assert used - {"implementation"} <= BOUNDED_LABELS

@@ -1,0 +1,152 @@
+from tests.http.conftest import Rest
+from tests.http.test_jobs import failed_letter, states
+from tests.http.worker import working
+
+UNKNOWN = "01a2006c-db40-721c-81a1-17ce0c696aff"
+
+
+async def test_a_held_job_is_released(rest: Rest) -> None:
+    job = await rest.submit(hold=True)
+    assert job["state"] == "pending"
+    answer = await rest.operate(f"/jobs/{job['jobId']}:release")
+    assert answer.status_code == 200
+    assert answer.json()["state"] == "scheduled"
+    again = await rest.operate(f"/jobs/{job['jobId']}:release")
+    assert again.status_code == 409
+
+
+async def test_a_waiting_job_is_cancelled_and_a_second_time_answers_409_with_its_state(
+    rest: Rest,
+) -> None:
+    job = await rest.submit()
+    answer = await rest.operate(f"/jobs/{job['jobId']}:cancel")
+    assert (answer.json()["state"], answer.json()["reason"]) == ("cancelled", "user_cancelled")
+    again = await rest.operate(f"/jobs/{job['jobId']}:cancel")
+    assert again.status_code == 409
+    error = again.json()["error"]
+    assert (error["code"], error["state"]) == ("ILLEGAL_TRANSITION", "cancelled")
+    assert error["details"][0]["allowed"] == []
+
+
+async def test_cancelling_a_running_job_leaves_it_running_with_the_request_noted(
+    rest: Rest,
+) -> None:
+    async with working(rest.engine) as worker:
+        job = await rest.submit()
+        await worker.take()
+        answer = await rest.operate(f"/jobs/{job['jobId']}:cancel")
+    assert answer.status_code == 200
+    assert answer.json()["state"] == "running"
+    assert answer.json()["cancelRequestedAt"]
+
+
+async def test_a_failed_job_is_retried_in_place(rest: Rest) -> None:
+    async with working(rest.engine) as worker:
+        letter = await failed_letter(rest, worker)
+    answer = await rest.operate(f"/jobs/{letter['jobId']}:retry")
+    assert answer.json()["state"] == "scheduled"
+    assert answer.json()["failures"] == 1
+
+
+async def test_a_finished_job_is_replayed_as_a_new_one(rest: Rest) -> None:
+    job = await rest.submit(payload={"a": 1})
+    await rest.operate(f"/jobs/{job['jobId']}:cancel")
+    answer = await rest.operate(f"/jobs/{job['jobId']}:replay")
+    copy = answer.json()
+    assert answer.status_code == 201
+    assert (copy["replayOf"], copy["priority"], copy["payload"]) == (job["jobId"], 8, {"a": 1})
+    chosen = await rest.operate(f"/jobs/{job['jobId']}:replay", json={"priority": 2})
+    assert chosen.json()["priority"] == 2
+
+
+async def test_an_operation_on_an_unknown_job_is_404(rest: Rest) -> None:
+    for verb in ("cancel", "retry", "replay", "release"):
+        for job_id in (UNKNOWN, "nope"):
+            answer = await rest.operate(f"/jobs/{job_id}:{verb}")
+            assert answer.status_code == 404, (verb, job_id)
+
+
+async def test_a_dead_letter_shows_its_evidence(rest: Rest) -> None:
+    async with working(rest.engine) as worker:
+        letter = await failed_letter(rest, worker, projectId="alpha")
+    assert letter["class"] == "other"
+    assert letter["state"] == "open"
+    assert letter["error"]["message"] == "boom"
+    assert letter["attempts"] == 1
+    detail = (await rest.client.get(f"/deadletter/{letter['deadLetterId']}")).json()
+    assert letter.items() <= detail.items()
+    assert detail["job"]["state"] == "failed"
+    assert detail["workerId"] == "w-1"
+    assert detail["history"][-1]["to"] == "failed"
+    assert detail["history"][-1]["error"]["class"] == "Boom"
+
+
+async def test_dead_letters_are_filtered_and_paged(rest: Rest) -> None:
+    async with working(rest.engine) as worker:
+        letters = [
+            await failed_letter(rest, worker, jobType=name, projectId=name)
+            for name in ("a", "b", "c")
+        ]
+
+    async def ids(query: str, **headers: str) -> list[str]:
+        answer = await rest.client.get(f"/deadletter?{query}", headers=headers)
+        assert answer.status_code == 200, answer.text
+        return [one["deadLetterId"] for one in answer.json()["items"]]
+
+    newest_first = [letter["deadLetterId"] for letter in letters][::-1]
+    assert await ids("") == newest_first
+    assert await ids("jobType=b") == [letters[1]["deadLetterId"]]
+    assert await ids("class=other&state=open") == newest_first
+    assert await ids("class=timeout") == []
+    assert await ids(f"signature={letters[0]['signature']}") == [letters[0]["deadLetterId"]]
+    assert await ids("", **{"X-Stella-Project": "c"}) == newest_first[:1]
+    first = (await rest.client.get("/deadletter?pageSize=2")).json()
+    token = first["nextPageToken"]
+    second = (await rest.client.get(f"/deadletter?pageSize=2&pageToken={token}")).json()
+    paged = [one["deadLetterId"] for one in first["items"] + second["items"]]
+    assert paged == newest_first
+    assert second["nextPageToken"] is None
+
+
+async def test_a_dead_letter_is_replayed_once(rest: Rest) -> None:
+    async with working(rest.engine) as worker:
+        letter = await failed_letter(rest, worker, payload={"a": 1})
+    path = f"/deadletter/{letter['deadLetterId']}"
+    answer = await rest.operate(f"{path}:replay")
+    assert answer.status_code == 201
+    assert answer.json()["replayOf"] == letter["jobId"]
+    again = await rest.operate(f"{path}:replay")
+    assert again.status_code == 409
+    error = again.json()["error"]
+    assert (error["code"], error["state"]) == ("DEAD_LETTER_CLOSED", "replayed")
+    closed = (await rest.client.get(path)).json()
+    assert closed["state"] == "replayed"
+    assert closed["replayedAs"] == answer.json()["jobId"]
+
+
+async def test_a_dead_letter_is_retried_in_place(rest: Rest) -> None:
+    async with working(rest.engine) as worker:
+        letter = await failed_letter(rest, worker)
+        path = f"/deadletter/{letter['deadLetterId']}"
+        answer = await rest.operate(f"{path}:retry")
+        assert (answer.status_code, answer.json()["jobId"]) == (200, letter["jobId"])
+        assert (await rest.client.get(path)).json()["state"] == "retried"
+        await worker.complete(await worker.take())
+        await states(rest, letter["jobId"], "completed")
+
+
+async def test_a_dead_letter_is_discarded(rest: Rest) -> None:
+    async with working(rest.engine) as worker:
+        letter = await failed_letter(rest, worker)
+    path = f"/deadletter/{letter['deadLetterId']}"
+    answer = await rest.operate(f"{path}:discard")
+    assert answer.json() == {**letter, "state": "discarded"}
+    assert (await rest.operate(f"{path}:discard")).status_code == 409
+
+
+async def test_an_unknown_dead_letter_is_404(rest: Rest) -> None:
+    for dead_letter_id in (UNKNOWN, "nope", "x" * 200, "%00"):
+        assert (await rest.client.get(f"/deadletter/{dead_letter_id}")).status_code == 404
+        for verb in ("replay", "retry", "discard"):
+            answer = await rest.operate(f"/deadletter/{dead_letter_id}:{verb}")
+            assert answer.status_code == 404
