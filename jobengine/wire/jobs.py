@@ -34,9 +34,7 @@ JobStateName = Literal["pending", "scheduled", "running", "completed", "failed",
 BULK_ITEMS_MAX: Final = 10_000
 
 
-class Backoff(
-    msgspec.Struct, rename="camel", forbid_unknown_fields=True, frozen=True, omit_defaults=True
-):
+class Backoff(msgspec.Struct, rename="camel", forbid_unknown_fields=True, frozen=True):
     """Retry delay: min(max, base·2^(failures−1)), base·failures or base, jittered."""
 
     kind: Literal["exponential", "linear", "fixed"] = "exponential"

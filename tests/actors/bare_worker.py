@@ -1,8 +1,9 @@
 """A worker that speaks the shard's alphabet directly: no frames, no sockets."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+import msgspec
 import trio
 
 from jobengine.domain.canonical import canonical_of, digest
@@ -18,7 +19,6 @@ from jobengine.messages.lease_shard import (
     Detach,
     Failed,
     GivenBack,
-    JobOutcome,
     LeaseClaim,
     Report,
     Reports,
@@ -157,9 +157,10 @@ class BareWorker:
     async def beat(self) -> Beaten:
         before = sum(isinstance(m, Beaten) for m in self.heard)
         await self._shard.tell(Beat(session_id=self.session_id, ref="b"))
-        return await self.wait_for(
-            lambda heard: ([m for m in heard if isinstance(m, Beaten)][before:] or [None])[0]
+        [beaten, *_] = await self.wait_for(
+            lambda heard: [m for m in heard if isinstance(m, Beaten)][before:]
         )
+        return beaten
 
     async def detach(self) -> None:
         self._engine.registry.dismiss(self.session_id)
@@ -170,7 +171,9 @@ def _last(heard: list[Any], kind: type) -> Any:
     return next((message for message in reversed(heard) if isinstance(message, kind)), None)
 
 
-def new_job(engine: Engine, job_type: str = "scan", *, payload: Any = None, **fields: Any) -> NewJob:
+def new_job(
+    engine: Engine, job_type: str = "scan", *, payload: Any = None, **fields: Any
+) -> NewJob:
     """A job as a door would hand it in."""
     text = canonical_of({} if payload is None else payload)
     [job_id] = engine.gateway.new_job_ids(1)
@@ -181,8 +184,6 @@ def new_job(engine: Engine, job_type: str = "scan", *, payload: Any = None, **fi
         correlation_id=job_id,
         **fields,
     )
-    import msgspec
-
     return NewJob(
         job_id=job_id,
         definition=definition,
@@ -191,6 +192,11 @@ def new_job(engine: Engine, job_type: str = "scan", *, payload: Any = None, **fi
     )
 
 
-async def submit(engine: Engine, *jobs: NewJob, tenant_id: str = TENANT) -> list[JobOutcome]:
+class Submitted(NamedTuple):
+    outcome: str
+    job_id: str
+
+
+async def submit(engine: Engine, *jobs: NewJob, tenant_id: str = TENANT) -> list[Submitted]:
     answer = await engine.gateway.submit(tenant_id, PRODUCER, jobs)
-    return list(answer.outcomes)
+    return [Submitted(outcome.outcome, outcome.job_id or "") for outcome in answer.outcomes]
