@@ -51,9 +51,15 @@ from jobengine.store.postgres.migrate import (
     status,
 )
 from jobengine.store.postgres.opening import open_postgres_store
-from jobengine.store.postgres.ownership import own_database
+from jobengine.store.postgres.ownership import (
+    DatabaseFactMismatch,
+    DatabaseInUse,
+    own_database,
+)
 
 __all__ = [
+    "DatabaseFactMismatch",
+    "DatabaseInUse",
     "EmbeddedServerError",
     "Engine",
     "MigrationFailed",

@@ -83,12 +83,14 @@ class Settings:
     """Recent events kept for the readers of one tenant; older ones come from the ledger."""
 
     ring_bytes_max: int = _count(8 << 20, 1 << 16, 1 << 30)
+    """Bytes of those events, for large ones."""
 
     # ---- the database
     pool_size_max: int = _count(6, 1, 100)
     """Connections for reads; commits have one of their own."""
 
     connect_timeout_s: float = _number(10.0, 0.1, 120.0)
+    """How long each host of the database may take to accept a connection."""
 
     prepare_interval_s: float = _number(6 * 3600.0, 1.0, 86_400.0)
     """How often partitions are made ahead and expired answers dropped."""

@@ -1,5 +1,8 @@
 """The metrics of a node, parsed as Prometheus parses them."""
 
+import re
+from pathlib import Path
+
 from prometheus_client.parser import text_string_to_metric_families
 
 from jobengine.http.metrics import metrics_of
@@ -7,6 +10,7 @@ from jobengine.http.worker_door import DoorStatistics
 from jobengine.testing import memory_engine
 from tests.actors.bare_worker import TENANT, new_job, submit
 
+OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
 BOUNDED_LABELS = {"actor", "kind", "node", "shard", "tenant", "version"}
 
 
@@ -46,3 +50,12 @@ async def test_names_have_one_prefix_and_labels_are_bounded() -> None:
     assert all(name.startswith("jobengine_") for name, _ in samples)
     used = {label for _, labels in samples for label, _ in labels}
     assert used - {"implementation"} <= BOUNDED_LABELS
+
+
+async def test_metrics_that_operators_are_told_to_watch_exist() -> None:
+    async with memory_engine() as engine:
+        await submit(engine, new_job(engine))
+        samples = _samples(metrics_of(engine, DoorStatistics())())
+    told = set(re.findall(r"`(jobengine_\w+)`", OPERATIONS.read_text()))
+    assert told
+    assert told <= {name for name, _ in samples}

@@ -1,0 +1,287 @@
+"""Where the value of a setting comes from: flag, environment, TOML file, default, in that order.
+
+Every field of `Settings` and of `NodeOptions` can be set by all of them under one name: `shards` is
+JOBENGINE_SHARDS in the environment and `shards = 16` in the file.
+
+I1  A value that is not of its setting's kind, or out of its bounds, is an error that names where it
+    was set. Nothing is corrected in silence.
+I2  A name in the file that is no setting is an error. A name in the environment is not: platforms
+    put JOBENGINE_PORT and the like there by themselves. It is reported.
+I3  A secret value is never part of a message.
+"""
+
+import difflib
+import math
+import os
+import tomllib
+import typing
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+
+from jobengine.settings import Settings
+
+__all__ = [
+    "LOG_LEVELS",
+    "Configuration",
+    "ConfigurationError",
+    "NodeOptions",
+    "Setting",
+    "Value",
+    "configure",
+    "endpoint_of",
+    "settings_known",
+]
+
+LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+_PREFIX: Final = "JOBENGINE_"
+_NO_SETTINGS: Final = frozenset({"CONFIG", "URL", "TOKEN", "TENANT", "WORKER_URL"})
+_OTHERS: Final = ("JOBENGINE_DEMO_",)
+_SECRETS: Final = frozenset({"database_url"})
+_ROOTS_DATA_DIR: Final = Path("/var/lib/jobengine")
+
+
+class ConfigurationError(Exception):
+    """One line: where something was set, and what is wrong with it."""
+
+
+def _is_endpoint(_: object, field: "attrs.Attribute[str]", value: str) -> None:
+    try:
+        endpoint_of(value)
+    except ValueError:
+        raise ValueError(f"{field.name} must be HOST:PORT, such as 127.0.0.1:7070") from None
+
+
+@attrs.frozen(kw_only=True)
+class NodeOptions:
+    """How a node is reached and what it runs on; the rest is in `Settings`."""
+
+    http: str = attrs.field(default="127.0.0.1:7070", validator=_is_endpoint)
+    """Where REST and event streams are served, HOST:PORT; port 0 takes a free one."""
+
+    worker: str = attrs.field(default="127.0.0.1:7071", validator=_is_endpoint)
+    """Where workers connect by WebSocket, HOST:PORT; port 0 takes a free one."""
+
+    database_url: str | None = None
+    """PostgreSQL to use, as a URL or libpq connection string; without one it is embedded."""
+
+    key_file: Path | None = None
+    """The Ed25519 key that signs tokens; `key.pem` in the data directory when not set."""
+
+    wait_database_s: float = attrs.field(
+        default=60.0, validator=[attrs.validators.ge(0), attrs.validators.le(86_400)]
+    )
+    """How long `serve` waits at its start for a database that is away or taken by a node."""
+
+    drain_s: float = attrs.field(
+        default=8.0, validator=[attrs.validators.ge(0), attrs.validators.le(3600)]
+    )
+    """What workers get to finish or release their jobs when the engine stops."""
+
+    log_level: str = attrs.field(default="info", validator=attrs.validators.in_(LOG_LEVELS))
+    """The least severe events that are logged: debug, info, warning or error."""
+
+
+@attrs.frozen
+class Setting:
+    """One name that can be set."""
+
+    name: str
+    kind: type
+    optional: bool
+    default: Any
+    owner: type[Any]
+
+    @property
+    def variable(self) -> str:
+        """Its name in the environment."""
+        return _PREFIX + self.name.upper()
+
+    @property
+    def secret(self) -> bool:
+        return self.name in _SECRETS
+
+
+@attrs.frozen
+class Value:
+    """What a setting is, and where that comes from."""
+
+    setting: Setting
+    value: Any
+    origin: str
+
+    @property
+    def shown(self) -> str:
+        """For people; a secret is not shown (I3)."""
+        if self.value is None:
+            return "-"
+        return "(set, not shown)" if self.setting.secret else str(self.value)
+
+
+@attrs.frozen
+class Configuration:
+    """`unknown`: names in the environment that look like settings and are none, with a guess."""
+
+    settings: Settings
+    options: NodeOptions
+    values: tuple[Value, ...]
+    unknown: Mapping[str, str | None]
+
+    @property
+    def data_dir(self) -> Path:
+        assert self.settings.data_dir is not None
+        return self.settings.data_dir
+
+    @property
+    def key_file(self) -> Path:
+        return self.options.key_file or self.data_dir / "key.pem"
+
+
+def endpoint_of(text: str) -> tuple[str, int]:
+    """The host and port of HOST:PORT; an IPv6 address stands in brackets. Raises `ValueError`."""
+    host, _, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError(text)
+    if not host or not port.isascii() or not port.isdigit() or int(port) > 65_535:
+        raise ValueError(text)
+    return host, int(port)
+
+
+def settings_known() -> dict[str, Setting]:
+    """Every setting by name, in the order in which they are documented."""
+    return {
+        setting.name: setting for owner in (NodeOptions, Settings) for setting in _fields(owner)
+    }
+
+
+def configure(
+    flags: Mapping[str, tuple[str, Any]] | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    file: Path | None = None,
+) -> Configuration:
+    """The configuration of a node. `flags`: by setting, a flag's name and its value or None.
+
+    The file is named by `file`, else by JOBENGINE_CONFIG. Raises `ConfigurationError`.
+    """
+    environ = os.environ if environ is None else environ
+    known = settings_known()
+    from_file = _read_file(file, environ, known)
+    values = {}
+    for name, setting in known.items():
+        flag, given = (flags or {}).get(name, ("", None))
+        if given is not None:
+            value = Value(setting, _checked(setting, given, flag), flag)
+        elif setting.variable in environ:
+            value = Value(
+                setting,
+                _checked(setting, environ[setting.variable], setting.variable),
+                setting.variable,
+            )
+        elif name in from_file:
+            value = from_file[name]
+        else:
+            value = Value(setting, setting.default, "default")
+        values[name] = value
+    if values["data_dir"].value is None:
+        values["data_dir"] = Value(known["data_dir"], _default_data_dir(environ), "default")
+    return Configuration(
+        settings=Settings(**_of(Settings, values)),
+        options=NodeOptions(**_of(NodeOptions, values)),
+        values=tuple(values.values()),
+        unknown=_unknown(environ, known),
+    )
+
+
+def _fields(owner: type[Any]) -> Iterator[Setting]:
+    for field in attrs.fields(owner):
+        kinds = [kind for kind in typing.get_args(field.type) if kind is not type(None)]
+        kind = kinds[0] if kinds else field.type
+        yield Setting(field.name, kind, bool(kinds), field.default, owner)
+
+
+def _of(owner: type[Any], values: Mapping[str, Value]) -> dict[str, Any]:
+    return {name: value.value for name, value in values.items() if value.setting.owner is owner}
+
+
+def _read_file(
+    file: Path | None, environ: Mapping[str, str], known: Mapping[str, Setting]
+) -> dict[str, Value]:
+    if file is None:
+        named = environ.get(_PREFIX + "CONFIG")
+        if not named:
+            return {}
+        file = Path(named)
+    try:
+        content = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"{file}: {error.strerror}; name another --config") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{file} is not TOML: {error}") from None
+    for name in content:
+        if name not in known:
+            raise ConfigurationError(f"{file}: there is no setting {name!r}{_hint(name, known)}")
+    return {
+        name: Value(known[name], _checked(known[name], value, f"{file}: {name}"), str(file))
+        for name, value in content.items()
+    }
+
+
+def _checked(setting: Setting, raw: Any, origin: str) -> Any:
+    """The value of a setting from what was given for it, within its bounds."""
+    value = _converted(setting, raw, origin)
+    try:
+        setting.owner(**{setting.name: value})
+    except ValueError as error:
+        detail = str(error.args[0]).replace("'", "")
+        raise ConfigurationError(f"{origin}: {detail}") from None
+    return value
+
+
+def _converted(setting: Setting, raw: Any, origin: str) -> Any:
+    kind = setting.kind
+    what = {int: "a whole number", float: "a number", Path: "a path", str: "a text"}[kind]
+    if isinstance(raw, bool) or not isinstance(raw, int | float | str | Path):
+        raise ConfigurationError(f"{origin}: not {what}")
+    if kind in (str, Path):
+        if not isinstance(raw, str | Path) or not str(raw):
+            raise ConfigurationError(f"{origin}: not {what}")
+        return str(raw) if kind is str else Path(raw).expanduser().absolute()
+    if kind is int and isinstance(raw, float):
+        raise ConfigurationError(f"{origin}: not {what}")
+    try:
+        number = kind(raw)
+    except ValueError:
+        raise ConfigurationError(f"{origin}: not {what}") from None
+    if not math.isfinite(number):
+        raise ConfigurationError(f"{origin}: not {what}")
+    return number
+
+
+def _unknown(environ: Mapping[str, str], known: Mapping[str, Setting]) -> dict[str, str | None]:
+    taken = {name.upper() for name in known} | _NO_SETTINGS
+    found: dict[str, str | None] = {}
+    for variable in sorted(environ):
+        name = variable.removeprefix(_PREFIX)
+        if name != variable and name not in taken and not variable.startswith(_OTHERS):
+            close = difflib.get_close_matches(name, sorted(taken), n=1)
+            found[variable] = _PREFIX + close[0] if close else None
+    return found
+
+
+def _hint(name: str, known: Mapping[str, Setting]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else "; `jobengine config show` lists them"
+
+
+def _default_data_dir(environ: Mapping[str, str]) -> Path:
+    """For root not below its home: the account that PostgreSQL then runs as cannot enter that."""
+    if os.geteuid() == 0:
+        return _ROOTS_DATA_DIR
+    base = environ.get("XDG_DATA_HOME", "")
+    root = Path(base) if Path(base).is_absolute() else Path.home() / ".local" / "share"
+    return root / "jobengine"

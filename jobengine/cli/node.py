@@ -1,0 +1,199 @@
+"""One node from start to stop: database, engine, doors, signals.
+
+I1  Nesting is the order of stopping: doors, engine, database (`http/doors.py`, `engine.py`).
+I2  The first SIGINT or SIGTERM stops in order, the second at once, the third as the system does.
+    While the node is still starting, the first one already stops at once.
+I3  A fault of operation ends in one line with its remedy; a fault of programming keeps its
+    traceback.
+"""
+
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import Final
+
+import attrs
+import structlog
+import trio
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from jobengine.actors.runtime.supervisor import SupervisionFailed
+from jobengine.auth.keys import KeyFileError, load_or_create_key
+from jobengine.cli.configuration import Configuration, endpoint_of
+from jobengine.cli.failure import CommandFailed, ExitCode, leaves
+from jobengine.cli.logs import log_to_stderr
+from jobengine.engine import (
+    DatabaseFactMismatch,
+    DatabaseInUse,
+    EmbeddedServerError,
+    MigrationFailed,
+    SchemaMismatch,
+    open_database,
+    open_engine,
+)
+from jobengine.http.doors import Doors, Endpoint, open_doors
+from jobengine.http.server import AddressUnavailable
+from jobengine.http.worker_door import ListenFailed
+from jobengine.store.errors import ProgrammerError, StoreUnavailable
+from jobengine.store.port import Store
+
+__all__ = ["explained", "load_key", "make_data_dir", "run_node"]
+
+_PAUSE_S: Final = (0.5, 5.0)
+_EXPLAIN_THEMSELVES: Final = (
+    AddressUnavailable,
+    DatabaseFactMismatch,
+    DatabaseInUse,
+    EmbeddedServerError,
+    KeyFileError,
+    ListenFailed,
+    MigrationFailed,
+    SchemaMismatch,
+)
+
+_log = structlog.get_logger("jobengine.node")
+
+
+def run_node(
+    configuration: Configuration,
+    key: Ed25519PrivateKey,
+    announce: Callable[[Doors], None],
+    *,
+    wait_database_s: float,
+) -> ExitCode:
+    """Run a node until a signal stops it; `announce` is called once, when it serves.
+
+    Main thread only. Raises `CommandFailed` for what an operator can mend.
+    """
+    log_to_stderr(configuration.options.log_level)
+    for name, meant in configuration.unknown.items():
+        _log.warning("environment_ignored", name=name, did_you_mean=meant)
+    node = _Node(configuration, key, announce, wait_database_s)
+    try:
+        return trio.run(node.run)
+    except Exception as error:
+        failure = explained(error)
+        if failure is None:
+            raise
+        raise failure from None
+
+
+def explained(error: BaseException) -> CommandFailed | None:
+    """What an operator should read of an error (or a group) that a node or database ended with."""
+    for leaf in leaves(error):
+        match leaf:
+            case CommandFailed():
+                return leaf
+            case StoreUnavailable():
+                return CommandFailed(
+                    f"the database does not answer ({leaf}): start it, or correct --database-url"
+                )
+            case SupervisionFailed():
+                return CommandFailed(f"the engine gave up: {leaf}; its log says why")
+            case _ if isinstance(leaf, _EXPLAIN_THEMSELVES):
+                return CommandFailed(str(leaf))
+    return None
+
+
+def make_data_dir(configuration: Configuration) -> None:
+    """Make the data directory where there is none, such that the database's account can enter."""
+    path = configuration.data_dir
+    if path.is_dir():
+        return
+    try:
+        path.mkdir(parents=True)
+        path.chmod(0o711 if os.geteuid() == 0 else 0o700)
+    except OSError as error:
+        raise CommandFailed(
+            f"{path} cannot be made a data directory ({error.strerror}): name another with --data"
+        ) from None
+
+
+def load_key(configuration: Configuration, *, create: bool) -> Ed25519PrivateKey:
+    """The key of a node; without `create` it must be there."""
+    path = configuration.key_file
+    if not create and not path.exists():
+        raise CommandFailed(
+            f"there is no key file {path}: make one with "
+            f"`jobengine token new-key --key-file {path}`, or name another with --key-file"
+        )
+    try:
+        return load_or_create_key(path)
+    except KeyFileError as error:
+        raise CommandFailed(str(error)) from None
+
+
+@attrs.define
+class _Node:
+    configuration: Configuration
+    key: Ed25519PrivateKey
+    announce: Callable[[Doors], None]
+    wait_database_s: float
+    _stop: trio.Event = attrs.field(init=False, factory=trio.Event)
+    _serving: bool = attrs.field(init=False, default=False)
+    _cut: bool = attrs.field(init=False, default=False)
+
+    async def run(self) -> ExitCode:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self._obey_signals, nursery.cancel_scope)
+            await self._serve()
+            nursery.cancel_scope.cancel()
+        return ExitCode.ERROR if self._cut else ExitCode.OK
+
+    async def _serve(self) -> None:
+        settings, options = self.configuration.settings, self.configuration.options
+        async with (
+            self._open_store() as store,
+            open_engine(store, settings) as engine,
+            open_doors(
+                engine,
+                self.key,
+                http=Endpoint(*endpoint_of(options.http)),
+                worker=Endpoint(*endpoint_of(options.worker)),
+                drain_s=options.drain_s,
+            ) as doors,
+        ):
+            self._serving = True
+            self.announce(doors)
+            _log.info("serving", http=doors.http_url, worker=doors.worker_url)
+            await self._stop.wait()
+            _log.info("stopping", drain_s=options.drain_s)
+
+    @asynccontextmanager
+    async def _open_store(self) -> AsyncIterator[Store]:
+        """The store, waiting for a database that is away or taken, as long as was asked for."""
+        until = trio.current_time() + self.wait_database_s
+        pause_s, pause_s_max = _PAUSE_S
+        async with AsyncExitStack() as stack:
+            store: Store | None = None
+            while store is None:
+                try:
+                    store = await stack.enter_async_context(self._database())
+                except (StoreUnavailable, DatabaseInUse) as error:
+                    left_s = until - trio.current_time()
+                    if left_s <= 0:
+                        raise
+                    _log.warning(
+                        "database_not_ready", reason=str(error), waiting_s=round(left_s, 1)
+                    )
+                    await trio.sleep(min(pause_s, left_s))
+                    pause_s = min(2 * pause_s, pause_s_max)
+                except ProgrammerError as error:
+                    raise CommandFailed(f"this database cannot be used: {error}") from error
+            yield store
+
+    def _database(self) -> AbstractAsyncContextManager[Store]:
+        settings, conninfo = self.configuration.settings, self.configuration.options.database_url
+        return open_database(settings, conninfo=conninfo)
+
+    async def _obey_signals(
+        self, all_of_it: trio.CancelScope, *, task_status: trio.TaskStatus[None]
+    ) -> None:
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
+            task_status.started()
+            async for _ in received:
+                self._cut = self._stop.is_set()
+                if self._cut or not self._serving:
+                    all_of_it.cancel()
+                self._stop.set()

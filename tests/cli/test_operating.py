@@ -1,0 +1,151 @@
+"""Commands that talk to an engine, against a real one."""
+
+import json
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import Done, Run
+from tests.end_to_end.processes import RunningEngine, open_stage, wait_for
+
+SIGNED = ("--reason", "a test", "--ticket", "T-1")
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[RunningEngine]:
+    with open_stage() as stage:
+        yield stage.engine()
+
+
+@pytest.fixture
+def cli(run: Run, engine: RunningEngine) -> Run:
+    return partial(run, **engine.environ)
+
+
+def _document(done: Done) -> Any:
+    assert done.exit_code == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def _submitted(cli: Run, *options: str) -> str:
+    job_id: str = _document(cli("job", "submit", "scan", *options, "--output", "json"))["jobId"]
+    return job_id
+
+
+def test_a_job_is_submitted_with_all_that_was_said_of_it(cli: Run) -> None:
+    options = ["--payload", '{"n": 1}', "--queue", "slow", "--priority", "9", "--max-retries", "0"]
+    options += ["--label", "team=red", "--label", "ref=a=b", "--unique-key", "k1"]
+    made = _document(cli("job", "submit", "scan", *options, "--output", "json"))
+    assert made["payload"] == {"n": 1}
+    assert (made["queue"], made["priority"], made["maxRetries"]) == ("slow", 9, 0)
+    assert made["labels"] == {"team": "red", "ref": "a=b"}
+    again = _document(cli("job", "submit", "scan", *options, "--output", "json"))
+    assert again["jobId"] == made["jobId"]
+
+
+def test_the_same_idempotency_key_answers_the_same_job(cli: Run) -> None:
+    first = _submitted(cli, "--idempotency-key", "once")
+    assert _submitted(cli, "--idempotency-key", "once") == first
+
+
+def test_a_held_job_is_released_shown_and_cancelled_with_its_history(cli: Run) -> None:
+    job_id = _submitted(cli, "--hold")
+    assert _document(cli("job", "show", job_id, "--output", "json"))["state"] == "pending"
+    assert _document(cli("job", "release", job_id, "--output", "json"))["state"] == "scheduled"
+    cancelled = cli("job", "cancel", job_id, *SIGNED)
+    assert cancelled.exit_code == 0
+    assert "state     cancelled" in cancelled.stdout
+    steps = _document(cli("job", "history", job_id, "--output", "json"))
+    assert [step["to"] for step in steps] == ["pending", "scheduled", "cancelled"]
+    as_table = cli("job", "history", job_id).stdout.splitlines()
+    assert len(as_table) == 4
+    assert as_table[0].split()[:4] == ["SEQ", "AT", "FROM", "TO"]
+
+
+def test_what_the_state_of_a_job_does_not_allow_ends_with_3(cli: Run) -> None:
+    job_id = _submitted(cli)
+    refused = cli("job", "retry", job_id, *SIGNED)
+    assert refused.exit_code == 3
+    assert refused.stderr.startswith("jobengine: ")
+    assert "ILLEGAL_TRANSITION" in refused.stderr
+    assert refused.stderr.count("\n") == 1
+
+
+def test_a_job_that_is_not_there_ends_with_1(cli: Run) -> None:
+    missing = cli("job", "show", "00000000-0000-7000-8000-000000000000")
+    assert missing.exit_code == 1
+    assert "NOT_FOUND" in missing.stderr
+
+
+def test_a_wait_that_is_over_ends_with_1(cli: Run) -> None:
+    done = cli("job", "submit", "nobody.does.this", "--wait", "0.2")
+    assert done.exit_code == 1
+    assert "is scheduled after 0.2 s" in done.stderr
+
+
+def test_lists_are_filtered_and_cut(cli: Run) -> None:
+    for _ in range(3):
+        _submitted(cli, "--queue", "listed")
+    listed = ("job", "list", "--queue", "listed", "--output", "json")
+    assert len(_document(cli(*listed))) == 3
+    assert len(_document(cli(*listed, "--limit", "2"))) == 2
+    assert _document(cli(*listed, "--state", "failed")) == []
+
+
+def test_what_a_tenant_wrote_does_not_steer_the_terminal(cli: Run) -> None:
+    job_id = _submitted(cli, "--label", "evil=\x1b[2J")
+    assert "\x1b" not in cli("job", "show", job_id).stdout
+
+
+def test_dead_letters_are_reviewed_retried_replayed_and_discarded(
+    cli: Run, engine: RunningEngine
+) -> None:
+    job_id = _submitted(cli, "--queue", "doomed", "--max-retries", "0")
+    letter_id = _fail(engine, "doomed", job_id)
+    shown = cli("deadletter", "show", letter_id)
+    assert "broken: it does not work" in shown.stdout
+    [listed] = [
+        letter
+        for letter in _document(cli("deadletter", "list", "--output", "json"))
+        if letter["jobId"] == job_id
+    ]
+    assert listed["deadLetterId"] == letter_id
+    retried = cli("deadletter", "retry", letter_id, *SIGNED, "--output", "json")
+    assert _document(retried)["jobId"] == job_id
+    second = _fail(engine, "doomed", job_id)
+    replayed = cli("deadletter", "replay", second, *SIGNED, "--output", "json")
+    assert _document(replayed)["replayOf"] == job_id
+    third = _fail(engine, "doomed", _document(replayed)["jobId"])
+    discarded = cli("deadletter", "discard", third, *SIGNED, "--output", "json")
+    assert _document(discarded)["state"] == "discarded"
+    refused = cli("deadletter", "replay", third, *SIGNED)
+    assert refused.exit_code == 3
+    assert "is discarded already" in refused.stderr
+
+
+def _fail(engine: RunningEngine, queue: str, job_id: str) -> str:
+    """Take the job as a worker over plain HTTP, fail it for good; answers its dead letter."""
+    import httpx
+
+    with httpx.Client(
+        base_url=f"{engine.http}/api/v1/jobengine",
+        headers={"Authorization": f"Bearer {engine.token}", "X-Stella-Tenant": engine.tenant},
+    ) as client:
+        claim = {"workerId": "w", "queues": [queue], "max": 1, "waitSeconds": 5}
+        [lease] = client.post("/worker/claim", json=claim).json()["leases"]
+        assert lease["jobId"] == job_id
+        error = {"class": "broken", "message": "it does not work", "retryable": False}
+        failed = client.post(
+            f"/worker/leases/{lease['leaseId']}:fail",
+            json={"token": lease["token"], "error": error},
+        )
+        assert failed.status_code == 200, failed.text
+
+        def letters() -> list[str]:
+            items = client.get("/deadletter", params={"state": "open"}).json()["items"]
+            return [item["deadLetterId"] for item in items if item["jobId"] == job_id]
+
+        found: str = wait_for(letters, 5, "the dead letter")[0]
+        return found
