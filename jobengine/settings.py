@@ -44,7 +44,7 @@ class Settings:
 
     # ---- leases
     heartbeat_s: float = _number(10.0, 0.1, 1200.0)
-    """How often workers are asked to renew; a silent session is closed after three."""
+    """How often workers are asked to renew; a session silent for four of these is closed."""
 
     hello_within_s: float = _number(10.0, 0.1, 60.0)
     """A connection that has not said `hello` by then is closed."""

@@ -132,7 +132,9 @@ class CancelJob(_Operation, frozen=True, kw_only=True):
 
 
 class RetryJob(_Operation, frozen=True, kw_only=True):
-    pass
+    """Schedule a failed job again; ``dead_letter_id`` names a letter that must be open."""
+
+    dead_letter_id: str | None = None
 
 
 class ReleaseJob(_Operation, frozen=True, kw_only=True):

@@ -144,6 +144,16 @@ async def test_a_dead_letter_is_discarded(rest: Rest) -> None:
     assert (await rest.operate(f"{path}:discard")).status_code == 409
 
 
+async def test_a_discarded_dead_letter_is_not_retried(rest: Rest) -> None:
+    async with working(rest.engine) as worker:
+        letter = await failed_letter(rest, worker)
+    path = f"/deadletter/{letter['deadLetterId']}"
+    await rest.operate(f"{path}:discard")
+    refused = await rest.operate(f"{path}:retry")
+    assert refused.status_code == 409
+    assert refused.json()["error"]["code"] == "DEAD_LETTER_CLOSED"
+
+
 async def test_an_unknown_dead_letter_is_404(rest: Rest) -> None:
     for dead_letter_id in (UNKNOWN, "nope", "x" * 200, "%00"):
         assert (await rest.client.get(f"/deadletter/{dead_letter_id}")).status_code == 404

@@ -13,7 +13,7 @@ import msgspec
 from jobengine.core.lease_shard.draft import Draft
 from jobengine.core.lease_shard.grants import Granter
 from jobengine.core.lease_shard.leases import Lease, Phase
-from jobengine.core.lease_shard.state import ENGINE, Pending, ShardState
+from jobengine.core.lease_shard.state import DUE_ENTRY_BYTES, ENGINE, Pending, ShardState
 from jobengine.core.lease_shard.submits import Submitter, gives_up_key, settle_claim, store_claim
 from jobengine.core.machine import Answer
 from jobengine.domain.canonical import canonical_of
@@ -71,15 +71,15 @@ class Operator:
     def expire(self, due: Sequence[DueJob]) -> None:
         """Jobs of one tenant that reached their expiry without having started."""
         state = self._state
-        free = [
-            row
-            for row in due
-            if row.job_id not in state.operating and state.leases.of_job(row.job_id) is None
-        ]
+        free = []
+        for row in due:
+            if row.job_id in state.operating:
+                state.defer(row.job_id, row)
+            elif state.leases.of_job(row.job_id) is None:
+                free.append(row)
+                state.operating[row.job_id] = []
         if not free:
             return
-        for row in free:
-            state.operating[row.job_id] = []
         stamp = state.stamp()
         self._reading[stamp] = free
         state.commands.append(
@@ -126,8 +126,8 @@ class Operator:
         if isinstance(subject, list):
             released: list[Any] = []
             for row in subject:
-                released.extend(self._state.operating.pop(row.job_id))
-                self._state.expiring.offer((row.at, row.job_id), row, 0)
+                released.extend(self._let_go(row.job_id, None))
+                self._state.expiring.offer((row.at, row.job_id), row, DUE_ENTRY_BYTES)
             return released
         refusal = Refusal(ErrorCode.STORE_UNAVAILABLE, "the database does not answer; retry later")
         return self._answer(subject, refusal, None)
@@ -162,7 +162,7 @@ class Operator:
         draft, pending = state.draft(job.tenant_id, message.actor), Pending()
         draft.open()
         if lease is None:
-            self._cancel_waiting(draft, job, Reason(message.reason))
+            self._cancel_waiting(draft, pending, job, Reason(message.reason))
         else:
             job.cancel_requested_at = draft.at
             job.cancel_reason = message.reason
@@ -185,6 +185,10 @@ class Operator:
     def _retry(self, message: RetryJob, job: Job, read: SubjectsLoaded) -> Refusal | None:
         if job.state is not State.FAILED:
             return refuse_transition(job.job_id, job.state, State.SCHEDULED)
+        if message.dead_letter_id is not None:
+            closed = _refuse_closed(read.dead_letters.get(job.job_id), message.dead_letter_id)
+            if closed is not None:
+                return closed
         key = job.definition.unique_key
         holder = read.holders.get(key) if key is not None else None
         if holder is not None and holder.job_id != job.job_id:
@@ -263,12 +267,12 @@ class Operator:
 
     # ---- shared steps
 
-    def _cancel_waiting(self, draft: Draft, job: Job, reason: Reason) -> None:
+    def _cancel_waiting(self, draft: Draft, pending: Pending, job: Job, reason: Reason) -> None:
         from_state = job.state
         job.finished_at = draft.at
         draft.step(job, State.CANCELLED, reason=reason)
         draft.close(job, from_state)
-        self._state.displace(job)
+        pending.displaced.append(job)
         if gives_up_key(job):
             draft.changes.unique.append(
                 UniqueRow(
@@ -287,10 +291,10 @@ class Operator:
             job = read.jobs.get(row.job_id)
             if job is not None and job.state in _WAITING and job.attempt == 0:
                 draft.open()
-                self._cancel_waiting(draft, job, Reason.EXPIRED)
+                self._cancel_waiting(draft, pending, job, Reason.EXPIRED)
                 pending.operated.append(row.job_id)
             else:
-                again.extend(state.operating.pop(row.job_id))
+                again.extend(self._let_go(row.job_id, job))
         if not draft.empty:
             state.commit(draft, pending)
         return again
@@ -329,7 +333,17 @@ class Operator:
         claim = message.claim
         if claim is not None:
             self._submitter.release_claims([(message.tenant_id, claim.key, claim.path)])
-        waiting = state.operating.pop(message.job_id)
+        return self._let_go(message.job_id, job)
+
+    def _let_go(self, job_id: str, job: Job | None) -> list[Any]:
+        """End an operation that changed nothing; a job that waits goes back to where it waits.
+
+        ``job`` is what was read of it, None where nothing was.
+        """
+        state = self._state
+        waiting = state.operating.pop(job_id)
+        aside = state.set_aside.pop(job_id, None)
+        job = job or aside
         if job is not None and job.state is State.SCHEDULED:
             lane = state.place(job)
             if lane is not None:

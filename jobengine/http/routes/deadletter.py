@@ -94,6 +94,7 @@ async def retry_dead_letter(call: Call[NoQuery, NoBody]) -> Answer:
             job_id=row.job_id,
             actor=call.actor,
             claim=call.claim,
+            dead_letter_id=row.dead_letter_id,
         ),
     )
 
