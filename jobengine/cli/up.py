@@ -66,6 +66,7 @@ def _show(doors: "Doors", token: str, data_dir: str) -> None:
     sys.stdout.write(f"""\
 jobengine is up.
 
+  Console   {doors.http_url}/console#tenant={_TENANT}&token={token}
   REST      {doors.http_url}/api/v1/jobengine
   Workers   {doors.worker_url}
   Metrics   {doors.http_url}/metrics

@@ -3,7 +3,7 @@
 from typing import Final
 
 from jobengine.http.route import OpenRoute, Route
-from jobengine.http.routes import deadletter, health, jobs, operations, streams, submits
+from jobengine.http.routes import console, deadletter, health, jobs, operations, streams, submits
 
 __all__ = ["OPEN_ROUTES", "ROUTES"]
 
@@ -15,4 +15,4 @@ ROUTES: Final[tuple[Route, ...]] = (
     *streams.ROUTES,
 )
 
-OPEN_ROUTES: Final[tuple[OpenRoute, ...]] = health.ROUTES
+OPEN_ROUTES: Final[tuple[OpenRoute, ...]] = (*health.ROUTES, *console.ROUTES)
