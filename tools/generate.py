@@ -13,12 +13,14 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from jobengine.wire import asyncapi
 from tools import lifecycle
 
 ROOT = Path(__file__).resolve().parent.parent
 
 GENERATORS: Mapping[str, Callable[[], str]] = {
     "docs/lifecycle.md": lifecycle.page,
+    "jobengine/wire/asyncapi.json": asyncapi.generate,
 }
 
 

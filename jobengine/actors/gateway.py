@@ -10,7 +10,7 @@ I2  A stream has no gap and no repeat: events come in ``seq`` order from one cur
 Not here: authentication, JSON (``http``), decisions (``core``).
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 
 import attrs
 import trio
@@ -19,6 +19,7 @@ from jobengine.actors.runtime.address import ActorStopped, Address, AskTimeout
 from jobengine.actors.runtime.clock import Clock
 from jobengine.actors.runtime.dice import Dice
 from jobengine.actors.runtime.mailbox import MailboxClosed, MailboxFull
+from jobengine.core.broadcaster import NotFollowing
 from jobengine.domain.errors import ErrorCode, Refusal, RefusedError
 from jobengine.domain.event import Event, events_of
 from jobengine.domain.ids import shard_of
@@ -107,11 +108,15 @@ class Gateway:
     def shard(self, tenant_id: str) -> Address[object]:
         return self.shards[shard_of(tenant_id, len(self.shards))]
 
-    async def events(self, tenant_id: str, after_seq: int) -> AsyncIterator[Sequence[Event]]:
-        """Events of a tenant after a cursor, for ever: first from the ledger, then as they come."""
+    async def events(self, tenant_id: str, after_seq: int) -> AsyncGenerator[Sequence[Event], None]:
+        """Events of a tenant after a cursor, for ever: first from the ledger, then as they come.
+
+        Use it within ``aclosing``: its place among the readers is given up when it is closed.
+        """
         self._readers += 1
         reader_id = self._readers
-        await self.broadcaster.tell(Follow(reader_id=reader_id, tenant_id=tenant_id))
+        follow = Follow(reader_id=reader_id, tenant_id=tenant_id)
+        await self.broadcaster.tell(follow)
         try:
             behind = True
             while True:
@@ -119,7 +124,7 @@ class Gateway:
                     events = await self._from_ledger(tenant_id, after_seq)
                     behind = bool(events)
                 else:
-                    answer = await self._read(reader_id, after_seq)
+                    answer = await self._read(follow, after_seq)
                     events, behind = answer.events, answer.behind
                 if events:
                     after_seq = events[-1].seq
@@ -127,7 +132,8 @@ class Gateway:
         finally:
             self.broadcaster.deliver(Leave(reader_id=reader_id))
 
-    async def _read(self, reader_id: int, after_seq: int) -> ReadAnswer:
+    async def _read(self, follow: Follow, after_seq: int) -> ReadAnswer:
+        reader_id = follow.reader_id
         while True:
             try:
                 answer = await self.broadcaster.ask(
@@ -136,6 +142,9 @@ class Gateway:
                 )
             except AskTimeout:
                 continue
+            except (ActorStopped, NotFollowing):
+                await self.broadcaster.tell(follow)
+                return ReadAnswer(behind=True)
             assert isinstance(answer, ReadAnswer)
             return answer
 

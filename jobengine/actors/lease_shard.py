@@ -1,9 +1,10 @@
-"""Shell of a lease shard: commits through the ledger, reads through the store, words to sessions."""
+"""Shell of a lease shard: commits by the ledger, reads by the store, words to sessions."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
+import trio
 
 from jobengine.actors.runtime.address import Address, Asks
 from jobengine.actors.runtime.clock import Clock
@@ -72,7 +73,7 @@ class LeaseShardActor:
             Abandon: self._abandon,
         }
         await self.ledger.ask(lambda ask_id: Fence(ask_id=ask_id), _FENCE_TIMEOUT_S)
-        recovered = await self._recover()
+        recovered = await self._recover_patiently()
         async with open_calls(self.mailbox, (StoreUnavailable,)) as self._calls:
             for command in core.handle(recovered, self.clock.moment()):
                 perform[type(command)](command)
@@ -80,6 +81,14 @@ class LeaseShardActor:
             self.restarted(self.shard)
             life.ready()
             await run_shell(core, self.mailbox, perform, self.clock, asks=self.asks)
+
+    async def _recover_patiently(self) -> Recovered:
+        """A database that is away is no failure of the shard: it starts when there is one again."""
+        while True:
+            try:
+                return await self._recover()
+            except StoreUnavailable:
+                await trio.sleep(self.limits.read_retry_s)
 
     async def _recover(self) -> Recovered:
         leased = await self.store.leased(self.shard)

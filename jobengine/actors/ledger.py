@@ -48,7 +48,7 @@ class LedgerAbandoned(Exception):
 
 @attrs.define(kw_only=True)
 class LedgerActor:
-    """``shards`` are told of their own commits, by number; ``transitions`` counts entries by kind."""
+    """``shards`` are told of their own commits, by number; ``transitions`` counts entries."""
 
     mailbox: Mailbox[Message]
     shards: Sequence[Address[object]]
@@ -63,6 +63,8 @@ class LedgerActor:
 
     async def run(self, life: Life) -> None:
         core = LedgerCore(self.limits, life.incarnation)
+        self.state.away_since_mono = None
+        self.state.why = ""
         perform: Perform = {
             Write: self._write,
             LoadHeads: self._load_heads,

@@ -7,8 +7,11 @@ once, a reader that is up to date waits here, one that has fallen behind the rin
 itself until it has caught up. So a slow reader costs nothing but its own cursor.
 
 I1  An answer holds events in order, without a gap, right after the cursor; or says ``behind``.
+    A ring has no gap: blocks that do not continue it, as after a ledger that died between commit
+    and publication, begin it anew.
 I2  Events are made and encoded once per tenant, and only while somebody follows it.
 I3  Memory is bounded: each tenant's ring by count and bytes, readers by their number.
+I4  A reader that is not known, as after a restart, is refused: it has to follow anew.
 
 Not here: filters, the wire (``http``), what is behind the ring (``store``).
 """
@@ -20,13 +23,17 @@ from typing import Any
 
 import attrs
 
-from jobengine.core.machine import Answer
+from jobengine.core.machine import Answer, Refuse
 from jobengine.domain.event import Event, events_of
 from jobengine.domain.instant import Moment
 from jobengine.messages.broadcaster import Follow, Leave, Published, Read, ReadAnswer
 from jobengine.messages.wake import Wake
 
-__all__ = ["BroadcasterCore", "BroadcasterLimits"]
+__all__ = ["BroadcasterCore", "BroadcasterLimits", "NotFollowing"]
+
+
+class NotFollowing(Exception):
+    """Whoever reads has not said what it follows, at least not to this life of the broadcaster."""
 
 
 @attrs.frozen(kw_only=True)
@@ -42,6 +49,7 @@ class BroadcasterLimits:
 class _Ring:
     events: deque[Event] = attrs.field(factory=deque)
     size: int = 0
+    last_seq: int = 0
     readers: set[int] = attrs.field(factory=set)
     waiting: dict[int, Read] = attrs.field(factory=dict)
 
@@ -85,6 +93,10 @@ class BroadcasterCore:
             ring = self._rings.get(block.tenant_id)
             if ring is None:
                 continue
+            if block.first_seq != ring.last_seq + 1:
+                ring.events.clear()
+                ring.size = 0
+            ring.last_seq = block.last_seq
             for event in events_of(block):
                 ring.events.append(event)
                 ring.size += len(event.body)
@@ -99,7 +111,7 @@ class BroadcasterCore:
     def _read(self, message: Read) -> list[Any]:
         tenant_id = self._tenants.get(message.reader_id)
         if tenant_id is None:
-            return [Answer(message.ask_id, ReadAnswer(behind=True))]
+            return [Refuse(message.ask_id, NotFollowing())]
         ring = self._rings[tenant_id]
         answer = self._answer(ring, message)
         if answer is not None:
@@ -109,8 +121,10 @@ class BroadcasterCore:
 
     def _answer(self, ring: _Ring, read: Read) -> ReadAnswer | None:
         """What the ring has for a reader; None when the reader is up to date."""
-        if not ring.events or ring.events[-1].seq <= read.after_seq:
+        if ring.last_seq <= read.after_seq:
             return None
+        if not ring.events:
+            return ReadAnswer(behind=True)
         skipped = read.after_seq + 1 - ring.events[0].seq
         if skipped < 0:
             return ReadAnswer(behind=True)

@@ -8,7 +8,10 @@ I1  Nothing at or before the horizon is missing. So the first item here is the f
 I2  At most ``items_max`` items and ``bytes_max`` bytes are held; what does not fit lowers the
     horizon and stays in the store.
 I3  One refill at a time. What changed while it was read is settled when it arrives: an item that
-    came in meanwhile is not missed, one that left meanwhile does not come back.
+    came in meanwhile is not missed and not replaced by an older reading of it, one that left
+    meanwhile does not come back.
+I4  What is remembered of a refill under way is bounded too: past ``items_max`` its rows are dropped
+    and read again. The heap holds at most about twice as many keys as there are items.
 
 Not here: who asks the store, what an item means. Used for ready lanes (by rank), delayed jobs (by
 due instant) and expiries.
@@ -28,6 +31,7 @@ BEFORE_ALL: Final[Key] = (-(2**63), "")
 
 _KEPT_OF_MAX: Final = 3 / 4
 _LOW_OF_MAX: Final = 1 / 2
+_HEAP_SLACK: Final = 64
 
 
 class Window(Generic[T]):
@@ -35,11 +39,11 @@ class Window(Generic[T]):
 
     __slots__ = (
         "_bytes",
-        "_departed",
         "_heap",
         "_items",
         "_late",
         "_late_floor",
+        "_outdated",
         "_void",
         "bytes_max",
         "horizon",
@@ -55,7 +59,7 @@ class Window(Generic[T]):
         self._heap: list[Key] = []
         self._items: dict[str, tuple[Key, T, int]] = {}
         self._bytes = 0
-        self._departed: set[str] = set()
+        self._outdated: set[str] = set()
         self._late: dict[str, tuple[Key, T, int]] = {}
         self._late_floor: Key | None = None
         self._void = False
@@ -84,7 +88,7 @@ class Window(Generic[T]):
 
     def offer(self, key: Key, item: T, size: int) -> None:
         """Take in an item that the store holds; ``size`` is its weight in bytes."""
-        self._departed.discard(key[1])
+        self._note_change(key[1])
         if self.horizon is None or key <= self.horizon:
             self._insert(key, item, size)
             self._trim()
@@ -110,7 +114,7 @@ class Window(Generic[T]):
         heappop(self._heap)
         _, item, size = self._items.pop(key[1])
         self._bytes -= size
-        self._note_departure(key[1])
+        self._note_change(key[1])
         return item
 
     def discard(self, job_id: str) -> None:
@@ -118,8 +122,9 @@ class Window(Generic[T]):
         held = self._items.pop(job_id, None)
         if held is not None:
             self._bytes -= held[2]
+            self._compact()
         self._late.pop(job_id, None)
-        self._note_departure(job_id)
+        self._note_change(job_id)
 
     def evict(self) -> None:
         """Forget what is here; the store still holds it."""
@@ -151,11 +156,11 @@ class Window(Generic[T]):
             return
         late = list(self._late.values())
         horizon = self._horizon_after(rows, late, complete=complete)
-        gone = self._departed
+        outdated = self._outdated
         self._forget_refill()
         self.horizon = horizon
         for key, item, size in rows:
-            if key[1] not in gone and key[1] not in busy and self.admits(key):
+            if key[1] not in outdated and key[1] not in busy and self.admits(key):
                 self._insert(key, item, size)
         for key, item, size in late:
             if self.admits(key):
@@ -187,14 +192,18 @@ class Window(Generic[T]):
 
     def _forget_refill(self) -> None:
         self.stamp = None
-        self._departed = set()
+        self._outdated = set()
         self._late = {}
         self._late_floor = None
         self._void = False
 
-    def _note_departure(self, job_id: str) -> None:
-        if self.stamp is not None:
-            self._departed.add(job_id)
+    def _note_change(self, job_id: str) -> None:
+        """What a refill under way reads of this item is older than what is known here."""
+        if self.stamp is None or self._void:
+            return
+        self._outdated.add(job_id)
+        if len(self._outdated) > self.items_max:
+            self._void = True
 
     def _drop_latest(self) -> None:
         latest = max(self._late.values(), key=lambda held: held[0])[0]
@@ -208,7 +217,15 @@ class Window(Generic[T]):
             self._bytes -= held[2]
         self._items[key[1]] = (key, item, size)
         self._bytes += size
-        heappush(self._heap, key)
+        if held is None or held[0] != key:
+            heappush(self._heap, key)
+            self._compact()
+
+    def _compact(self) -> None:
+        """Drop the keys of what has left from the middle of the heap, once they outnumber."""
+        if len(self._heap) > 2 * len(self._items) + _HEAP_SLACK:
+            self._heap = [held[0] for held in self._items.values()]
+            heapify(self._heap)
 
     def _trim(self) -> None:
         if len(self._items) <= self.items_max and self._bytes <= self.bytes_max:

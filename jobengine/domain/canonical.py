@@ -25,6 +25,7 @@ EMPTY_OBJECT = b"{}"
 _encoder = msgspec.json.Encoder(order="sorted")
 _decoder = msgspec.json.Decoder()
 # Anything that might be a float, an integer past 2^53, an escaped NUL or non-ASCII text.
+_long_number = re.compile(rb"[0-9]{16}").search
 _suspicious = re.compile(rb"[0-9][.eE]|[0-9]{16}|\\u0000|[\x80-\xff]").search
 
 
@@ -42,7 +43,7 @@ def canonical(raw: bytes) -> bytes:
         return EMPTY_OBJECT
     try:
         value = _decoder.decode(raw)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise NotCanonicalError(f"not valid JSON: {error}") from None
     return canonical_of(value)
 
@@ -55,7 +56,10 @@ def canonical_of(value: Any) -> bytes:
             return text
         if b"\\u0000" in text:
             raise NotCanonicalError("contains the character U+0000, which cannot be stored")
-        return rfc8785.dumps(value)
+        text = rfc8785.dumps(value)
+        if _long_number(text) is not None:
+            rfc8785.dumps(_decoder.decode(text))  # a float whose text reads back as an integer
+        return text
     except NotCanonicalError:
         raise
     except UnicodeEncodeError:

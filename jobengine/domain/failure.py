@@ -38,7 +38,11 @@ _VARYING = (
     (re.compile(r"\b[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b", re.IGNORECASE), "<id>"),
     (re.compile(r"\b[0-9a-f]{16,}\b", re.IGNORECASE), "<hex>"),
     (re.compile(r"(?:/[\w.@-]+){2,}"), "<path>"),
-    (re.compile(r"\b(?:[a-z0-9-]+\.)+[a-z]{2,}\b(?::\d+)?", re.IGNORECASE), "<host>"),
+    # Begun only where a run of such characters begins, and never taken back: linear in any message.
+    (
+        re.compile(r"(?<![a-z0-9.-])(?:[a-z0-9-]++\.)++[a-z]{2,}\b(?::\d+)?", re.IGNORECASE),
+        "<host>",
+    ),
     (re.compile(r"\d+"), "<n>"),
 )
 _PARSE = re.compile(r"decode|parse|syntax|json|xml|yaml", re.IGNORECASE)

@@ -129,7 +129,7 @@ class EventStream:
 
     async def _send_events(self, sender: trio.MemorySendChannel[bytes]) -> None:
         last = self.after_seq
-        async with aclosing(self.gateway.events(self.tenant_id, last)) as batches:  # type: ignore[type-var]
+        async with aclosing(self.gateway.events(self.tenant_id, last)) as batches:
             async for batch in batches:
                 chunk = bytearray()
                 for event in batch:

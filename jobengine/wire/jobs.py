@@ -15,6 +15,7 @@ from typing import Annotated, Any, Final, Generic, Literal, TypeVar
 import msgspec
 
 from jobengine.wire.fields import (
+    INT64_MAX,
     AwareInstant,
     HttpStatus,
     Id,
@@ -112,7 +113,7 @@ class ArtifactRef(msgspec.Struct, rename="camel", forbid_unknown_fields=True, om
     uri: Annotated[str, msgspec.Meta(max_length=2048)] | None = None
     digest: Annotated[str, msgspec.Meta(pattern=r"^sha256:[0-9a-f]{64}$(?!\n)")] | None = None
     mime: Annotated[str, msgspec.Meta(max_length=255)] = "application/octet-stream"
-    size_bytes: Annotated[int, msgspec.Meta(ge=0)] = 0
+    size_bytes: Annotated[int, msgspec.Meta(ge=0, le=INT64_MAX)] = 0
     name: Text = ""
 
     def __post_init__(self) -> None:

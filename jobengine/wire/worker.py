@@ -28,6 +28,7 @@ from typing import (
 import msgspec
 
 from jobengine.wire.fields import (
+    INT64_MAX,
     HttpStatus,
     Id,
     Instant,
@@ -135,7 +136,7 @@ class ArtifactNote(_OfLease, tag="artifact"):
     uri: Annotated[str, msgspec.Meta(max_length=2048)] | None = None
     digest: Annotated[str, msgspec.Meta(pattern=r"^sha256:[0-9a-f]{64}$(?!\n)")] | None = None
     mime: Annotated[str, msgspec.Meta(max_length=255)] = "application/octet-stream"
-    size_bytes: Annotated[int, msgspec.Meta(ge=0)] = 0
+    size_bytes: Annotated[int, msgspec.Meta(ge=0, le=INT64_MAX)] = 0
     name: Text = ""
 
     def __post_init__(self) -> None:

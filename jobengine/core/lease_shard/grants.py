@@ -147,7 +147,10 @@ class Granter:
         while window.first() is not None:
             job = window.pop()
             if job.job_id not in state.operating:
+                if _has_expired(job, state.now.at):
+                    continue
                 return job
+            state.set_aside[job.job_id] = job
         return None
 
     def _take(self, draft: Draft, pending: Pending, lane: Lane, job: Job, session: Session) -> None:
@@ -174,3 +177,9 @@ class Granter:
             for lane in by_topic.get(topic, ())
             if session.takes(lane)
         ]
+
+
+def _has_expired(job: Job, at: int) -> bool:
+    """Whether a job may not start any more; its expiry, once read, cancels it."""
+    expires_at = job.definition.expires_at
+    return expires_at is not None and job.attempt == 0 and expires_at <= at

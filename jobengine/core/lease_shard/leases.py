@@ -7,13 +7,15 @@ I1  A job has at most one lease here; a lease is found by its job.
 I2  A lease ends no earlier than one lease period after it was granted or last renewed, in lease
     time, and is found within a wake-up of falling due.
 I3  A lease with a change in flight (granting or settling) is never ended by the clock.
+I4  A lease is looked at when its earliest entry in the order falls due; the order holds at most
+    about twice as many entries as there are leases.
 
 Not here: what ending a lease does to the job.
 """
 
 from collections.abc import Iterator
 from enum import Enum
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 
 import attrs
 
@@ -25,6 +27,8 @@ __all__ = ["Lease", "LeaseTable", "Phase"]
 
 
 _BUSY_RECHECK_S = 0.5
+_ORDER_SLACK = 1024
+_NEVER_S = float("inf")
 
 
 class Phase(Enum):
@@ -35,7 +39,8 @@ class Phase(Enum):
 
 @attrs.define(eq=False)
 class Lease:
-    """One attempt's lease; ``renewed_s`` and ``timeout_s`` are in lease time."""
+    """One attempt's lease; ``renewed_s``, ``timeout_s`` and ``watched_s``, when it is next looked
+    at, are in lease time."""
 
     job: Job
     attempt: int
@@ -47,6 +52,7 @@ class Lease:
     phase: Phase = Phase.GRANTING
     progress_stored_s: float = float("-inf")
     progress_unstored: bool = False
+    watched_s: float = _NEVER_S
     lease_id: str = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -103,7 +109,7 @@ class LeaseTable:
     def add(self, lease: Lease) -> None:
         self._by_job[lease.job.job_id] = lease
         self._by_id[lease.lease_id] = lease
-        heappush(self._due, (lease.due_s(), lease.lease_id))
+        self._watch(lease, lease.due_s())
 
     def of_job(self, job_id: str) -> Lease | None:
         return self._by_job.get(job_id)
@@ -121,33 +127,41 @@ class LeaseTable:
 
     def watch(self, lease: Lease) -> None:
         """Look at a lease again when it now falls due, for example after its timeout changed."""
-        heappush(self._due, (lease.due_s(), lease.lease_id))
+        self._watch(lease, lease.due_s())
 
     def watch_later(self, lease: Lease, mono: float) -> None:
         """Look at a due lease again shortly: something is in flight that may settle it."""
-        at_s = self.now_s(mono) + _BUSY_RECHECK_S
-        heappush(self._due, (at_s, lease.lease_id))
+        self._watch(lease, self.now_s(mono) + _BUSY_RECHECK_S)
 
     def pop_due(self, mono: float) -> list[Lease]:
         """Live leases that have fallen due, in order; each is returned once until watched."""
         if self._away_since is not None:
             return []
-        now_s = self.now_s(mono)
         due: list[Lease] = []
-        later: list[tuple[float, str]] = []
-        heap = self._due
-        while heap and heap[0][0] <= now_s:
-            _, name = heappop(heap)
+        while self._due and self._has_come(self._due[0][0], mono):
+            watched_s, name = heappop(self._due)
             lease = self._by_id.get(name)
-            if lease is None:
+            if lease is None or lease.watched_s != watched_s:
                 continue
+            lease.watched_s = _NEVER_S
             at_s = lease.due_s()
-            if at_s > now_s:
-                heappush(heap, (at_s, name))
+            if not self._has_come(at_s, mono):
+                self._watch(lease, at_s)
             elif lease.phase is Phase.LIVE:
                 due.append(lease)
             else:
-                later.append((now_s + _BUSY_RECHECK_S, name))
-        for entry in later:
-            heappush(heap, entry)
+                self.watch_later(lease, mono)
         return due
+
+    def _has_come(self, at_s: float, mono: float) -> bool:
+        """In the very terms of ``wakeup_at``: sums of floats that differ would wake in vain."""
+        return at_s + self._away_total <= mono
+
+    def _watch(self, lease: Lease, at_s: float) -> None:
+        if at_s >= lease.watched_s:
+            return
+        lease.watched_s = at_s
+        heappush(self._due, (at_s, lease.lease_id))
+        if len(self._due) > 2 * len(self._by_id) + _ORDER_SLACK:
+            self._due = [(held.watched_s, name) for name, held in self._by_id.items()]
+            heapify(self._due)

@@ -13,7 +13,9 @@ I2  A job has at most one change in flight and at most one live lease; a grant t
     attempt number, which is its fencing token.
 I3  Memory is a projection of the store: ready, delayed and expiring jobs are windows of it, live
     leases are all here, and a fresh machine built from ``Recovered`` goes on where this one stood.
-I4  While the ledger is away no lease grows older and nothing is decided to have expired.
+I4  Instants that are recorded never go back, so what was due once stays due; a wall clock that is
+    set back stands still here until it has caught up.
+I5  While the ledger is away no lease grows older and nothing is decided to have expired.
 
 Not here: limits, fairness and breakers (admission), sequence numbers (ledger), frames (session).
 The parts: ``submits``, ``operations``, ``reports`` decide; ``grants`` matches; ``draft`` writes;
@@ -40,9 +42,10 @@ from jobengine.core.lease_shard.state import (
 from jobengine.core.lease_shard.submits import Submitter
 from jobengine.core.machine import Answer
 from jobengine.core.window import BEFORE_ALL, Window
+from jobengine.domain.errors import ErrorCode, Refusal
 from jobengine.domain.instant import Moment
-from jobengine.domain.job import State
-from jobengine.domain.records import Lane
+from jobengine.domain.job import Job, State
+from jobengine.domain.records import DueJob, Lane
 from jobengine.messages.lease_shard import (
     Abandon,
     Attach,
@@ -69,7 +72,17 @@ from jobengine.messages.lease_shard import (
     SubjectsLoaded,
     SubmitJobs,
 )
-from jobengine.messages.session import Attached, Beaten, Grant, Granted, Settled, StopLease, Tell
+from jobengine.messages.session import (
+    AttachBriefly,
+    Attached,
+    Beaten,
+    Grant,
+    Granted,
+    Nacked,
+    Settled,
+    StopLease,
+    Tell,
+)
 from jobengine.messages.wake import Wake
 
 __all__ = ["LeaseShard"]
@@ -93,7 +106,10 @@ class LeaseShard:
         """The first lease, delayed job or expiry to fall due, or a failed read to repeat."""
         candidates = [self._state.leases.wakeup_at, self._read_again_at]
         now = self._state.now
-        for window in (self._state.delayed, self._state.expiring):
+        windows: list[Window[Any]] = [self._state.delayed]
+        if self._read_again_at is None:
+            windows.append(self._state.expiring)
+        for window in windows:
             first = window.first()
             if first is not None:
                 candidates.append(now.mono + min((first[0] - now.at) / 1_000_000, _WALL_CHECK_S))
@@ -113,11 +129,12 @@ class LeaseShard:
 
     def handle(self, message: Any, now: Moment) -> Sequence[Any]:
         state = self._state
-        state.now = now
+        state.now = now if now.at >= state.now.at else Moment(now.mono, state.now.at)
         state.commands = []
         todo = [message]
         while todo:
             todo.extend(self._one(todo.pop(0)))
+        self._refill_due()
         return state.commands
 
     def _one(self, message: Any) -> Iterable[Any]:
@@ -158,6 +175,8 @@ class LeaseShard:
                 self._state.leases.start_clock(self._state.now.mono)
             case CommitRefused():
                 self._commit_refused(message)
+            case DueJob():
+                self._operator.expire([message])
             case Recovered():
                 self._recover(message)
             case _:
@@ -177,6 +196,9 @@ class LeaseShard:
             if timeout_us is not None:
                 run_us = state.now.at - leased.granted_at
                 timeout_s = now_s + max(0, timeout_us - run_us) / 1_000_000
+            if job.cancel_requested_at is not None:
+                grace_ends_s = now_s + state.limits.cancel_grace_s
+                timeout_s = grace_ends_s if timeout_s is None else min(timeout_s, grace_ends_s)
             lease = Lease(
                 job=job,
                 attempt=job.attempt,
@@ -190,7 +212,6 @@ class LeaseShard:
             state.leases.add(lease)
         for lane in message.lanes:
             state.open_lane(lane, BEFORE_ALL)
-        self._refill_due()
 
     def _committed(self, message: Committed) -> Iterable[Any]:
         state = self._state
@@ -200,6 +221,9 @@ class LeaseShard:
         again: list[Any] = []
         for lease in pending.ended:
             state.leases.remove(lease)
+            state.outdate(lease.job)
+        for job in pending.displaced:
+            state.displace(job)
         for lease in pending.kept:
             lease.phase = Phase.LIVE
             state.leases.watch(lease)
@@ -218,6 +242,7 @@ class LeaseShard:
         self._submitter.release_claims(pending.claims)
         again.extend(self._submitter.release_keys(pending.unique_keys))
         for job_id in pending.operated:
+            state.set_aside.pop(job_id, None)
             again.extend(state.operating.pop(job_id, ()))
         self._place(pending)
         if state.deferred:
@@ -232,6 +257,8 @@ class LeaseShard:
             if job.state is not State.SCHEDULED:
                 if job.state is State.PENDING and job.definition.expires_at is not None:
                     state.place_expiry(job)
+                continue
+            if state.leases.of_job(job.job_id) is not None:
                 continue
             lane = state.place(job)
             if lane is not None:
@@ -277,6 +304,20 @@ class LeaseShard:
             self._state.commands.append(Tell(session_id=session_id, message=settled))
 
     def _commit_refused(self, message: CommitRefused) -> None:
+        """Start anew, for memory is ahead of the store; whoever asked is told not to repeat it."""
+        pending = self._state.pending.pop(message.stamp, None)
+        if pending is None:
+            return
+        refusal = Refusal(
+            ErrorCode.INVALID_FIELD, "the database cannot store this; do not repeat it unchanged"
+        )
+        for session_id, refs in pending.acks.items():
+            nacks = pending.nacks.setdefault(session_id, [])
+            nacks.extend(Nacked(ref, refusal) for ref in refs)
+        pending.acks = {}
+        self._tell_settled(pending)
+        for ask_id, _ in pending.answers:
+            self._state.commands.append(Answer(ask_id, refusal))
         why = f"commit {message.stamp} was refused: {message.why}"
         self._state.commands.append(Abandon(why=why))
 
@@ -284,6 +325,9 @@ class LeaseShard:
 
     def _attach(self, message: Attach) -> None:
         state = self._state
+        earlier = state.sessions.get(message.session_id)
+        if earlier is not None:
+            self._let_go(earlier)
         session = Session(
             session_id=message.session_id,
             tenant_id=message.tenant_id,
@@ -316,7 +360,8 @@ class LeaseShard:
                     grace_s=state.limits.cancel_grace_s,
                 )
                 self._tell(session, stop)
-        self._give_back_unheard(session)
+        if not isinstance(message, AttachBriefly):
+            self._give_back_unheard(session)
 
     def _give_back_unheard(self, session: Session) -> None:
         """Leases this worker was granted but does not name: their frames never reached it."""
@@ -347,26 +392,31 @@ class LeaseShard:
         lost: list[str] = []
         if message.leases is None:
             session.beat_s = now_s
-            held: Iterable[Lease] = session.leases.values()
+            held = list(session.leases.values())
         else:
-            found = []
+            held = []
             for claim in message.leases:
                 lease = state.leases.find(claim.lease_id, claim.token)
                 if lease is None or lease.job.tenant_id != session.tenant_id:
                     lost.append(claim.lease_id)
                 else:
                     lease.renewed_s = now_s
-                    found.append(lease)
-            held = found
-        stop = [lease.lease_id for lease in held if lease.job.cancel_requested_at is not None]
+                    held.append(lease)
+        stop = [
+            lease.lease_id
+            for lease in held
+            if lease.job.cancel_requested_at is not None and lease.job.job_id not in state.operating
+        ]
         if message.progress:
-            self._beat_progress(session, message.progress)
+            self._beat_progress(session, held, message.progress)
         self._tell(session, Beaten(ref=message.ref, stop=stop, lost=lost))
 
-    def _beat_progress(self, session: Session, progress: dict[str, bytes]) -> None:
+    def _beat_progress(
+        self, session: Session, held: Sequence[Lease], progress: dict[str, bytes]
+    ) -> None:
         state = self._state
         draft, pending = state.draft(session.tenant_id, ENGINE), Pending()
-        for lease in list(session.leases.values()):
+        for lease in held:
             note = progress.get(lease.lease_id)
             free = lease.phase is Phase.LIVE and lease.job.job_id not in state.operating
             if note is not None and free:
@@ -388,8 +438,10 @@ class LeaseShard:
 
     def _detach(self, message: Detach) -> None:
         session = self._state.sessions.get(message.session_id)
-        if session is None:
-            return
+        if session is not None:
+            self._let_go(session)
+
+    def _let_go(self, session: Session) -> None:
         for lease in session.leases.values():
             lease.renewed_s = max(lease.renewed_s, session.beat_s)
             lease.session = None
@@ -415,7 +467,6 @@ class LeaseShard:
                 self._reporter.expire(lease)
         self._release_delayed()
         self._expire_waiting()
-        self._refill_due()
 
     def _release_delayed(self) -> None:
         state = self._state
@@ -423,6 +474,7 @@ class LeaseShard:
         while (first := state.delayed.first()) is not None and first[0] <= state.now.at:
             job = state.delayed.pop()
             if job.job_id in state.operating:
+                state.set_aside[job.job_id] = job
                 continue
             lane = state.lane_of(job)
             state.window(lane).offer(state.key_of(job), job, weight(job))
@@ -432,6 +484,8 @@ class LeaseShard:
 
     def _expire_waiting(self) -> None:
         state = self._state
+        if self._read_again_at is not None:
+            return
         due = []
         while (first := state.expiring.first()) is not None and first[0] <= state.now.at:
             due.append(state.expiring.pop())
@@ -461,13 +515,12 @@ class LeaseShard:
     def _ranked_loaded(self, message: RankedLoaded) -> None:
         state = self._state
         jobs = [row.job for row in message.rows]
-        busy = {job.job_id for job in jobs if self._is_busy(job.job_id)}
+        busy = {job.job_id for job in jobs if self._is_busy(job)}
         if message.stamp == state.delayed.stamp:
             rows = [((job.due_at, job.job_id), job, weight(job)) for job in jobs]
             full = len(rows) >= state.delayed.items_max // 2
             state.delayed.finish_refill(rows, complete=not full, busy=busy)
             self._release_delayed()
-            self._refill_due()
             return
         lane = state.reading_lanes.pop(message.stamp, None)
         if lane is None:
@@ -478,9 +531,14 @@ class LeaseShard:
         self._granter.serve_lane(lane)
         state.bound_windows()
 
-    def _is_busy(self, job_id: str) -> bool:
+    def _is_busy(self, job: Job) -> bool:
         state = self._state
-        return job_id in state.operating or state.leases.of_job(job_id) is not None
+        if state.leases.of_job(job.job_id) is not None:
+            return True
+        if job.job_id not in state.operating:
+            return False
+        state.set_aside[job.job_id] = job
+        return True
 
     def _due_loaded(self, message: DueLoaded) -> None:
         state = self._state
@@ -489,14 +547,13 @@ class LeaseShard:
             full = len(message.rows) >= state.expiring.items_max // 2
             state.expiring.finish_refill(rows, complete=not full)
             self._expire_waiting()
-            self._refill_due()
 
     def _subjects_loaded(self, message: SubjectsLoaded) -> Iterable[Any]:
-        again = self._operator.loaded(message)
-        if again is not None:
-            return again
-        if not self._submitter.loaded(message):
-            self._reporter.loaded(message)
+        for part in (self._operator, self._submitter):
+            again = part.loaded(message)
+            if again is not None:
+                return again
+        self._reporter.loaded(message)
         return ()
 
     def _read_failed(self, message: ReadFailed) -> Iterable[Any]:
@@ -511,8 +568,8 @@ class LeaseShard:
             if window.stamp == message.stamp:
                 window.abandon_refill()
                 return ()
-        if self._submitter.read_failed(message.stamp):
-            return ()
-        return self._operator.read_failed(message.stamp) or (
-            self._reporter.read_failed(message.stamp) or ()
-        )
+        for part in (self._submitter, self._operator, self._reporter):
+            again = part.read_failed(message.stamp)
+            if again is not None:
+                return again
+        return ()

@@ -55,7 +55,7 @@ class Reporter:
         self._state = state
         self._granter = granter
         self._submitter = submitter
-        self._reading: dict[int, tuple[Session, Report]] = {}
+        self._reading: dict[int, tuple[Session, Report, Lease | None]] = {}
 
     def reports(self, message: Reports) -> None:
         """Everything one frame says, in one commit; freed slots are filled in it too."""
@@ -80,7 +80,7 @@ class Reporter:
         state = self._state
         job = lease.job
         draft, pending = state.draft(job.tenant_id, ENGINE), Pending()
-        timed_out = lease.timeout_s is not None and lease.timeout_s <= state.lease_now_s()
+        timed_out = lease.timeout_s is not None and lease.timeout_s <= lease.ends_s()
         if timed_out and lease.session is not None:
             pending.stops.append(lease)
         if timed_out:
@@ -121,9 +121,9 @@ class Reporter:
         waiting = self._reading.pop(message.stamp, None)
         if waiting is None:
             return False
-        session, report = waiting
-        if isinstance(report, Completed) and self._state.leases.find(report.lease_id, report.token):
-            self._finish_follow_ups(session, report, message.holders)
+        session, report, lease = waiting
+        if isinstance(report, Completed) and lease is not None:
+            self._finish_follow_ups(session, lease, report, message.holders)
         else:
             parts = lease_parts(report.lease_id)
             job = message.jobs.get(parts[0]) if parts is not None else None
@@ -138,9 +138,8 @@ class Reporter:
         waiting = self._reading.pop(stamp, None)
         if waiting is None:
             return None
-        session, report = waiting
+        session, report, lease = waiting
         released = []
-        lease = self._state.leases.find(report.lease_id, report.token)
         if isinstance(report, Completed) and lease is not None:
             lease.phase = Phase.LIVE
             released = self._submitter.release_keys(_keys_of(session.tenant_id, report))
@@ -450,7 +449,7 @@ class Reporter:
         state = self._state
         parts = lease_parts(report.lease_id)
         stamp = state.stamp()
-        self._reading[stamp] = (session, report)
+        self._reading[stamp] = (session, report, None)
         state.commands.append(
             LoadSubjects(
                 stamp=stamp,
@@ -468,7 +467,7 @@ class Reporter:
             return
         lease.phase = Phase.SETTLING
         stamp = state.stamp()
-        self._reading[stamp] = (session, report)
+        self._reading[stamp] = (session, report, lease)
         state.commands.append(
             LoadSubjects(
                 stamp=stamp,
@@ -479,15 +478,13 @@ class Reporter:
         )
 
     def _finish_follow_ups(
-        self, session: Session, report: Completed, holders: dict[str, Job]
+        self, session: Session, lease: Lease, report: Completed, holders: dict[str, Job]
     ) -> None:
         state = self._state
-        lease = state.leases.find(report.lease_id, report.token)
-        assert lease is not None
         draft = state.draft(session.tenant_id, Actor(f"worker:{session.worker_id}"))
         pending = Pending(unique_keys=_keys_of(session.tenant_id, report))
         self._complete(draft, pending, session, lease, report, holders)
-        if session.auto_credit:
+        if session.auto_credit and state.sessions.get(session.session_id) is session:
             self._granter.fill(draft, pending, session)
         state.commit(draft, pending)
 
@@ -563,7 +560,7 @@ def _same_outcome(job: Job, report: Report) -> bool:
         return False
     match report:
         case Completed():
-            return job.state is State.COMPLETED and job.result == report.result
+            return job.state is State.COMPLETED and (job.result or b"null") == report.result
         case Failed():
             return job.state is not State.RUNNING and job.error == _json.encode(report.error)
         case _:

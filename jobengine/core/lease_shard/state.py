@@ -1,7 +1,8 @@
 """What a lease shard remembers, shared by its parts; no decision is made here.
 
 ``Pending`` is what is owed once a commit has returned. Until then the jobs it names are *busy*:
-whatever else is asked of them is deferred, and asked again afterwards.
+whatever else is asked of them is deferred, and asked again afterwards. A waiting job whose turn
+comes while somebody operates on it is *set aside*, and put back if the operation leaves it waiting.
 """
 
 from collections import OrderedDict
@@ -55,6 +56,7 @@ class Pending:
     kept: list[Lease] = attrs.field(factory=list)
     stops: list[Lease] = attrs.field(factory=list)
     placed: list[Job] = attrs.field(factory=list)
+    displaced: list[Job] = attrs.field(factory=list)
     acks: dict[int, list[str | int | None]] = attrs.field(factory=dict)
     nacks: dict[int, list[Nacked]] = attrs.field(factory=dict)
     answers: list[tuple[int, Any]] = attrs.field(factory=list)
@@ -90,6 +92,7 @@ class ShardState:
         )
         self.pending: dict[int, Pending] = {}
         self.operating: dict[str, list[Any]] = {}
+        self.set_aside: dict[str, Job] = {}
         self.deferred: dict[str, list[Any]] = {}
         self.outcomes: OrderedDict[str, tuple[str, bytes]] = OrderedDict()
         self.commands: list[Any] = []
@@ -170,6 +173,15 @@ class ShardState:
         if at is not None and job.attempt == 0:
             due = DueJob(at, job.tenant_id, job.job_id)
             self.expiring.offer((at, job.job_id), due, DUE_ENTRY_BYTES)
+
+    def outdate(self, job: Job) -> None:
+        """What is being read may show this job waiting, as it did before the lease that ends."""
+        if self.delayed.stamp is not None:
+            self.delayed.discard(job.job_id)
+        if self.reading_lanes:
+            window = self.lanes.get(self.lane_of(job))
+            if window is not None and window.stamp is not None:
+                window.discard(job.job_id)
 
     def displace(self, job: Job) -> None:
         """Take a job out of wherever it waits."""

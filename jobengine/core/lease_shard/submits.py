@@ -86,29 +86,29 @@ class Submitter:
         """Unique keys whose commit has returned; what waited for them is to be handled again."""
         return [message for key in keys for message in self._keys_busy.pop(key, ())]
 
-    def loaded(self, message: SubjectsLoaded) -> bool:
-        """Decide a request whose claims were read; False when the stamp is none of ours."""
+    def loaded(self, message: SubjectsLoaded) -> list[Any] | None:
+        """Decide a request whose claims were read.
+
+        Returns what may be handled again now, or None when the stamp is none of ours.
+        """
         request = self._reading.pop(message.stamp, None)
         if request is None:
-            return False
+            return None
         claim = request.claim
         if claim is not None:
             settled = settle_claim(claim, message)
             if settled is not None:
-                self._answer_without_commit(request, settled)
-                return True
-        self._create_all(request, message.holders)
-        return True
+                return self._answer_without_commit(request, settled)
+        return self._create_all(request, message.holders)
 
-    def read_failed(self, stamp: int) -> bool:
+    def read_failed(self, stamp: int) -> list[Any] | None:
         request = self._reading.pop(stamp, None)
         if request is None:
-            return False
-        self._answer_without_commit(
+            return None
+        return self._answer_without_commit(
             request,
             Refusal(ErrorCode.STORE_UNAVAILABLE, "the database does not answer; retry later"),
         )
-        return True
 
     def create(self, draft: Draft, pending: Pending, new: NewJob, tenant_id: str) -> Job:
         """Create one job in an open draft: held, waiting, or leased at once."""
@@ -193,7 +193,7 @@ class Submitter:
             )
         )
 
-    def _create_all(self, request: SubmitJobs, holders: dict[str, Job]) -> None:
+    def _create_all(self, request: SubmitJobs, holders: dict[str, Job]) -> list[Any]:
         state = self._state
         draft, pending = state.draft(request.tenant_id, request.actor), Pending()
         taken = dict(holders)
@@ -217,20 +217,20 @@ class Submitter:
             store_claim(draft, pending, request.tenant_id, request.claim, stored)
         answer = SubmitAnswer(outcomes=outcomes, jobs=jobs, stored=stored)
         if draft.empty:
-            self._answer_without_commit(request, answer)
-            return
+            return self._answer_without_commit(request, answer)
         pending.answers.append((request.ask_id, answer))
         state.commit(draft, pending)
+        return []
 
-    def _answer_without_commit(self, request: SubmitJobs, value: Any) -> None:
+    def _answer_without_commit(self, request: SubmitJobs, value: Any) -> list[Any]:
+        """Answer and let go of the keys; returns what had waited for them."""
         state = self._state
         state.commands.append(Answer(request.ask_id, value))
         tenant_id = request.tenant_id
         if request.claim is not None:
             self.release_claims([(tenant_id, request.claim.key, request.claim.path)])
         keys = [(tenant_id, key) for key in _unique_keys(request.jobs)]
-        for message in self.release_keys(keys):
-            self.submit(message)
+        return self.release_keys(keys)
 
 
 def settle_claim(claim: IdempotencyClaim, read: SubjectsLoaded) -> SubmitAnswer | Refusal | None:

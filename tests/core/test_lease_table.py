@@ -1,0 +1,75 @@
+"""The lease table: lease time, and when a lease falls due."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jobengine.core.lease_shard.leases import Lease, LeaseTable, Phase
+from jobengine.domain.job import State
+from tests.core.shard_driver import stored_job
+
+SECONDS = st.floats(0.0, 1e6, allow_nan=False)
+
+
+def lease(number: int, renewed_s: float, timeout_s: float | None = None) -> Lease:
+    return Lease(
+        job=stored_job(number, State.RUNNING, attempt=1),
+        attempt=1,
+        session=None,
+        worker_id="w",
+        task_runner_id="r",
+        renewed_s=renewed_s,
+        timeout_s=timeout_s,
+        phase=Phase.LIVE,
+    )
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(st.lists(st.tuples(SECONDS, SECONDS), max_size=5), SECONDS, SECONDS)
+def test_whoever_wakes_when_the_table_asks_finds_a_lease_due(aways, ran_s, timeout_s) -> None:
+    table = LeaseTable()
+    mono = 0.0
+    for ran, away in aways:
+        mono += ran
+        table.stop_clock(mono)
+        assert table.wakeup_at is None
+        mono += away
+        table.start_clock(mono)
+    table.add(lease(1, table.now_s(mono), table.now_s(mono) + timeout_s))
+    wakeup_at = table.wakeup_at
+    assert wakeup_at is not None
+    assert [found.job.job_id[-1] for found in table.pop_due(wakeup_at)] == ["1"]
+    assert table.wakeup_at is None
+
+
+def test_lease_time_stands_still_while_the_ledger_is_away() -> None:
+    table = LeaseTable()
+    table.stop_clock(10.0)
+    assert table.now_s(500.0) == table.now_s(10.0) == 10.0
+    table.stop_clock(400.0)
+    table.start_clock(510.0)
+    table.start_clock(600.0)
+    assert table.now_s(600.0) == 100.0
+
+
+def test_a_renewed_lease_is_looked_at_when_it_falls_due_now() -> None:
+    table = LeaseTable()
+    held = lease(1, 0.0)
+    table.add(held)
+    held.renewed_s = 20.0
+    assert table.pop_due(30.0) == []
+    assert table.wakeup_at == 50.0
+    held.timeout_s = 40.0
+    table.watch(held)
+    assert table.wakeup_at == 40.0
+    assert table.pop_due(40.0) == [held]
+
+
+def test_a_lease_whose_change_is_under_way_is_looked_at_again_shortly() -> None:
+    table = LeaseTable()
+    held = lease(1, 0.0)
+    held.phase = Phase.SETTLING
+    table.add(held)
+    assert table.pop_due(30.0) == []
+    assert table.wakeup_at == 30.5
+    held.phase = Phase.LIVE
+    assert table.pop_due(30.5) == [held]
