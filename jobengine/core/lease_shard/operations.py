@@ -14,7 +14,7 @@ from jobengine.core.lease_shard.draft import Draft
 from jobengine.core.lease_shard.grants import Granter
 from jobengine.core.lease_shard.leases import Lease, Phase
 from jobengine.core.lease_shard.state import DUE_ENTRY_BYTES, ENGINE, Pending, ShardState
-from jobengine.core.lease_shard.submits import Submitter, gives_up_key, settle_claim, store_claim
+from jobengine.core.lease_shard.submits import Submitter, let_go_of_key, settle_claim, store_claim
 from jobengine.core.machine import Answer
 from jobengine.domain.canonical import canonical_of
 from jobengine.domain.change import DeadLetterRow, DeadLetterState, UniqueRow
@@ -273,15 +273,7 @@ class Operator:
         draft.step(job, State.CANCELLED, reason=reason)
         draft.close(job, from_state)
         pending.displaced.append(job)
-        if gives_up_key(job):
-            draft.changes.unique.append(
-                UniqueRow(
-                    tenant_id=job.tenant_id,
-                    key=job.definition.unique_key or "",
-                    job_id=job.job_id,
-                    dropped=True,
-                )
-            )
+        let_go_of_key(draft, job)
 
     def _expire_loaded(self, due: list[DueJob], read: SubjectsLoaded) -> list[Any]:
         state = self._state

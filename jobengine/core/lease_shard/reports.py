@@ -1,31 +1,26 @@
-"""Reports: what workers say of their leases, and what the clock says of silent ones.
+"""Reports: what workers say of their leases.
 
 I1  Only the lease that is live under this id and token moves its job; any other report is refused
     with ``LEASE_LOST``, and a late outcome is kept in the ledger.
 I2  An outcome takes effect once: the same again is acknowledged again, another one is refused.
-I3  A failed attempt is retried while ``failures ≤ maxRetries`` and the error is retryable; a job
-    whose worker died ``crashes_max`` times is set aside whatever its retries. Otherwise it gets a
-    dead letter in the same commit.
-I4  After a cancel was asked for, any end of the lease but success ends in ``cancelled``.
 """
 
-import hashlib
 from typing import Any
 
 import msgspec
 
 from jobengine.core.lease_shard.draft import Draft
+from jobengine.core.lease_shard.endings import Endings
 from jobengine.core.lease_shard.grants import Granter
 from jobengine.core.lease_shard.leases import Lease, Phase
+from jobengine.core.lease_shard.outcomes import keys_of, outcome_name, outcome_of, same_outcome
 from jobengine.core.lease_shard.sessions import Session
 from jobengine.core.lease_shard.state import ENGINE, Pending, ShardState
-from jobengine.core.lease_shard.submits import Submitter, gives_up_key
-from jobengine.domain.change import DeadLetterRow, LogRow, UniqueRow
+from jobengine.core.lease_shard.submits import Submitter, let_go_of_key
+from jobengine.domain.change import LogRow
 from jobengine.domain.errors import ErrorCode, Refusal
-from jobengine.domain.failure import DeadLetterClass, Failure, dead_letter_class, signature
 from jobengine.domain.ids import lease_parts
 from jobengine.domain.job import Job, Reason, State
-from jobengine.domain.retry import retry_delay_us
 from jobengine.messages.lease_shard import (
     Actor,
     ArtifactNamed,
@@ -42,19 +37,21 @@ from jobengine.messages.lease_shard import (
     ThrottleSeen,
     WatermarkMoved,
 )
-from jobengine.messages.session import Nacked, Settled, Tell
+from jobengine.messages.session import Nacked
 
 __all__ = ["Reporter"]
 
 _json = msgspec.json.Encoder(order="sorted")
-_SHORT_OUTCOME_BYTES = 96
 
 
 class Reporter:
-    def __init__(self, state: ShardState, granter: Granter, submitter: Submitter) -> None:
+    def __init__(
+        self, state: ShardState, granter: Granter, submitter: Submitter, endings: Endings
+    ) -> None:
         self._state = state
         self._granter = granter
         self._submitter = submitter
+        self._endings = endings
         self._reading: dict[int, tuple[Session, Report, Lease | None]] = {}
 
     def reports(self, message: Reports) -> None:
@@ -71,50 +68,9 @@ class Reporter:
         if session.auto_credit:
             self._granter.fill(draft, pending, session)
         if draft.empty:
-            self._settle_now(pending)
+            self._state.tell_settled(pending)
         else:
             state.commit(draft, pending)
-
-    def expire(self, lease: Lease) -> None:
-        """The clock ends a lease: its worker fell silent, or the attempt took too long."""
-        state = self._state
-        job = lease.job
-        draft, pending = state.draft(job.tenant_id, ENGINE), Pending()
-        timed_out = lease.timeout_s is not None and lease.timeout_s <= lease.ends_s()
-        if timed_out and lease.session is not None:
-            pending.stops.append(lease)
-        if timed_out:
-            seconds = (job.definition.timeout_us or 0) / 1_000_000
-            failure = Failure(
-                class_="TimedOut",
-                message=f"the attempt took more than {seconds} s",
-                retryable=True,
-            )
-            self._fail(draft, pending, lease, failure, Reason.TIMED_OUT, None)
-        else:
-            failure = Failure(
-                class_="LeaseExpired",
-                message="the worker stopped renewing its lease",
-                retryable=True,
-            )
-            self._fail(draft, pending, lease, failure, Reason.LEASE_EXPIRED, None)
-        state.commit(draft, pending)
-
-    def give_back(self, draft: Draft, pending: Pending, lease: Lease, delay_us: int) -> None:
-        """End a lease without an outcome: its job waits again, or ends if a cancel was asked."""
-        job = lease.job
-        if job.cancel_requested_at is not None:
-            self._stop(draft, pending, lease)
-            return
-        draft.open()
-        self._end(pending, lease)
-        job.due_at = draft.at + delay_us
-        job.scheduled_at = draft.at
-        draft.step(
-            job, State.SCHEDULED, worker=lease.worker_id, span_us=draft.at - (job.started_at or 0)
-        )
-        draft.close(job, State.RUNNING)
-        pending.placed.append(job)
 
     def loaded(self, message: SubjectsLoaded) -> bool:
         """Go on with a report that something had to be read for; False: no stamp of ours."""
@@ -142,11 +98,11 @@ class Reporter:
         released = []
         if isinstance(report, Completed) and lease is not None:
             lease.phase = Phase.LIVE
-            released = self._submitter.release_keys(_keys_of(session.tenant_id, report))
+            released = self._submitter.release_keys(keys_of(session.tenant_id, report))
         pending = Pending()
         refusal = Refusal(ErrorCode.STORE_UNAVAILABLE, "the database does not answer; report again")
         pending.nacks.setdefault(session.session_id, []).append(Nacked(report.ref, refusal))
-        self._settle_now(pending)
+        self._state.tell_settled(pending)
         return released
 
     def progress(self, draft: Draft, pending: Pending, lease: Lease, note: bytes) -> bool:
@@ -180,7 +136,7 @@ class Reporter:
                 continue
             if lease.phase is Phase.LIVE and lease.job.job_id not in self._state.operating:
                 draft, pending = self._state.draft(lease.job.tenant_id, ENGINE), Pending()
-                self.give_back(draft, pending, lease, report.delay_us)
+                self._endings.give_back(draft, pending, lease, report.delay_us)
                 self._state.commit(draft, pending)
 
     # ---- one report
@@ -203,7 +159,7 @@ class Reporter:
                 self._failed(draft, pending, session, lease, report)
             case GivenBack():
                 self._remember(lease, report)
-                self.give_back(draft, pending, lease, report.delay_us)
+                self._endings.give_back(draft, pending, lease, report.delay_us)
                 pending.ack(session.session_id, report.ref)
                 self._free(session)
             case Progressed():
@@ -235,7 +191,7 @@ class Reporter:
                 self._no_such_source(pending, session, report)
             case Completed() | Failed() | GivenBack():
                 known = self._state.outcomes.get(report.lease_id)
-                if known is not None and known == _outcome(report):
+                if known is not None and known == outcome_of(report):
                     pending.ack(session.session_id, report.ref)
                 else:
                     self._read_job(session, report)
@@ -245,7 +201,7 @@ class Reporter:
     def _completed(
         self, draft: Draft, pending: Pending, session: Session, lease: Lease, report: Completed
     ) -> None:
-        if report.follow_ups and _keys_of(session.tenant_id, report):
+        if report.follow_ups and keys_of(session.tenant_id, report):
             self._read_keys(session, lease, report)
         else:
             self._complete(draft, pending, session, lease, report, {})
@@ -262,7 +218,7 @@ class Reporter:
         job = lease.job
         self._remember(lease, report)
         draft.open()
-        self._end(pending, lease)
+        self._endings.end(pending, lease)
         job.finished_at = draft.at
         job.result = report.result
         draft.step(
@@ -275,7 +231,7 @@ class Reporter:
         row.result = msgspec.Raw(report.result)
         if lease.progress_unstored and job.progress is not None:
             row.progress = msgspec.Raw(job.progress)
-        self._let_go_of_key(draft, job)
+        let_go_of_key(draft, job)
         draft.changes.artifacts.extend(report.artifacts)
         if report.follow_ups:
             self._submitter.create_follow_ups(
@@ -288,100 +244,9 @@ class Reporter:
         self, draft: Draft, pending: Pending, session: Session, lease: Lease, report: Failed
     ) -> None:
         self._remember(lease, report)
-        self._fail(draft, pending, lease, report.error, Reason.ERROR, report.retry_after_us)
+        self._endings.fail(draft, pending, lease, report.error, Reason.ERROR, report.retry_after_us)
         pending.ack(session.session_id, report.ref)
         self._free(session)
-
-    def _fail(
-        self,
-        draft: Draft,
-        pending: Pending,
-        lease: Lease,
-        failure: Failure,
-        reason: Reason,
-        retry_after_us: int | None,
-    ) -> None:
-        job = lease.job
-        if job.cancel_requested_at is not None:
-            self._stop(draft, pending, lease)
-            return
-        draft.open()
-        self._end(pending, lease)
-        error = _json.encode(failure)
-        job.failures += 1
-        job.error = error
-        crash_loop = False
-        if reason is Reason.LEASE_EXPIRED:
-            job.crashes += 1
-            crash_loop = job.crashes >= self._state.limits.crashes_max
-        span_us = draft.at - (job.started_at or draft.at)
-        draft.step(
-            job,
-            State.FAILED,
-            reason=reason,
-            worker=lease.worker_id,
-            span_us=span_us,
-            error=error,
-        )
-        if failure.retryable and not crash_loop and job.failures <= job.definition.max_retries:
-            self._retry(draft, job, retry_after_us)
-            pending.placed.append(job)
-        else:
-            job.finished_at = draft.at
-            self._bury(draft, lease, failure, reason, crash_loop=crash_loop)
-        row = draft.close(job, State.RUNNING)
-        row.error = msgspec.Raw(error)
-        self._let_go_of_key(draft, job)
-
-    def _retry(self, draft: Draft, job: Job, retry_after_us: int | None) -> None:
-        delay = retry_delay_us(job.job_id, job.failures, job.definition.backoff, retry_after_us)
-        job.scheduled_at = draft.at
-        job.due_at = draft.at + delay
-        draft.step(job, State.SCHEDULED, actor=ENGINE.subject, span_us=delay)
-
-    def _bury(
-        self, draft: Draft, lease: Lease, failure: Failure, reason: Reason, *, crash_loop: bool
-    ) -> None:
-        job = lease.job
-        class_ = DeadLetterClass.CRASH_LOOP if crash_loop else dead_letter_class(failure, reason)
-        mark = signature(job.definition.job_type, failure)
-        draft.note(
-            job,
-            "job.dead_lettered",
-            data=_json.encode({"class": class_, "signature": mark}),
-            worker=lease.worker_id,
-        )
-        draft.changes.dead_letters.append(
-            DeadLetterRow(
-                tenant_id=job.tenant_id,
-                dead_letter_id=lease.lease_id,
-                job_id=job.job_id,
-                job_type=job.definition.job_type,
-                queue=job.definition.queue,
-                class_=class_,
-                signature=mark,
-                error=msgspec.Raw(_json.encode(failure)),
-                attempts=job.attempt,
-                worker_id=lease.worker_id,
-                at=draft.at,
-            )
-        )
-
-    def _stop(self, draft: Draft, pending: Pending, lease: Lease) -> None:
-        """The end of a lease after a cancel was asked for."""
-        job = lease.job
-        draft.open()
-        self._end(pending, lease)
-        job.finished_at = draft.at
-        draft.step(
-            job,
-            State.CANCELLED,
-            reason=job.cancel_reason,
-            worker=lease.worker_id,
-            span_us=draft.at - (job.started_at or draft.at),
-        )
-        draft.close(job, State.RUNNING)
-        self._let_go_of_key(draft, job)
 
     def _logged(
         self, draft: Draft, pending: Pending, session: Session, lease: Lease, report: Logged
@@ -421,29 +286,12 @@ class Reporter:
 
     # ---- shared steps
 
-    def _end(self, pending: Pending, lease: Lease) -> None:
-        lease.phase = Phase.SETTLING
-        if lease.session is not None:
-            lease.session.leases.pop(lease.job.job_id, None)
-        pending.ended.append(lease)
-
     def _free(self, session: Session) -> None:
         if session.auto_credit:
             session.credit += 1
 
-    def _let_go_of_key(self, draft: Draft, job: Job) -> None:
-        if gives_up_key(job):
-            draft.changes.unique.append(
-                UniqueRow(
-                    tenant_id=job.tenant_id,
-                    key=job.definition.unique_key or "",
-                    job_id=job.job_id,
-                    dropped=True,
-                )
-            )
-
     def _remember(self, lease: Lease, report: Completed | Failed | GivenBack) -> None:
-        self._state.remember_outcome(lease.lease_id, _outcome(report))
+        self._state.remember_outcome(lease.lease_id, outcome_of(report))
 
     def _read_job(self, session: Session, report: Report) -> None:
         state = self._state
@@ -461,7 +309,7 @@ class Reporter:
 
     def _read_keys(self, session: Session, lease: Lease, report: Completed) -> None:
         state = self._state
-        keys = [key for _, key in _keys_of(session.tenant_id, report)]
+        keys = [key for _, key in keys_of(session.tenant_id, report)]
         again = Reports(session_id=session.session_id, reports=(report,))
         if not self._submitter.hold_keys(session.tenant_id, keys, again):
             return
@@ -482,7 +330,7 @@ class Reporter:
     ) -> None:
         state = self._state
         draft = state.draft(session.tenant_id, Actor(f"worker:{session.worker_id}"))
-        pending = Pending(unique_keys=_keys_of(session.tenant_id, report))
+        pending = Pending(unique_keys=keys_of(session.tenant_id, report))
         self._complete(draft, pending, session, lease, report, holders)
         if session.auto_credit and state.sessions.get(session.session_id) is session:
             self._granter.fill(draft, pending, session)
@@ -492,20 +340,20 @@ class Reporter:
         """An outcome whose lease is gone: the one already taken, or one that came too late."""
         state = self._state
         pending = Pending()
-        if job is not None and _same_outcome(job, report):
+        if job is not None and same_outcome(job, report):
             pending.ack(session.session_id, report.ref)
-            self._settle_now(pending)
+            self._state.tell_settled(pending)
             return
         self._nack(pending, session.session_id, report)
         if job is None:
-            self._settle_now(pending)
+            self._state.tell_settled(pending)
             return
         draft = state.draft(session.tenant_id, Actor(f"worker:{session.worker_id}"))
         draft.open()
         draft.note(
             job,
             "lease.refused",
-            data=_json.encode({"leaseId": report.lease_id, "outcome": _outcome_name(report)}),
+            data=_json.encode({"leaseId": report.lease_id, "outcome": outcome_name(report)}),
             worker=session.worker_id,
         )
         state.commit(draft, pending)
@@ -518,56 +366,3 @@ class Reporter:
             {"leaseId": report.lease_id},
         )
         pending.nacks.setdefault(session_id, []).append(Nacked(report.ref, refusal))
-
-    def _settle_now(self, pending: Pending) -> None:
-        for session_id in {**pending.acks, **pending.nacks}:
-            self._state.commands.append(
-                Tell(
-                    session_id=session_id,
-                    message=Settled(
-                        acks=pending.acks.get(session_id, ()),
-                        nacks=pending.nacks.get(session_id, ()),
-                    ),
-                )
-            )
-
-
-def _outcome(report: Completed | Failed | GivenBack) -> tuple[str, bytes]:
-    """What tells one outcome from another, short enough to be remembered."""
-    body = b""
-    if isinstance(report, Completed):
-        body = report.result
-    elif isinstance(report, Failed):
-        body = _json.encode(report.error)
-    if len(body) > _SHORT_OUTCOME_BYTES:
-        body = hashlib.sha256(body).digest()
-    return _outcome_name(report), body
-
-
-def _outcome_name(report: Report) -> str:
-    match report:
-        case Completed():
-            return "completed"
-        case Failed():
-            return "failed"
-        case _:
-            return "released"
-
-
-def _same_outcome(job: Job, report: Report) -> bool:
-    """Whether a stored job shows that this very outcome of this attempt was taken already."""
-    if job.attempt != report.token:
-        return False
-    match report:
-        case Completed():
-            return job.state is State.COMPLETED and (job.result or b"null") == report.result
-        case Failed():
-            return job.state is not State.RUNNING and job.error == _json.encode(report.error)
-        case _:
-            return False
-
-
-def _keys_of(tenant_id: str, report: Completed) -> list[tuple[str, str]]:
-    """The unique keys that a report's follow-ups ask for, each once."""
-    keys = dict.fromkeys(new.definition.unique_key for new in report.follow_ups)
-    return [(tenant_id, key) for key in keys if key is not None]

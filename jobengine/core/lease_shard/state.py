@@ -13,13 +13,13 @@ import attrs
 
 from jobengine.core.lease_shard.draft import Draft, rank_of
 from jobengine.core.lease_shard.leases import Lease, LeaseTable
-from jobengine.core.lease_shard.sessions import SessionTable
+from jobengine.core.lease_shard.sessions import Session, SessionTable
 from jobengine.core.window import BEFORE_ALL, Window
 from jobengine.domain.instant import Moment
 from jobengine.domain.job import Job
 from jobengine.domain.records import DueJob, Lane
 from jobengine.messages.lease_shard import Actor, Commit
-from jobengine.messages.session import Nacked
+from jobengine.messages.session import Nacked, Settled, Tell
 
 __all__ = ["DUE_ENTRY_BYTES", "ENGINE", "Pending", "ShardLimits", "ShardState", "weight"]
 
@@ -118,6 +118,17 @@ class ShardState:
         if waiting is None:
             waiting = self.deferred.setdefault(job_id, [])
         waiting.append(message)
+
+    def tell(self, session: Session, said: Any) -> None:
+        self.commands.append(Tell(session_id=session.session_id, message=said))
+
+    def tell_settled(self, pending: Pending) -> None:
+        """Tell each session what became of its reports."""
+        for session_id in {**pending.acks, **pending.nacks}:
+            settled = Settled(
+                acks=pending.acks.get(session_id, ()), nacks=pending.nacks.get(session_id, ())
+            )
+            self.commands.append(Tell(session_id=session_id, message=settled))
 
     def lease_now_s(self) -> float:
         return self.leases.now_s(self.now.mono)

@@ -32,7 +32,7 @@ from jobengine.messages.lease_shard import (
     SubmitJobs,
 )
 
-__all__ = ["Submitter", "settle_claim"]
+__all__ = ["Submitter", "let_go_of_key", "settle_claim", "store_claim"]
 
 
 class Submitter:
@@ -271,7 +271,7 @@ def _unique_keys(jobs: Sequence[NewJob]) -> list[str]:
     return list(keys)
 
 
-def gives_up_key(job: Job) -> bool:
+def _gives_up_key(job: Job) -> bool:
     """Whether a job in this state stops holding its unique key of scope ``active``."""
     definition = job.definition
     return (
@@ -279,3 +279,16 @@ def gives_up_key(job: Job) -> bool:
         and definition.unique_scope == "active"
         and (job.state in FINAL or job.state is State.FAILED)
     )
+
+
+def let_go_of_key(draft: Draft, job: Job) -> None:
+    """Free the unique key of a job that holds it no longer, in the commit that ends the job."""
+    if _gives_up_key(job):
+        draft.changes.unique.append(
+            UniqueRow(
+                tenant_id=job.tenant_id,
+                key=job.definition.unique_key or "",
+                job_id=job.job_id,
+                dropped=True,
+            )
+        )

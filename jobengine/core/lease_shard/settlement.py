@@ -1,0 +1,124 @@
+"""Settlement: what is owed once a commit has returned.
+
+I1  Memory is settled first, then everyone is told, then what had waited is handled again.
+I2  A lease whose session has gone meanwhile is given back: nobody has heard of it.
+"""
+
+from typing import Any
+
+from jobengine.core.lease_shard.endings import Endings
+from jobengine.core.lease_shard.grants import Granter
+from jobengine.core.lease_shard.leases import Phase
+from jobengine.core.lease_shard.state import Pending, ShardState
+from jobengine.core.lease_shard.submits import Submitter
+from jobengine.core.machine import Answer
+from jobengine.domain.errors import ErrorCode, Refusal
+from jobengine.domain.job import State
+from jobengine.domain.records import Lane
+from jobengine.messages.lease_shard import Abandon, CommitRefused, Committed
+from jobengine.messages.session import Grant, Granted, Nacked, StopLease, Tell
+
+__all__ = ["Settlement"]
+
+
+class Settlement:
+    def __init__(
+        self, state: ShardState, granter: Granter, submitter: Submitter, endings: Endings
+    ) -> None:
+        self._state = state
+        self._granter = granter
+        self._submitter = submitter
+        self._endings = endings
+
+    def committed(self, message: Committed) -> list[Any]:
+        """A commit has returned; what had waited for it may be handled again."""
+        state = self._state
+        pending = state.pending.pop(message.stamp, None)
+        if pending is None:
+            return []
+        again: list[Any] = []
+        for lease in pending.ended:
+            state.leases.remove(lease)
+            state.outdate(lease.job)
+        for job in pending.displaced:
+            state.displace(job)
+        for lease in pending.kept:
+            lease.phase = Phase.LIVE
+            state.leases.watch(lease)
+        self._tell_grants(pending)
+        self._state.tell_settled(pending)
+        for lease in pending.stops:
+            if lease.session is not None:
+                stop = StopLease(
+                    lease_id=lease.lease_id,
+                    reason=lease.job.cancel_reason or "timed_out",
+                    grace_s=state.limits.cancel_grace_s,
+                )
+                state.tell(lease.session, stop)
+        for ask_id, value in pending.answers:
+            state.commands.append(Answer(ask_id, value))
+        self._submitter.release_claims(pending.claims)
+        again.extend(self._submitter.release_keys(pending.unique_keys))
+        for job_id in pending.operated:
+            state.set_aside.pop(job_id, None)
+            again.extend(state.operating.pop(job_id, ()))
+        self._place(pending)
+        if state.deferred:
+            for lease in (*pending.grants, *pending.ended, *pending.kept):
+                again.extend(state.deferred.pop(lease.job.job_id, ()))
+        return again
+
+    def refused(self, message: CommitRefused) -> None:
+        """Start anew, for memory is ahead of the store; whoever asked is told not to repeat it."""
+        pending = self._state.pending.pop(message.stamp, None)
+        if pending is None:
+            return
+        refusal = Refusal(
+            ErrorCode.INVALID_FIELD, "the database cannot store this; do not repeat it unchanged"
+        )
+        for session_id, refs in pending.acks.items():
+            nacks = pending.nacks.setdefault(session_id, [])
+            nacks.extend(Nacked(ref, refusal) for ref in refs)
+        pending.acks = {}
+        self._state.tell_settled(pending)
+        for ask_id, _ in pending.answers:
+            self._state.commands.append(Answer(ask_id, refusal))
+        why = f"commit {message.stamp} was refused: {message.why}"
+        self._state.commands.append(Abandon(why=why))
+
+    def _place(self, pending: Pending) -> None:
+        state = self._state
+        lanes: dict[Lane, None] = {}
+        for job in pending.placed:
+            if job.state is not State.SCHEDULED:
+                if job.state is State.PENDING and job.definition.expires_at is not None:
+                    state.place_expiry(job)
+                continue
+            if state.leases.of_job(job.job_id) is not None:
+                continue
+            lane = state.place(job)
+            if lane is not None:
+                lanes[lane] = None
+        for lane in lanes:
+            self._granter.serve_lane(lane)
+        if lanes:
+            state.bound_windows()
+
+    def _tell_grants(self, pending: Pending) -> None:
+        state = self._state
+        by_session: dict[int, list[Grant]] = {}
+        orphans = []
+        for lease in pending.grants:
+            lease.phase = Phase.LIVE
+            session = lease.session
+            if session is None:
+                orphans.append(lease)
+                continue
+            left_s = lease.ends_s() - state.lease_now_s()
+            until_at = state.now.at + round(left_s * 1_000_000)
+            grant = Grant(lease.job, lease.lease_id, lease.attempt, until_at)
+            by_session.setdefault(session.session_id, []).append(grant)
+        for session_id, grants in by_session.items():
+            state.commands.append(Tell(session_id=session_id, message=Granted(leases=grants)))
+        if orphans:
+            self._endings.give_back_all(orphans)
