@@ -1,0 +1,97 @@
+"""Jobs submitted a second, answered after their commit, with nobody working on them.
+
+Bulk over HTTP as NDJSON (10,000 and 1,000 jobs a request, two requests at a time), bulk over the
+WebSocket (100 jobs a message, 8 in flight), and single submits by 8 clients, each waiting for its
+answer, over both.
+"""
+
+from typing import Any, Final
+
+import attrs
+import trio
+
+from bench.harness.errors import MeasurementFailed
+from bench.harness.options import Options
+from bench.harness.report import Report, report_on
+from bench.harness.target import Target, open_target
+from bench.rounds import open_ready_load, rate_of, show_progress
+
+__all__ = ["CASES", "EnqueueCase", "run"]
+
+
+@attrs.frozen(kw_only=True)
+class EnqueueCase:
+    """`clients` connections with `in_flight` requests each; a tenth of the jobs warms up."""
+
+    name: str
+    via: str
+    batch: int
+    clients: int
+    in_flight: int
+    share: float
+    """Jobs of this case, as a part of what the benchmark was asked for."""
+
+
+CASES: Final = (
+    EnqueueCase(
+        name="http 10,000 a request", via="http", batch=10_000, clients=2, in_flight=1, share=1
+    ),
+    EnqueueCase(
+        name="http 1,000 a request", via="http", batch=1_000, clients=2, in_flight=1, share=1
+    ),
+    EnqueueCase(
+        name="websocket 100 a message", via="websocket", batch=100, clients=1, in_flight=8, share=1
+    ),
+    EnqueueCase(
+        name="http single, 8 clients", via="http", batch=1, clients=8, in_flight=1, share=0.05
+    ),
+    EnqueueCase(
+        name="websocket single, 8 clients",
+        via="websocket",
+        batch=1,
+        clients=8,
+        in_flight=1,
+        share=0.2,
+    ),
+)
+
+
+async def run(options: Options, *, jobs: int, payload_bytes: int) -> Report:
+    async with open_target(options) as target:
+        report = report_on(
+            target, "enqueue", "jobs_per_s", "jobs/s", jobs=jobs, payload_bytes=payload_bytes
+        )
+        for number in range(options.rounds):
+            for case in CASES:
+                measured = await _measure(target, case, number, jobs, payload_bytes)
+                report.add(case.name, **measured)
+        return report
+
+
+async def _measure(
+    target: Target, case: EnqueueCase, number: int, jobs: int, payload_bytes: int
+) -> dict[str, Any]:
+    jobs = max(case.clients, round(jobs * case.share))
+    job_type = target.job_type(case.via, case.batch, number)
+    kind = "poster" if case.via == "http" else "producer"
+    order = {
+        "do": "post" if case.via == "http" else "submit",
+        "batch": case.batch,
+        "clients": case.clients,
+        "in_flight": case.in_flight,
+        "job_type": job_type,
+        "payload_bytes": payload_bytes,
+    }
+    async with open_ready_load(kind, target, connections=case.clients) as load:
+        warm_up = max(1, jobs // 10)
+        await load.ask(jobs=warm_up, **order)
+        meter = target.meter(load=[load])
+        meter.start()
+        async with show_progress(case.name, warm_up + jobs, lambda: load.count):
+            done = await load.ask(jobs=jobs, **order)
+        cpu = meter.spent_per(jobs)
+    if target.database is not None:
+        states = await trio.to_thread.run_sync(target.database.count_jobs, target.tenant, job_type)
+        if states != {"scheduled": warm_up + jobs}:
+            raise MeasurementFailed(f"{warm_up + jobs} jobs should be scheduled: {states}")
+    return {"jobs_per_s": rate_of(done), "cpu_us_per_job": cpu}

@@ -1,0 +1,26 @@
+"""The jobs that are submitted: no two payloads alike, so that nothing compresses better than it
+would in use."""
+
+import random
+from collections.abc import Iterator
+
+__all__ = ["job_texts", "payloads"]
+
+
+def payloads(size: int, seed: int) -> Iterator[str]:
+    """JSON objects of `size` bytes (17 at least), already canonical."""
+    dice = random.Random(seed)
+    noise = dice.randbytes(1 << 15).hex()
+    filler = max(0, size - len('{"n":10000000,"x":""}'))
+    number = 10_000_000
+    while True:
+        start = dice.randrange(len(noise))
+        pad = (noise[start : start + filler]).ljust(filler, "0")
+        yield f'{{"n":{number},"x":"{pad}"}}'
+        number += 1
+
+
+def job_texts(job_type: str, payload_bytes: int, seed: int) -> Iterator[str]:
+    """Job requests as JSON on one line, without end."""
+    for payload in payloads(payload_bytes, seed):
+        yield f'{{"jobType":"{job_type}","payload":{payload}}}'

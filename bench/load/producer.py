@@ -1,0 +1,185 @@
+"""Submits jobs over WebSocket connections, in batches, several of them in flight on each.
+
+I1  A batch counts as done when its ack has come, which is after its commit.
+I2  With `keys` each batch carries an idempotency key, and is sent again after a broken connection
+    or a refusal for a database that is away, until it is acked: nothing is lost and nothing is
+    submitted twice. Without, either ends the process.
+"""
+
+import itertools
+import time
+from collections.abc import Iterator
+from typing import Any, Final
+
+import attrs
+import msgspec
+import trio
+from trio_websocket import ConnectionClosed, HandshakeError, WebSocketConnection
+
+from bench.load.jobs import job_texts
+from bench.load.talk import Orders, Say, tell_count
+from bench.load.worker_door import Refused, dial, hear
+from jobengine.wire.worker import Ack, EngineMessage, Hello, Nack, Submit, encode_frame
+
+__all__ = ["run"]
+
+_REDIAL_S: Final = 0.05
+_AGAIN_S: Final = 0.05
+
+
+async def run(plan: dict[str, Any], orders: Orders, say: Say) -> None:
+    """Plan: connections?, redial?. Orders: `submit` {jobs (None: until `stop`), batch, in_flight,
+    job_type, payload_bytes, rate?, keys?, record?}, answered when the last ack has come; `stop`,
+    not answered. `rate` is in jobs/s, over all connections. With `record` each job is told as
+    [id, sent, acked], nanoseconds UTC."""
+    producer = _Producer(plan)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(tell_count, lambda: producer.acked, say)
+        for number in range(plan.get("connections", 1)):
+            link = _Link(plan, number, producer)
+            producer.links.append(link)
+            await nursery.start(link.run)
+        say(ready=True)
+        async for order in orders:
+            if order["do"] == "stop":
+                producer.stopping = True
+            else:
+                nursery.start_soon(producer.submit, order, say)
+
+
+@attrs.define
+class _Batch:
+    frame: str
+    jobs: int
+    sent_ns: int = 0
+    done: trio.Event = attrs.field(factory=trio.Event)
+
+
+@attrs.define(eq=False)
+class _Producer:
+    plan: dict[str, Any]
+    links: list["_Link"] = attrs.field(factory=list)
+    acked: int = 0
+    stopping: bool = False
+    record: list[tuple[str, int, int]] | None = None
+    _refs: Iterator[int] = attrs.field(factory=lambda: itertools.count(1))
+
+    async def submit(self, order: dict[str, Any], say: Say) -> None:
+        self.stopping = False
+        self.record = [] if order.get("record") else None
+        before, began_at = self.acked, time.monotonic()
+        batches = self._batches(order, began_at)
+        async with trio.open_nursery() as nursery:
+            for link in self.links:
+                nursery.start_soon(link.submit, batches, order["in_flight"], nursery)
+        say(
+            jobs=self.acked - before,
+            began_at=began_at,
+            ended_at=time.monotonic(),
+            record=self.record,
+        )
+
+    def _batches(
+        self, order: dict[str, Any], began_at: float
+    ) -> Iterator[tuple[float, int, _Batch]]:
+        """When to send, reference, batch; shared by all connections."""
+        texts = job_texts(order["job_type"], order["payload_bytes"], time.time_ns())
+        every_s = order["batch"] / order["rate"] if order.get("rate") else 0.0
+        left = order["jobs"]
+        for number in itertools.count():
+            if self.stopping or left == 0:
+                return
+            jobs = order["batch"] if left is None else min(order["batch"], left)
+            left = None if left is None else left - jobs
+            ref = next(self._refs)
+            submit = Submit(
+                ref=ref,
+                jobs=[msgspec.Raw(text.encode()) for text in itertools.islice(texts, jobs)],
+                idempotency_key=f"bench-{time.time_ns()}-{ref}" if order.get("keys") else None,
+            )
+            yield began_at + number * every_s, ref, _Batch(encode_frame([submit]), jobs)
+
+
+class _Link:
+    """One connection, dialled again when it breaks and the batches may be sent again."""
+
+    def __init__(self, plan: dict[str, Any], number: int, producer: _Producer) -> None:
+        self._plan = plan
+        self._hello = Hello(worker_id=f"bench-producer-{number}", capacity=0)
+        self._producer = producer
+        self._pending: dict[int, _Batch] = {}
+        self._socket: WebSocketConnection | None = None
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        while True:
+            try:
+                async with dial(self._plan, self._hello) as socket, trio.open_nursery() as nursery:
+                    self._socket = socket
+                    nursery.start_soon(self._send_again)
+                    task_status.started()
+                    task_status = trio.TASK_STATUS_IGNORED
+                    while True:
+                        for message in await hear(socket):
+                            self._heard(message, nursery)
+            except* (ConnectionClosed, HandshakeError, OSError) as group:
+                if not self._plan.get("redial"):
+                    raise Refused("the connection broke") from group
+            self._socket = None
+            await trio.sleep(_REDIAL_S)
+
+    async def submit(
+        self,
+        batches: Iterator[tuple[float, int, _Batch]],
+        in_flight: int,
+        nursery: trio.Nursery,
+    ) -> None:
+        """Send what `batches` gives, at most `in_flight` of them without an ack."""
+        slots = trio.Semaphore(in_flight)
+        for at, ref, batch in batches:
+            await trio.sleep_until(trio.current_time() + at - time.monotonic())
+            await slots.acquire()
+            self._pending[ref] = batch
+            batch.sent_ns = time.time_ns()
+            await self._send(batch)
+            nursery.start_soon(self._free, batch, slots)
+
+    async def _free(self, batch: _Batch, slots: trio.Semaphore) -> None:
+        await batch.done.wait()
+        slots.release()
+
+    async def _send(self, batch: _Batch) -> None:
+        if self._socket is not None:
+            try:
+                await self._socket.send_message(batch.frame)
+            except (ConnectionClosed, trio.BrokenResourceError):
+                self._socket = None
+
+    async def _send_again(self) -> None:
+        for batch in list(self._pending.values()):
+            await self._send(batch)
+
+    def _heard(self, message: EngineMessage, nursery: trio.Nursery) -> None:
+        if isinstance(message, Ack) and isinstance(message.ref, int):
+            self._acked(message, time.time_ns())
+        elif isinstance(message, Nack) and isinstance(message.ref, int):
+            if not self._plan.get("redial"):
+                raise Refused(repr(message))
+            if (batch := self._pending.get(message.ref)) is not None:
+                nursery.start_soon(self._send_later, batch)
+
+    async def _send_later(self, batch: _Batch) -> None:
+        await trio.sleep(_AGAIN_S)
+        await self._send(batch)
+
+    def _acked(self, ack: Ack, now_ns: int) -> None:
+        assert isinstance(ack.ref, int)
+        batch = self._pending.pop(ack.ref, None)
+        if batch is None:
+            return
+        if any(item.outcome == "rejected" for item in ack.jobs) or len(ack.jobs) != batch.jobs:
+            raise Refused(f"{len(ack.jobs)} outcomes, of them rejected: {ack.jobs[:1]}")
+        producer = self._producer
+        producer.acked += batch.jobs
+        if producer.record is not None:
+            producer.record += [(item.job_id or "", batch.sent_ns, now_ns) for item in ack.jobs]
+        batch.done.set()

@@ -1,0 +1,146 @@
+"""Every benchmark, at the size of a toy: that it runs, what it prints, what it leaves behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from shutil import rmtree
+from typing import Any
+
+import pytest
+
+from bench.harness.database import embedded_database
+
+ROOT = Path(__file__).resolve().parents[2]
+FIELDS = {"name", "settings", "durability", "versions", "runs", "median", "min", "max"}
+DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
+
+SHARED = {
+    "throughput": ["--jobs", "300", "--warm-up", "50"],
+    "throughput over http": ["--jobs", "300", "--warm-up", "50", "--via", "http"],
+    "enqueue": ["--jobs", "200"],
+    "pickup": ["--rate", "50", "--seconds", "0.5"],
+}
+OWN = {
+    "store_limit": ["--jobs", "300", "--warm-up", "100"],
+    "idle": ["--workers", "5", "--seconds", "0.5", "--beat-s", "0.2"],
+    "memory": ["--jobs", "500"],
+    "recovery": ["--seconds", "1", "--rate", "200", "--batch", "10"],
+}
+
+
+@pytest.fixture(scope="module")
+def scratch() -> Iterator[Path]:
+    """A directory that the account of an embedded server may pass, which pytest's own is not."""
+    path = Path(tempfile.mkdtemp(prefix="bench-test-"))
+    path.chmod(0o711)
+    yield path
+    rmtree(path)
+
+
+@pytest.fixture(scope="module")
+def engine(scratch: Path) -> Iterator[list[str]]:
+    """Options that name a running engine and its database."""
+    data = scratch / "shared"
+    command = [*(sys.executable, "-m", "jobengine", "up", "--output", "json"), "--data", str(data)]
+    command += ["--http", "127.0.0.1:0", "--worker", "127.0.0.1:0", "--log-level", "error"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        up = json.loads(process.stdout.readline())
+        try:
+            yield [
+                *("--url", up["http"], "--worker-url", up["worker"], "--token", up["token"]),
+                *("--database-url", embedded_database(data).conninfo),
+            ]
+        finally:
+            process.terminate()
+
+
+def bench(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "bench", name.split(maxsplit=1)[0], *arguments]
+    return subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=90, check=False
+    )
+
+
+def document(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    assert done.returncode == 0, done.stderr
+    last: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return last
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_a_benchmark_measures_an_engine_that_is_named(name: str, engine: list[str]) -> None:
+    told = document(bench(name, "--rounds", "1", "--allow-jobs", *engine, *SHARED[name]))
+    assert told.keys() >= FIELDS
+    assert told["durability"] == DURABLE
+    assert all(run[told["figure"]] > 0 for run in told["runs"])
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_a_benchmark_starts_an_engine_of_its_own(name: str) -> None:
+    told = document(bench(name, "--rounds", "1", *OWN[name]))
+    assert told.keys() >= FIELDS
+    assert told["durability"] == DURABLE
+    assert all(run[told["figure"]] >= 0 for run in told["runs"])
+    assert sum(run.get("lost", 0) for run in told["runs"]) == 0
+
+
+def test_a_database_that_holds_jobs_is_left_alone_unless_asked(engine: list[str]) -> None:
+    document(bench("enqueue", "--rounds", "1", "--allow-jobs", "--jobs", "20", *engine))
+    done = bench("enqueue", "--rounds", "1", "--jobs", "20", *engine)
+    assert done.returncode != 0
+    assert "holds jobs" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_an_interrupted_benchmark_leaves_no_process(number: int, scratch: Path) -> None:
+    command = [sys.executable, "-m", "bench", "pickup", "--rate", "20", "--seconds", "60"]
+    environ = os.environ | {"TMPDIR": str(scratch)}
+    with subprocess.Popen(command, cwd=ROOT, env=environ, stdout=subprocess.DEVNULL) as process:
+        try:
+            started = _until(lambda: _in_full_swing(process.pid), 30)
+            process.send_signal(number)
+            code = process.wait(30)
+        finally:
+            process.kill()
+    assert code == (130 if number != signal.SIGKILL else -signal.SIGKILL)
+    _until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in started), 30)
+    left = list(scratch.glob("jobengine-bench-*"))
+    assert bool(left) == (number == signal.SIGKILL)
+    for path in left:
+        rmtree(path)
+
+
+def _in_full_swing(root: int) -> set[int]:
+    """The processes below a benchmark, once a server's and all load processes are there."""
+    parents, names = {}, {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                name, _, rest = (entry / "stat").read_text().rpartition(")")
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            parents[int(entry.name)] = int(rest.split()[1])
+            names[int(entry.name)] = name.partition("(")[2]
+    below = {root}
+    while more := {pid for pid, parent in parents.items() if parent in below} - below:
+        below |= more
+    below -= {root}
+    servers = {pid for pid in below if names.get(pid, "").startswith("postgres")}
+    # Besides the server: the engine, the guard of its database, worker, and producer.
+    return below if len(servers) > 3 and len(below - servers) > 3 else set()
+
+
+def _until(ready: Any, within_s: float) -> Any:
+    deadline = time.monotonic() + within_s
+    while not (found := ready()):
+        assert time.monotonic() < deadline, "it took too long"
+        time.sleep(0.05)
+    return found
