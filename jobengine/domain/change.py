@@ -19,6 +19,7 @@ import msgspec
 from jobengine.domain.entry import NO_DATA, Block, Entry
 
 __all__ = [
+    "ApiKeyRow",
     "ArtifactRow",
     "ChangeSet",
     "CommitBatch",
@@ -27,11 +28,12 @@ __all__ = [
     "IdempotencyRow",
     "JobRow",
     "LogRow",
+    "RevocationRow",
     "UniqueRow",
 ]
 
 
-class JobRow(msgspec.Struct, kw_only=True, omit_defaults=True):
+class JobRow(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     """One job's row after a change. Immutable columns are given on creation only.
 
     ``queue`` and ``job_type`` are also given when the job is put (back) into ``waiting``.
@@ -149,6 +151,35 @@ class IdempotencyRow(msgspec.Struct, kw_only=True, omit_defaults=True):
     at: int
 
 
+class ApiKeyRow(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """An API key, by its public prefix. A row without ``digest`` only revokes the key it names,
+    and leaves an earlier ``revoked_at`` as it is.
+
+    ``last_used_day_at``, the start of a day, is no part of a commit.
+    """
+
+    tenant_id: str = msgspec.field(name="t")
+    prefix: str = msgspec.field(name="p")
+    digest: str | None = msgspec.field(name="dg", default=None)
+    label: str = msgspec.field(name="lb", default="")
+    scopes: list[str] = msgspec.field(name="sc", default_factory=list)
+    created_at: int = msgspec.field(name="c", default=0)
+    created_by: str = msgspec.field(name="by", default="")
+    expires_at: int | None = msgspec.field(name="ex", default=None)
+    revoked_at: int | None = msgspec.field(name="rv", default=None)
+    last_used_day_at: int | None = msgspec.field(name="lu", default=None)
+
+
+class RevocationRow(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A token that counts no more for a tenant; the row may go when the token has expired at
+    ``until_at``, None when nobody knows when that is."""
+
+    tenant_id: str = msgspec.field(name="t")
+    token_id: str = msgspec.field(name="i")
+    until_at: int | None = msgspec.field(name="u", default=None)
+    at: int
+
+
 class ChangeSet(msgspec.Struct, kw_only=True):
     """One tenant's change, all or nothing. Consumed by the ledger, which numbers it."""
 
@@ -161,6 +192,8 @@ class ChangeSet(msgspec.Struct, kw_only=True):
     logs: list[LogRow] = []
     unique: list[UniqueRow] = []
     idempotency: list[IdempotencyRow] = []
+    api_keys: list[ApiKeyRow] = []
+    revocations: list[RevocationRow] = []
 
 
 class CommitBatch(msgspec.Struct, frozen=True, kw_only=True):

@@ -39,7 +39,9 @@ GENESIS = bytes(32)
 NO_DATA = msgspec.Raw(b"")
 
 
-class About(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
+class About(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel", gc=False
+):
     """What a job is, for entries of a block in which it was not created."""
 
     correlation_id: str = ""
@@ -52,7 +54,7 @@ class About(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, renam
     traceparent: str | None = None
 
 
-class Entry(msgspec.Struct, kw_only=True, omit_defaults=True, rename="camel"):
+class Entry(msgspec.Struct, kw_only=True, omit_defaults=True, rename="camel", gc=False):
     """One thing that happened to a tenant; ``seq`` is set by the ledger when it commits.
 
     ``span_us`` is the time spent in what the entry ends: queueing on ``job.started``, running on

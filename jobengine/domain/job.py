@@ -183,7 +183,9 @@ class Backoff(
     max_us: int = 300_000_000
 
 
-class Definition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
+class Definition(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel", gc=False
+):
     """What a producer asked for; never changes once created.
 
     The fields stand in the sorted order of their stored names and hold no floats, so the encoder's

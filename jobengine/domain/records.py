@@ -45,7 +45,7 @@ class DueJob:
     job_id: str
 
 
-class NewJob(msgspec.Struct, frozen=True, kw_only=True):
+class NewJob(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A job as validated at a door. Both texts are canonical JSON."""
 
     job_id: str

@@ -10,7 +10,14 @@ from collections.abc import Sequence
 
 import msgspec
 
-from jobengine.domain.change import ArtifactRow, ChangeSet, DeadLetterRow, IdempotencyRow
+from jobengine.domain.change import (
+    ApiKeyRow,
+    ArtifactRow,
+    ChangeSet,
+    DeadLetterRow,
+    IdempotencyRow,
+    RevocationRow,
+)
 from jobengine.domain.errors import Refusal
 from jobengine.domain.failure import Failure
 from jobengine.domain.job import Job
@@ -19,6 +26,8 @@ from jobengine.domain.records import DueJob, Lane, LeasedJob, NewJob, Ranked
 __all__ = [
     "Abandon",
     "Actor",
+    "AdministerAnswer",
+    "AdministerTenant",
     "ArtifactNamed",
     "Attach",
     "Beat",
@@ -85,7 +94,7 @@ class IdempotencyClaim(msgspec.Struct, frozen=True):
     body_digest: str
 
 
-class JobOutcome(msgspec.Struct, frozen=True, kw_only=True):
+class JobOutcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What became of one submitted job: ``created``, ``existing`` or ``rejected``."""
 
     outcome: str
@@ -160,6 +169,31 @@ class OperateAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """The changed job after the commit (the new one, for a replay); ``stored`` as for a submit."""
 
     job: Job | None
+    stored: bytes | None = None
+    replayed: bool = False
+
+
+class AdministerTenant(_Message, frozen=True, kw_only=True):
+    """Change who may act for a tenant; answered by ``AdministerAnswer`` or a ``Refusal``.
+
+    ``kind`` and ``data`` (canonical JSON) become the ledger entry, ``facts`` what is kept under the
+    idempotency key. Rows are additions, or changes that can be repeated.
+    """
+
+    ask_id: int
+    tenant_id: str
+    actor: Actor
+    kind: str
+    data: bytes
+    facts: bytes
+    api_keys: Sequence[ApiKeyRow] = ()
+    revocations: Sequence[RevocationRow] = ()
+    claim: IdempotencyClaim | None = None
+
+
+class AdministerAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """After the commit; ``stored`` are the facts of the first request when this is ``replayed``."""
+
     stored: bytes | None = None
     replayed: bool = False
 

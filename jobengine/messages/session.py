@@ -70,7 +70,7 @@ class Attached(_Message, frozen=True, kw_only=True):
     lost: Sequence[str]
 
 
-class Grant(msgspec.Struct, frozen=True):
+class Grant(msgspec.Struct, frozen=True, gc=False):
     """A lease whose commit has returned. ``job`` must be read at once: it goes on changing."""
 
     job: Job
