@@ -22,3 +22,11 @@ def square(job: JobContext) -> dict[str, int]:
     time.sleep(job.payload.get("seconds", 0))
     _witness("finished", job)
     return {"square": job.payload["number"] ** 2}
+
+
+quick = Worker(capacity=200, drain_timeout_s=5.0)
+
+
+@quick.handler("quick")
+async def nothing(job: JobContext) -> None:
+    """As little as can be asked of a worker."""
