@@ -24,7 +24,7 @@ class Auditor:
         self.completed = 0
 
     def take(self, event: Event) -> None:
-        assert int(event.id) == self.last_seq + 1, "a gap or a repeat in the stream"
+        assert event.id == str(self.last_seq + 1), "a gap or a repeat in the stream"
         self.last_seq += 1
         job = event.data["job"]
         if job.get("status") is None:
