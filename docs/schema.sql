@@ -2,7 +2,8 @@
 -- Written by `python -m tests.store.postgres.schema`, kept equal by a test.
 
 CREATE FUNCTION public.add_day_partitions(now_at bigint, days_ahead integer) RETURNS integer
-    LANGUAGE plpgsql
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
     AS $$
 DECLARE
     day_us CONSTANT bigint := 86400000000;
@@ -18,6 +19,8 @@ BEGIN
             EXECUTE format('LOCK TABLE %I IN SHARE UPDATE EXCLUSIVE MODE', parent);
             CONTINUE WHEN to_regclass(part) IS NOT NULL;
             EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING ALL)', part, parent);
+            EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', part);
+            EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', part);
             EXECUTE format(
                 'ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%s) TO (%s)',
                 parent, part, day * day_us, (day + 1) * day_us
@@ -43,8 +46,9 @@ END
 $$;
 
 CREATE FUNCTION public.drop_idempotency_partitions(before_at bigint) RETURNS integer
-    LANGUAGE plpgsql
+    LANGUAGE plpgsql SECURITY DEFINER
     SET lock_timeout TO '100ms'
+    SET search_path TO 'public', 'pg_temp'
     AS $$
 DECLARE
     part text;
@@ -65,6 +69,31 @@ BEGIN
 END
 $$;
 
+CREATE SEQUENCE public.credential_positions
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1;
+
+CREATE TABLE public.api_keys (
+    "position" bigint DEFAULT nextval('public.credential_positions'::regclass) NOT NULL,
+    created_at bigint NOT NULL,
+    expires_at bigint,
+    revoked_at bigint,
+    last_used_day_at bigint,
+    tenant_id text NOT NULL COLLATE pg_catalog."C",
+    prefix text NOT NULL COLLATE pg_catalog."C",
+    digest text NOT NULL COLLATE pg_catalog."C",
+    label text NOT NULL,
+    created_by text NOT NULL,
+    scopes text[] NOT NULL,
+    CONSTRAINT api_keys_digest_is_a_sha256 CHECK ((digest ~ '^[0-9a-f]{64}$'::text)),
+    CONSTRAINT api_keys_expire_after_they_were_made CHECK ((expires_at > created_at))
+);
+
+ALTER TABLE ONLY public.api_keys FORCE ROW LEVEL SECURITY;
+
 CREATE TABLE public.artifacts (
     at bigint NOT NULL,
     size_bytes bigint NOT NULL,
@@ -77,6 +106,8 @@ CREATE TABLE public.artifacts (
     digest text,
     CONSTRAINT artifacts_counts_are_not_negative CHECK (((attempt >= 0) AND (size_bytes >= 0)))
 );
+
+ALTER TABLE ONLY public.artifacts FORCE ROW LEVEL SECURITY;
 
 CREATE TABLE public.dead_letters (
     at bigint NOT NULL,
@@ -96,6 +127,8 @@ CREATE TABLE public.dead_letters (
     CONSTRAINT dead_letters_state_is_known CHECK ((state = ANY (ARRAY['open'::text, 'replayed'::text, 'retried'::text, 'discarded'::text])))
 );
 
+ALTER TABLE ONLY public.dead_letters FORCE ROW LEVEL SECURITY;
+
 CREATE TABLE public.engine_facts (
     name text NOT NULL,
     value text NOT NULL
@@ -110,6 +143,8 @@ CREATE TABLE public.idempotency_answers (
     answer json NOT NULL
 )
 PARTITION BY RANGE (at);
+
+ALTER TABLE ONLY public.idempotency_answers FORCE ROW LEVEL SECURITY;
 
 CREATE SEQUENCE public.job_logs_position
     START WITH 1
@@ -128,6 +163,8 @@ CREATE TABLE public.job_logs (
     CONSTRAINT job_logs_attempt_is_not_negative CHECK ((attempt >= 0))
 )
 PARTITION BY RANGE (at);
+
+ALTER TABLE ONLY public.job_logs FORCE ROW LEVEL SECURITY;
 
 CREATE TABLE public.jobs (
     job_id uuid NOT NULL,
@@ -164,6 +201,8 @@ WITH (fillfactor='45', autovacuum_vacuum_scale_factor='0.05', autovacuum_vacuum_
 ALTER TABLE ONLY public.jobs ALTER COLUMN payload SET STORAGE EXTERNAL;
 ALTER TABLE ONLY public.jobs ALTER COLUMN result SET STORAGE EXTERNAL;
 
+ALTER TABLE ONLY public.jobs FORCE ROW LEVEL SECURITY;
+
 CREATE TABLE public.leases (
     job_id uuid NOT NULL,
     granted_at bigint NOT NULL,
@@ -178,6 +217,8 @@ CREATE TABLE public.leases (
     CONSTRAINT leases_shard_is_not_negative CHECK ((shard >= 0))
 )
 WITH (fillfactor='90', autovacuum_vacuum_scale_factor='0.02', autovacuum_vacuum_threshold='5000', autovacuum_vacuum_cost_delay='0');
+
+ALTER TABLE ONLY public.leases FORCE ROW LEVEL SECURITY;
 
 CREATE TABLE public.ledger_blocks (
     first_seq bigint NOT NULL,
@@ -194,6 +235,8 @@ CREATE TABLE public.ledger_blocks (
 PARTITION BY RANGE (at);
 ALTER TABLE ONLY public.ledger_blocks ALTER COLUMN body SET STORAGE EXTERNAL;
 
+ALTER TABLE ONLY public.ledger_blocks FORCE ROW LEVEL SECURITY;
+
 CREATE TABLE public.ledger_heads (
     tenant_id text NOT NULL COLLATE pg_catalog."C",
     next_seq bigint NOT NULL,
@@ -204,6 +247,8 @@ CREATE TABLE public.ledger_heads (
 )
 WITH (fillfactor='10', autovacuum_vacuum_scale_factor='0.0', autovacuum_vacuum_threshold='5000', autovacuum_vacuum_cost_delay='0');
 
+ALTER TABLE ONLY public.ledger_heads FORCE ROW LEVEL SECURITY;
+
 CREATE TABLE public.schema_migration (
     number integer NOT NULL,
     name text NOT NULL,
@@ -211,12 +256,24 @@ CREATE TABLE public.schema_migration (
     applied_at bigint NOT NULL
 );
 
+CREATE TABLE public.token_revocations (
+    "position" bigint DEFAULT nextval('public.credential_positions'::regclass) NOT NULL,
+    at bigint NOT NULL,
+    until_at bigint,
+    tenant_id text NOT NULL COLLATE pg_catalog."C",
+    token_id text NOT NULL COLLATE pg_catalog."C"
+);
+
+ALTER TABLE ONLY public.token_revocations FORCE ROW LEVEL SECURITY;
+
 CREATE TABLE public.unique_keys (
     job_id uuid NOT NULL,
     until_at bigint,
     tenant_id text NOT NULL COLLATE pg_catalog."C",
     key text NOT NULL COLLATE pg_catalog."C"
 );
+
+ALTER TABLE ONLY public.unique_keys FORCE ROW LEVEL SECURITY;
 
 CREATE TABLE public.waiting (
     job_id uuid NOT NULL,
@@ -234,6 +291,14 @@ CREATE TABLE public.waiting (
     CONSTRAINT waiting_state_is_waiting CHECK ((state = ANY (ARRAY['pending'::text, 'scheduled'::text])))
 )
 WITH (fillfactor='90', autovacuum_vacuum_scale_factor='0.02', autovacuum_vacuum_threshold='5000', autovacuum_vacuum_cost_delay='0', autovacuum_analyze_scale_factor='0.1');
+
+ALTER TABLE ONLY public.waiting FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE ONLY public.api_keys
+    ADD CONSTRAINT api_keys_pkey PRIMARY KEY (tenant_id, prefix);
+
+ALTER TABLE ONLY public.api_keys
+    ADD CONSTRAINT api_keys_prefix_is_one_keys UNIQUE (prefix);
 
 ALTER TABLE ONLY public.artifacts
     ADD CONSTRAINT artifacts_pkey PRIMARY KEY (tenant_id, job_id, attempt, name);
@@ -265,18 +330,101 @@ ALTER TABLE ONLY public.ledger_heads
 ALTER TABLE ONLY public.schema_migration
     ADD CONSTRAINT schema_migration_pkey PRIMARY KEY (number);
 
+ALTER TABLE ONLY public.token_revocations
+    ADD CONSTRAINT token_revocations_pkey PRIMARY KEY (tenant_id, token_id);
+
 ALTER TABLE ONLY public.unique_keys
     ADD CONSTRAINT unique_keys_pkey PRIMARY KEY (tenant_id, key);
 
 ALTER TABLE ONLY public.waiting
     ADD CONSTRAINT waiting_pkey PRIMARY KEY (tenant_id, job_id);
 
+CREATE INDEX api_keys_changed ON public.api_keys USING btree ("position");
+
+CREATE INDEX api_keys_newest ON public.api_keys USING btree (tenant_id, created_at, prefix);
+
 CREATE INDEX dead_letters_newest ON public.dead_letters USING btree (tenant_id, at, dead_letter_id);
 
 CREATE INDEX dead_letters_open ON public.dead_letters USING btree (tenant_id, at, dead_letter_id) WHERE (state = 'open'::text);
+
+CREATE INDEX token_revocations_changed ON public.token_revocations USING btree ("position");
+
+CREATE INDEX token_revocations_over ON public.token_revocations USING btree (until_at) WHERE (until_at IS NOT NULL);
 
 CREATE INDEX waiting_delayed ON public.waiting USING btree (shard, due_at, job_id) WHERE (delayed AND (state = 'scheduled'::text));
 
 CREATE INDEX waiting_expiring ON public.waiting USING btree (shard, expires_at, job_id) WHERE (expires_at IS NOT NULL);
 
 CREATE INDEX waiting_lane ON public.waiting USING btree (tenant_id, queue, job_type, rank, job_id) WHERE (state = 'scheduled'::text);
+
+ALTER TABLE public.api_keys ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.artifacts ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.dead_letters ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY every_tenant ON public.api_keys TO jobengine_ledger USING (true);
+
+CREATE POLICY every_tenant ON public.artifacts TO jobengine_ledger USING (true);
+
+CREATE POLICY every_tenant ON public.dead_letters TO jobengine_ledger USING (true);
+
+CREATE POLICY every_tenant ON public.idempotency_answers TO jobengine_ledger USING (true);
+
+CREATE POLICY every_tenant ON public.job_logs TO jobengine_ledger USING (true);
+
+CREATE POLICY every_tenant ON public.jobs TO jobengine_ledger USING (true);
+
+CREATE POLICY every_tenant ON public.leases TO jobengine_ledger USING (true);
+
+CREATE POLICY every_tenant ON public.ledger_blocks TO jobengine_ledger USING (true);
+
+CREATE POLICY every_tenant ON public.ledger_heads TO jobengine_ledger USING (true);
+
+CREATE POLICY every_tenant ON public.token_revocations TO jobengine_ledger USING (true);
+
+CREATE POLICY every_tenant ON public.unique_keys TO jobengine_ledger USING (true);
+
+CREATE POLICY every_tenant ON public.waiting TO jobengine_ledger USING (true);
+
+ALTER TABLE public.idempotency_answers ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.job_logs ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.jobs ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.leases ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.ledger_blocks ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.ledger_heads ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY tenant_of_transaction ON public.api_keys TO jobengine_api USING ((tenant_id = NULLIF(current_setting('jobengine.tenant'::text, true), ''::text)));
+
+CREATE POLICY tenant_of_transaction ON public.artifacts TO jobengine_api USING ((tenant_id = NULLIF(current_setting('jobengine.tenant'::text, true), ''::text)));
+
+CREATE POLICY tenant_of_transaction ON public.dead_letters TO jobengine_api USING ((tenant_id = NULLIF(current_setting('jobengine.tenant'::text, true), ''::text)));
+
+CREATE POLICY tenant_of_transaction ON public.idempotency_answers TO jobengine_api USING ((tenant_id = NULLIF(current_setting('jobengine.tenant'::text, true), ''::text)));
+
+CREATE POLICY tenant_of_transaction ON public.job_logs TO jobengine_api USING ((tenant_id = NULLIF(current_setting('jobengine.tenant'::text, true), ''::text)));
+
+CREATE POLICY tenant_of_transaction ON public.jobs TO jobengine_api USING ((tenant_id = NULLIF(current_setting('jobengine.tenant'::text, true), ''::text)));
+
+CREATE POLICY tenant_of_transaction ON public.leases TO jobengine_api USING ((tenant_id = NULLIF(current_setting('jobengine.tenant'::text, true), ''::text)));
+
+CREATE POLICY tenant_of_transaction ON public.ledger_blocks TO jobengine_api USING ((tenant_id = NULLIF(current_setting('jobengine.tenant'::text, true), ''::text)));
+
+CREATE POLICY tenant_of_transaction ON public.ledger_heads TO jobengine_api USING ((tenant_id = NULLIF(current_setting('jobengine.tenant'::text, true), ''::text)));
+
+CREATE POLICY tenant_of_transaction ON public.token_revocations TO jobengine_api USING ((tenant_id = NULLIF(current_setting('jobengine.tenant'::text, true), ''::text)));
+
+CREATE POLICY tenant_of_transaction ON public.unique_keys TO jobengine_api USING ((tenant_id = NULLIF(current_setting('jobengine.tenant'::text, true), ''::text)));
+
+CREATE POLICY tenant_of_transaction ON public.waiting TO jobengine_api USING ((tenant_id = NULLIF(current_setting('jobengine.tenant'::text, true), ''::text)));
+
+ALTER TABLE public.token_revocations ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.unique_keys ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.waiting ENABLE ROW LEVEL SECURITY;

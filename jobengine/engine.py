@@ -10,7 +10,7 @@ be under way is gone.
 
 import random
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -42,12 +42,13 @@ from jobengine.core.ledger import LedgerLimits
 from jobengine.settings import Settings
 from jobengine.store.embedded import EmbeddedServer, EmbeddedServerError
 from jobengine.store.port import Store
+from jobengine.store.postgres.doctor import Finding, examine
 from jobengine.store.postgres.driver.connection import Connection
+from jobengine.store.postgres.isolation import require_isolation, require_modest_login
 from jobengine.store.postgres.migrate import (
     MigrationFailed,
     MigrationState,
     SchemaMismatch,
-    migrate,
     status,
 )
 from jobengine.store.postgres.opening import open_postgres_store
@@ -56,15 +57,30 @@ from jobengine.store.postgres.ownership import (
     DatabaseInUse,
     own_database,
 )
+from jobengine.store.postgres.roles import (
+    LEDGER,
+    OWNER,
+    Access,
+    BroughtUp,
+    RolesRefused,
+    become_a_reader,
+    bring_up_to_date,
+    login_of,
+    require_up_to_date,
+)
 
 __all__ = [
+    "BroughtUp",
     "DatabaseFactMismatch",
     "DatabaseInUse",
     "EmbeddedServerError",
     "Engine",
+    "Finding",
     "MigrationFailed",
     "MigrationState",
+    "RolesRefused",
     "SchemaMismatch",
+    "examine_database",
     "migrate_database",
     "migrations_of",
     "open_database",
@@ -97,34 +113,50 @@ async def open_database(
     *,
     conninfo: str | None = None,
     dice: Dice | None = None,
+    any_login: bool = True,
 ) -> AsyncIterator[Store]:
     """A store over ``conninfo``, or over an embedded PostgreSQL in ``settings.data_dir``.
 
-    Migrates first, and makes sure that no other engine serves this database. Raises what the
-    embedded server, the driver, the migrations and ``own_database`` raise.
+    Brings roles and schema up to date first, makes sure that the database keeps tenants apart and
+    that no other engine serves it. Without ``any_login``, a login that no policy binds (a
+    superuser, an owner) is refused before anything is done; the embedded server has none. Raises
+    what the embedded server, the driver, the migrations, the roles and ``own_database`` raise.
     """
-    if conninfo is None:
-        async with (
-            EmbeddedServer(_database_dir(settings)) as server,
-            open_database(settings, conninfo=server.conninfo, dice=dice) as store,
-        ):
-            yield store
-        return
-    await migrate_database(conninfo, settings)
-    database = conninfo
+    async with AsyncExitStack() as stack:
+        access = Access(conninfo or "")
+        if conninfo is None:
+            server = await stack.enter_async_context(EmbeddedServer(_database_dir(settings)))
+            access, any_login = Access(server.conninfo, direct=True), True
+        await _make_ready(access, settings, any_login=any_login)
+        yield await stack.enter_async_context(_open_store(access, settings, dice or SystemDice()))
 
+
+async def _make_ready(access: Access, settings: Settings, *, any_login: bool) -> None:
+    async with _session(access.conninfo, settings) as connection:
+        if not any_login:
+            await require_modest_login(connection)
+        login = await login_of(connection)
+        if OWNER in login.attainable or OWNER not in login.existing:
+            await bring_up_to_date(connection, SystemClock().moment().at, direct=access.direct)
+        else:
+            await require_up_to_date(connection)
+        await require_isolation(connection)
+
+
+@asynccontextmanager
+async def _open_store(access: Access, settings: Settings, dice: Dice) -> AsyncIterator[Store]:
     async def connect() -> Connection:
-        return await Connection.connect(
-            database,
+        return await access.connect(
+            LEDGER,
             timeout_s=settings.connect_timeout_s,
             application_name=f"jobengine {settings.node_id}",
         )
 
-    seed = int.from_bytes((dice or SystemDice()).randbytes(8), "big")
+    seed = int.from_bytes(dice.randbytes(8), "big")
     async with (
         own_database(connect, {"shards": str(settings.shards)}),
         open_postgres_store(
-            conninfo,
+            access,
             dice=random.Random(seed),
             pool_size_max=settings.pool_size_max,
             connect_timeout_s=settings.connect_timeout_s,
@@ -133,24 +165,34 @@ async def open_database(
         yield store
 
 
-async def migrate_database(conninfo: str, settings: Settings) -> tuple[str, ...]:
-    """Bring a database's schema up to date; the names of what was applied, in order.
+async def migrate_database(conninfo: str, settings: Settings) -> BroughtUp:
+    """Bring a database's roles and schema up to date; what was made and applied, in order.
 
-    Raises `SchemaMismatch`, `MigrationFailed`, and what the driver raises.
+    Raises `RolesRefused`, `SchemaMismatch`, `MigrationFailed`, and what the driver raises.
     """
-    connection = await Connection.connect(conninfo, timeout_s=settings.connect_timeout_s)
-    try:
-        applied = await migrate(connection, SystemClock().moment().at)
-    finally:
-        await connection.aclose()
-    return tuple(migration.label for migration in applied)
+    async with _session(conninfo, settings) as connection:
+        return await bring_up_to_date(connection, SystemClock().moment().at)
 
 
 async def migrations_of(conninfo: str, settings: Settings) -> tuple[MigrationState, ...]:
     """Every migration that this code knows or the database has, by number; changes nothing."""
+    async with _session(conninfo, settings) as connection:
+        await become_a_reader(connection)
+        return await status(connection)
+
+
+async def examine_database(conninfo: str, settings: Settings) -> tuple[Finding, ...]:
+    """What `jobengine db doctor` finds, in the order it looks; changes nothing."""
+    moment = SystemClock().moment
+    async with _session(conninfo, settings) as connection, _session(conninfo, settings) as other:
+        return await examine(connection, other, lambda: moment().at)
+
+
+@asynccontextmanager
+async def _session(conninfo: str, settings: Settings) -> AsyncIterator[Connection]:
     connection = await Connection.connect(conninfo, timeout_s=settings.connect_timeout_s)
     try:
-        return await status(connection)
+        yield connection
     finally:
         await connection.aclose()
 

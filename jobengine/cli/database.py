@@ -1,4 +1,4 @@
-"""`jobengine db`: the schema of a PostgreSQL that the engine does not run itself."""
+"""`jobengine db`: roles and schema of a PostgreSQL that the engine does not run itself."""
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -18,9 +18,10 @@ T = TypeVar("T")
 
 @click.group("db")
 def database() -> None:
-    """Look after the schema of the database named by --database-url.
+    """Look after the database named by --database-url: its roles, its schema, its health.
 
-    A node migrates by itself when it starts; these commands are for doing it before.
+    `db migrate` sets the roles up; `serve` then uses them. A node whose login may do so migrates by
+    itself when it starts.
     """
 
 
@@ -29,15 +30,22 @@ def database() -> None:
 @config_option
 @output_option
 def migrate(database_url: str | None, config: Path | None, output: Form) -> None:
-    """Bring the schema up to date. Safe to repeat, and while nodes are running."""
+    """Bring the engine's roles and schema up to date. Safe to repeat.
+
+    Makes the roles jobengine_owner, jobengine_api and jobengine_ledger where they are missing. That
+    takes a login that may create roles; any other is told the SQL for one that may.
+    """
     from jobengine.engine import migrate_database
 
     configuration = configured(config, database_url=database_url)
-    applied = _ask(configuration, migrate_database)
+    done = _ask(configuration, migrate_database)
+    applied = [migration.label for migration in done.migrations]
     if output == "json":
-        print_json({"applied": applied})
+        print_json({"rolesMade": done.roles, "applied": applied})
     else:
-        print("\n".join(f"applied {name}" for name in applied) or "the schema is up to date")
+        lines = [f"made role {role}" for role in done.roles]
+        lines += [f"applied {name}" for name in applied]
+        print("\n".join(lines) or "the schema is up to date")
 
 
 @database.command("status")
@@ -65,6 +73,35 @@ def show_state(database_url: str | None, config: Path | None, output: Form) -> i
     else:
         print_table(("NUMBER", "NAME", "STATE", "APPLIED AT"), rows)
     return ExitCode.OK if all(row[2] == "applied" for row in rows) else ExitCode.REFUSED
+
+
+@database.command()
+@database_option
+@config_option
+@output_option
+def doctor(database_url: str | None, config: Path | None, output: Form) -> int:
+    """Look for what is wrong with the database, and say what to do. Changes nothing.
+
+    Exits 1 when a check fails; a warning does not count. Best run with a login that is a member of
+    pg_monitor: others see less of what keeps the horizon back, and no free space.
+
+    With --output json: [{"check", "verdict", "detail", "remedy"}], where the verdict is ok, warn or
+    fail.
+    """
+    from jobengine.engine import examine_database
+
+    configuration = configured(config, database_url=database_url)
+    findings = _ask(configuration, examine_database)
+    if output == "json":
+        names = ("check", "verdict", "detail", "remedy")
+        print_json([{name: getattr(one, name) for name in names} for one in findings])
+    else:
+        for one in findings:
+            print(f"{one.verdict:<4}  {one.check:<12}  {one.detail}")
+            if one.remedy is not None:
+                print(f"{'':<20}  do: {one.remedy}")
+    failed = any(one.verdict == "fail" for one in findings)
+    return ExitCode.ERROR if failed else ExitCode.OK
 
 
 def _ask(configuration: Configuration, question: Callable[..., Awaitable[T]]) -> T:

@@ -13,12 +13,19 @@ I4  A tenant's ledger starts at sequence number 1, chained on ``GENESIS``.
 I5  Job ids are unique across tenants; cursors that name a job rely on it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 import attrs
 
-from jobengine.domain.change import ArtifactRow, CommitBatch, DeadLetterRow, IdempotencyRow
+from jobengine.domain.change import (
+    ApiKeyRow,
+    ArtifactRow,
+    CommitBatch,
+    DeadLetterRow,
+    IdempotencyRow,
+    RevocationRow,
+)
 from jobengine.domain.entry import Block, Entry, Head
 from jobengine.domain.job import Job, State
 from jobengine.domain.records import DueJob, Lane, LeasedJob, Ranked
@@ -188,7 +195,28 @@ class Store(Protocol):
     ) -> Sequence[tuple[int, LogLines]]:
         """Stored log lines of a job as (position, lines), after a position."""
 
+    async def api_keys(
+        self, tenant_id: str, after: tuple[int, str] | None, keys_max: int
+    ) -> Sequence[ApiKeyRow]:
+        """A tenant's API keys newest first, by (created at, prefix) descending."""
+
+    async def api_key(self, tenant_id: str, prefix: str) -> ApiKeyRow | None: ...
+
+    async def credentials(
+        self, after: int, rows_max: int
+    ) -> Sequence[tuple[int, ApiKeyRow | RevocationRow]]:
+        """API keys and revocations of every tenant as they are now, with the position of their last
+        change, after a position and in that order. A change takes a position above all earlier
+        ones."""
+
+    async def note_key_uses(self, uses: Mapping[tuple[str, str], int]) -> None:
+        """The days, by their start, on which keys named by (tenant, prefix) were used last.
+
+        No part of the ledger, and no change that ``credentials`` tells of.
+        """
+
     async def prepare(self, now_at: int) -> None:
-        """Make room for the days to come (partitions) and drop answers past their 24 hours."""
+        """Make room for the days to come (partitions), drop answers past their 24 hours and
+        revocations of tokens that have expired."""
 
     async def health(self) -> StoreHealth: ...

@@ -1,6 +1,8 @@
-"""`jobengine serve`, as in production: a database of its own, a key, a standby."""
+"""`jobengine serve`, as in production: a database and a login of its own, a key, a standby."""
 
 import httpx
+import psycopg
+from psycopg.conninfo import make_conninfo
 
 from tests.end_to_end.processes import LOOPBACK, Running, Stage, wait_for
 from tests.postgres_server import fresh_database, installed_binaries, running_server
@@ -13,8 +15,15 @@ def test_a_standby_waits_and_takes_over_when_the_engine_is_killed(stage: Stage) 
     token = stage.run(*issue).stdout.strip()
     newest = max(installed_binaries().items())[1]
     with running_server(newest) as server, fresh_database(server) as conninfo:
-        environ = {"JOBENGINE_DATABASE_URL": conninfo}
         serve = ("serve", "--key-file", key, "--output", "json", *LOOPBACK)
+        refused = stage.run(*serve, environ={"JOBENGINE_DATABASE_URL": conninfo})
+        assert refused.returncode == 1
+        assert "is a superuser, which no policy binds: create one" in refused.stderr
+        migrated = stage.run("db", "migrate", environ={"JOBENGINE_DATABASE_URL": conninfo})
+        assert migrated.returncode == 0, migrated.stderr
+        with psycopg.connect(conninfo, autocommit=True) as admin:
+            admin.execute("CREATE ROLE node LOGIN IN ROLE jobengine_api, jobengine_ledger")
+        environ = {"JOBENGINE_DATABASE_URL": make_conninfo(conninfo, user="node")}
         first = stage.start(*serve, environ=environ)
         first_url = first.announcement()["http"]
         standby = stage.start(*serve, "--wait-database", "30", environ=environ)

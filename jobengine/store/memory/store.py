@@ -7,7 +7,7 @@ Not here: faults (a wrapper of the port adds them), anything that outlives the p
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from itertools import islice
 from typing import Final
@@ -15,7 +15,13 @@ from typing import Final
 import msgspec
 import trio
 
-from jobengine.domain.change import ArtifactRow, CommitBatch, DeadLetterRow
+from jobengine.domain.change import (
+    ApiKeyRow,
+    ArtifactRow,
+    CommitBatch,
+    DeadLetterRow,
+    RevocationRow,
+)
 from jobengine.domain.entry import Block, Entry, Head, decode_entries
 from jobengine.domain.instant import HOUR
 from jobengine.domain.job import Job, State
@@ -223,8 +229,44 @@ class MemoryStore:
         start = bisect_left(rows, after + 1, key=lambda row: row[0])
         return rows[start : start + rows_max]
 
+    async def api_keys(
+        self, tenant_id: str, after: tuple[int, str] | None, keys_max: int
+    ) -> Sequence[ApiKeyRow]:
+        await trio.lowlevel.checkpoint()
+        rows = [
+            row
+            for (tenant, _, _), (_, row) in self._tables.credentials.items()
+            if tenant == tenant_id and isinstance(row, ApiKeyRow)
+            if after is None or (row.created_at, row.prefix) < after
+        ]
+        rows.sort(key=lambda row: (row.created_at, row.prefix), reverse=True)
+        return [msgspec.structs.replace(row) for row in rows[:keys_max]]
+
+    async def api_key(self, tenant_id: str, prefix: str) -> ApiKeyRow | None:
+        await trio.lowlevel.checkpoint()
+        _, row = self._tables.credentials.get((tenant_id, "key", prefix), (0, None))
+        return msgspec.structs.replace(row) if isinstance(row, ApiKeyRow) else None
+
+    async def credentials(
+        self, after: int, rows_max: int
+    ) -> Sequence[tuple[int, ApiKeyRow | RevocationRow]]:
+        await trio.lowlevel.checkpoint()
+        changed = [item for item in self._tables.credentials.values() if item[0] > after]
+        changed.sort(key=lambda item: item[0])
+        return [(place, msgspec.structs.replace(row)) for place, row in changed[:rows_max]]
+
+    async def note_key_uses(self, uses: Mapping[tuple[str, str], int]) -> None:
+        await trio.lowlevel.checkpoint()
+        for (tenant_id, prefix), day_at in uses.items():
+            _, row = self._tables.credentials.get((tenant_id, "key", prefix), (0, None))
+            if isinstance(row, ApiKeyRow):
+                row.last_used_day_at = max(row.last_used_day_at or 0, day_at)
+
     async def prepare(self, now_at: int) -> None:
         await trio.lowlevel.checkpoint()
+        for place, (_, row) in list(self._tables.credentials.items()):
+            if isinstance(row, RevocationRow) and row.until_at and row.until_at <= now_at:
+                del self._tables.credentials[place]
         answers = self._tables.answers
         for place in list(answers):
             answers[place] = [a for a in answers[place] if a.at > now_at - _ANSWERS_KEPT_US]

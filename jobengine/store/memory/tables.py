@@ -13,12 +13,14 @@ import attrs
 import msgspec
 
 from jobengine.domain.change import (
+    ApiKeyRow,
     ArtifactRow,
     ChangeSet,
     CommitBatch,
     DeadLetterRow,
     IdempotencyRow,
     JobRow,
+    RevocationRow,
     UniqueRow,
 )
 from jobengine.domain.entry import GENESIS, NO_DATA, Block, Head
@@ -60,7 +62,12 @@ class Tables:
     keys: dict[tuple[str, str], UniqueRow] = attrs.field(factory=dict)
     answers: dict[tuple[str, str, str], list[IdempotencyRow]] = attrs.field(factory=dict)
     """By tenant, key and path; oldest first."""
+    credentials: dict[tuple[str, str, str], tuple[int, ApiKeyRow | RevocationRow]] = attrs.field(
+        factory=dict
+    )
+    """By tenant, kind and id, with the position of the last change."""
     _log_position: int = 0
+    _credential_position: int = 0
 
     def refuse_or_none(self, batch: CommitBatch) -> StoreError | None:
         """Why this commit fails as a whole, if it does."""
@@ -106,6 +113,10 @@ class Tables:
             for answer in change.idempotency:
                 place = (answer.tenant_id, answer.key, answer.path)
                 insort(self.answers.setdefault(place, []), answer, key=lambda each: each.at)
+            for key_row in change.api_keys:
+                self._apply_api_key(key_row)
+            for revocation in change.revocations:
+                self._apply_revocation(revocation)
 
     def _taken_key(self, batch: CommitBatch) -> str | None:
         """The primary key that a commit would break."""
@@ -134,6 +145,14 @@ class Tables:
         }
         if len(set(answers)) < len(answers) or known.intersection(answers):
             return "idempotency_answers_pkey"
+        made = [
+            row.prefix
+            for row in chain.from_iterable(change.api_keys for change in batch.changes)
+            if row.digest is not None
+        ]
+        prefixes = {name for _, kind, name in self.credentials if kind == "key"} if made else set()
+        if len(set(made)) < len(made) or prefixes.intersection(made):
+            return "api_keys_prefix_is_one_keys"
         return "unique_keys_pkey" if self._keys_after(batch) is None else None
 
     def _stale_jobs(self, change: ChangeSet) -> list[str]:
@@ -235,6 +254,29 @@ class Tables:
             letter = self.letters[key]
             letter.state = row.state
             letter.replayed_as = row.replayed_as or letter.replayed_as
+
+    def _apply_api_key(self, row: ApiKeyRow) -> None:
+        place = (row.tenant_id, "key", row.prefix)
+        _, before = self.credentials.get(place, (0, None))
+        if row.digest is None:
+            if not isinstance(before, ApiKeyRow):
+                return
+            revoked_at = row.revoked_at if before.revoked_at is None else before.revoked_at
+            row = msgspec.structs.replace(before, revoked_at=revoked_at)
+        self._put_credential(place, msgspec.structs.replace(row))
+
+    def _apply_revocation(self, row: RevocationRow) -> None:
+        place = (row.tenant_id, "token", row.token_id)
+        _, before = self.credentials.get(place, (0, None))
+        if isinstance(before, RevocationRow):
+            known = before.until_at is not None and row.until_at is not None
+            until_at = max(before.until_at or 0, row.until_at or 0) if known else None
+            row = msgspec.structs.replace(before, until_at=until_at)
+        self._put_credential(place, msgspec.structs.replace(row))
+
+    def _put_credential(self, place: tuple[str, str, str], row: ApiKeyRow | RevocationRow) -> None:
+        self._credential_position += 1
+        self.credentials[place] = (self._credential_position, row)
 
 
 def _new_job(row: JobRow) -> Job:

@@ -70,7 +70,7 @@ def commit_parameters(batch: CommitBatch) -> tuple[str, dict[str, Any]]:
     }
     if not any(
         change.dead_letters or change.artifacts or change.logs or change.unique
-        or change.idempotency
+        or change.idempotency or change.api_keys or change.revocations
         for change in changes
     ):  # fmt: skip
         return "commit_jobs", parameters
@@ -83,6 +83,8 @@ def commit_parameters(batch: CommitBatch) -> tuple[str, dict[str, Any]]:
         "logs": _encode([row for change in changes for row in change.logs]),
         "unique_keys": _encode(_fold_keys(keys, ats)),
         "answers": _encode([row for change in changes for row in change.idempotency]),
+        "api_keys": _encode([row for change in changes for row in change.api_keys]),
+        "revocations": _encode([row for change in changes for row in change.revocations]),
     }
     return "commit_all", parameters
 

@@ -62,6 +62,8 @@ async def _take(connection: Connection) -> None:
     [(free,)] = await connection.fetch(statements["ownership_try"], key)
     if free:
         return
+    # The login sees the name of another session of its own; the role it serves as need not.
+    await connection.execute_script("RESET ROLE")
     rows = await connection.fetch(statements["ownership_holder"], key)
     holder = "a session that has just ended; try again"
     if rows:

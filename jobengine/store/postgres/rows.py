@@ -10,11 +10,26 @@ from typing import Any
 import msgspec
 import zstandard
 
-from jobengine.domain.change import ArtifactRow, DeadLetterRow, IdempotencyRow
+from jobengine.domain.change import (
+    ApiKeyRow,
+    ArtifactRow,
+    DeadLetterRow,
+    IdempotencyRow,
+    RevocationRow,
+)
 from jobengine.domain.entry import NO_DATA, Block
 from jobengine.domain.job import Definition, Job, State
 
-__all__ = ["job_ids_of", "to_answer", "to_artifact", "to_block", "to_dead_letter", "to_job"]
+__all__ = [
+    "job_ids_of",
+    "to_answer",
+    "to_api_key",
+    "to_artifact",
+    "to_block",
+    "to_credential",
+    "to_dead_letter",
+    "to_job",
+]
 
 _definition = msgspec.json.Decoder(Definition).decode
 _is_job_id = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
@@ -118,4 +133,33 @@ def to_answer(tenant_id: str, row: Sequence[Any]) -> IdempotencyRow:
         body_digest=body_digest,
         answer=msgspec.Raw(answer),
         at=at,
+    )
+
+
+def to_api_key(row: Sequence[Any]) -> ApiKeyRow:
+    (
+        tenant_id, prefix, digest, label, scopes, created_at, created_by, expires_at, revoked_at,
+        last_used_day_at,
+    ) = row  # fmt: skip
+    return ApiKeyRow(
+        tenant_id=tenant_id,
+        prefix=prefix,
+        digest=digest,
+        label=label,
+        scopes=list(scopes),
+        created_at=created_at,
+        created_by=created_by,
+        expires_at=expires_at,
+        revoked_at=revoked_at,
+        last_used_day_at=last_used_day_at,
+    )
+
+
+def to_credential(row: Sequence[Any]) -> ApiKeyRow | RevocationRow:
+    """A row of ``credentials_after`` without its position; a revocation has no digest."""
+    key = to_api_key(row)
+    if key.digest is not None:
+        return key
+    return RevocationRow(
+        tenant_id=key.tenant_id, token_id=key.prefix, until_at=key.expires_at, at=key.created_at
     )

@@ -3,6 +3,8 @@
 I1  A commit is one statement outside of a transaction: it happens wholly or not at all. Where its
     outcome is unknown (`may_have_committed`) the error is passed on; nothing is tried again here.
 I2  Commits have connections of their own, so that no read delays one.
+I3  What is asked for one tenant is read as a role that sees this tenant alone, by the tenant set in
+    the transaction of the read; the questions of shards and of the ledger span tenants.
 
 Not here: the statements (``sql/``), the schema (``migrations/``), how connections are opened and
 set up (``opening.py``).
@@ -11,7 +13,14 @@ set up (``opening.py``).
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from jobengine.domain.change import ArtifactRow, CommitBatch, DeadLetterRow, DeadLetterState
+from jobengine.domain.change import (
+    ApiKeyRow,
+    ArtifactRow,
+    CommitBatch,
+    DeadLetterRow,
+    DeadLetterState,
+    RevocationRow,
+)
 from jobengine.domain.entry import Block, Entry, Head, decode_entries
 from jobengine.domain.instant import HOUR
 from jobengine.domain.job import Job, State
@@ -35,8 +44,10 @@ from jobengine.store.postgres.refusal import explain
 from jobengine.store.postgres.rows import (
     job_ids_of,
     to_answer,
+    to_api_key,
     to_artifact,
     to_block,
+    to_credential,
     to_dead_letter,
     to_job,
 )
@@ -56,16 +67,21 @@ _BEFORE_FIRST: Final = (_BIGINT_MIN, _FIRST_ID)
 
 
 class PostgresStore:
-    """`jobengine.store.port.Store` over two pools; `open_postgres_store` makes them.
+    """`jobengine.store.port.Store` over three pools; `open_postgres_store` makes them.
 
+    `tenants` connects as jobengine_api, `shards` and `commits` as jobengine_ledger;
     `rows_per_page_max` bounds the rows that one page of `job_list` looks at.
     """
 
-    def __init__(self, reads: Pool, commits: Pool, *, rows_per_page_max: int = 2_000) -> None:
-        self._reads = reads
+    def __init__(
+        self, tenants: Pool, shards: Pool, commits: Pool, *, rows_per_page_max: int = 2_000
+    ) -> None:
+        self._tenants = tenants
+        self._shards = shards
         self._commits = commits
         self._rows_per_page_max = rows_per_page_max
         self._statements: Mapping[str, Statement] = load_statements()
+        self._tenant_set = self._statements["tenant_set"]
 
     async def commit(self, batch: CommitBatch) -> None:
         name, parameters = commit_parameters(batch)
@@ -129,7 +145,7 @@ class PostgresStore:
 
     async def jobs(self, tenant_id: str, job_ids: Sequence[str]) -> Sequence[Job]:
         wanted = list(dict.fromkeys(job_ids_of(job_ids)))
-        rows = await self._fetch("jobs_by_id", tenant_id=tenant_id, job_ids=wanted)
+        rows = await self._fetch_of(tenant_id, "jobs_by_id", job_ids=wanted)
         return [to_job(row) for row in rows]
 
     async def job_list(
@@ -138,9 +154,9 @@ class PostgresStore:
         live = bool(wanted.states) and wanted.states <= _LIVE
         rows_max = max(self._rows_per_page_max, jobs_max)
         name, value = wanted.label or (None, None)
-        rows = await self._fetch(
+        rows = await self._fetch_of(
+            tenant_id,
             "job_list_live" if live else "job_list",
-            tenant_id=tenant_id,
             before_id=after or _LAST_ID,
             rows_max=rows_max,
             jobs_max=jobs_max,
@@ -162,7 +178,7 @@ class PostgresStore:
         return JobPage(jobs, last_id if looked_at == rows_max else None)
 
     async def job_counts(self, tenant_id: str) -> dict[State, int]:
-        rows = await self._fetch("job_counts", tenant_id=tenant_id)
+        rows = await self._fetch_of(tenant_id, "job_counts")
         counts = dict.fromkeys((State.PENDING, State.SCHEDULED, State.RUNNING), 0)
         return counts | {State(state): count for state, count in rows}
 
@@ -176,13 +192,13 @@ class PostgresStore:
         claims = Claims({}, {})
         if unique_keys:
             keys = list(dict.fromkeys(unique_keys))
-            rows = await self._fetch("key_holders", tenant_id=tenant_id, keys=keys, now_at=now_at)
+            rows = await self._fetch_of(tenant_id, "key_holders", keys=keys, now_at=now_at)
             claims.holders.update((key, to_job(job)) for key, *job in rows)
         if idempotency:
             pairs = list(dict.fromkeys(idempotency))
-            rows = await self._fetch(
+            rows = await self._fetch_of(
+                tenant_id,
                 "idempotency_answers",
-                tenant_id=tenant_id,
                 keys=[key for key, _ in pairs],
                 paths=[path for _, path in pairs],
                 since_at=now_at - _ANSWERS_KEPT_US,
@@ -192,7 +208,7 @@ class PostgresStore:
 
     async def entries(self, tenant_id: str, seqs: Sequence[int]) -> Sequence[Entry]:
         wanted = set(seqs)
-        rows = await self._fetch("ledger_blocks_holding", tenant_id=tenant_id, seqs=sorted(wanted))
+        rows = await self._fetch_of(tenant_id, "ledger_blocks_holding", seqs=sorted(wanted))
         blocks = [to_block(tenant_id, row) for row in rows]
         entries = (entry for block in blocks for entry in decode_entries(block.body))
         return [entry for entry in entries if entry.seq in wanted]
@@ -200,9 +216,9 @@ class PostgresStore:
     async def blocks(
         self, tenant_id: str, after_seq: int, blocks_max: int, bytes_max: int
     ) -> Sequence[Block]:
-        rows = await self._fetch(
+        rows = await self._fetch_of(
+            tenant_id,
             "ledger_blocks_after",
-            tenant_id=tenant_id,
             after_seq=after_seq,
             blocks_max=blocks_max,
             bytes_max=bytes_max,
@@ -218,7 +234,6 @@ class PostgresStore:
     ) -> Sequence[DeadLetterRow]:
         before_at, before_id = after or (_BIGINT_MAX, _LAST_TEXT)
         parameters: dict[str, Any] = {
-            "tenant_id": tenant_id,
             "before_at": before_at,
             "before_id": before_id,
             "letters_max": letters_max,
@@ -228,22 +243,20 @@ class PostgresStore:
             "signature": wanted.signature,
         }
         if wanted.states == {DeadLetterState.OPEN}:
-            rows = await self._fetch("dead_letter_list_open", **parameters)
+            rows = await self._fetch_of(tenant_id, "dead_letter_list_open", **parameters)
         else:
             parameters["states"] = sorted(wanted.states) or None
-            rows = await self._fetch("dead_letter_list", **parameters)
+            rows = await self._fetch_of(tenant_id, "dead_letter_list", **parameters)
         return [to_dead_letter(row) for row in rows]
 
     async def dead_letter(self, tenant_id: str, dead_letter_id: str) -> DeadLetterRow | None:
-        rows = await self._fetch(
-            "dead_letter_by_id", tenant_id=tenant_id, dead_letter_id=dead_letter_id
-        )
+        rows = await self._fetch_of(tenant_id, "dead_letter_by_id", dead_letter_id=dead_letter_id)
         return to_dead_letter(rows[0]) if rows else None
 
     async def artifacts(self, tenant_id: str, job_id: str) -> Sequence[ArtifactRow]:
         if not job_ids_of([job_id]):
             return []
-        rows = await self._fetch("artifacts_of_job", tenant_id=tenant_id, job_id=job_id)
+        rows = await self._fetch_of(tenant_id, "artifacts_of_job", job_id=job_id)
         return [to_artifact(tenant_id, job_id, row) for row in rows]
 
     async def logs(
@@ -251,15 +264,47 @@ class PostgresStore:
     ) -> Sequence[tuple[int, LogLines]]:
         if not job_ids_of([job_id]):
             return []
-        rows = await self._fetch(
-            "logs_of_job", tenant_id=tenant_id, job_id=job_id, after=after, rows_max=rows_max
+        rows = await self._fetch_of(
+            tenant_id, "logs_of_job", job_id=job_id, after=after, rows_max=rows_max
         )
         return [
             (position, LogLines(attempt=attempt, at=at, lines=lines))
             for position, attempt, at, lines in rows
         ]
 
+    async def api_keys(
+        self, tenant_id: str, after: tuple[int, str] | None, keys_max: int
+    ) -> Sequence[ApiKeyRow]:
+        before_at, before_prefix = after or (_BIGINT_MAX, _LAST_TEXT)
+        rows = await self._fetch_of(
+            tenant_id,
+            "api_key_list",
+            before_at=before_at,
+            before_prefix=before_prefix,
+            keys_max=keys_max,
+        )
+        return [to_api_key(row) for row in rows]
+
+    async def api_key(self, tenant_id: str, prefix: str) -> ApiKeyRow | None:
+        rows = await self._fetch_of(tenant_id, "api_key_by_prefix", prefix=prefix)
+        return to_api_key(rows[0]) if rows else None
+
+    async def credentials(
+        self, after: int, rows_max: int
+    ) -> Sequence[tuple[int, ApiKeyRow | RevocationRow]]:
+        rows = await self._fetch("credentials_after", after=after, rows_max=rows_max)
+        return [(position, to_credential(row)) for position, *row in rows]
+
+    async def note_key_uses(self, uses: Mapping[tuple[str, str], int]) -> None:
+        await self._fetch(
+            "api_key_uses",
+            tenant_ids=[tenant_id for tenant_id, _ in uses],
+            prefixes=[prefix for _, prefix in uses],
+            days_at=list(uses.values()),
+        )
+
     async def prepare(self, now_at: int) -> None:
+        await self._fetch("drop_revocations", before_at=now_at)
         await self._fetch("add_day_partitions", now_at=now_at, days_ahead=_DAYS_AHEAD)
         try:
             await self._fetch("drop_idempotency_partitions", before_at=now_at - _ANSWERS_KEPT_US)
@@ -271,7 +316,7 @@ class PostgresStore:
     async def health(self) -> StoreHealth:
         """Never raises `StoreUnavailable`: that is what it tells of."""
         try:
-            async with self._reads.connection() as connection:
+            async with self._shards.connection() as connection:
                 migrations = await status(connection)
                 version = connection.server_version
         except StoreUnavailable as error:
@@ -286,5 +331,16 @@ class PostgresStore:
         )
 
     async def _fetch(self, name: str, **parameters: Any) -> list[tuple[Any, ...]]:
-        async with self._reads.connection() as connection:
+        """Across tenants."""
+        async with self._shards.connection() as connection:
             return await connection.fetch(self._statements[name], parameters)
+
+    async def _fetch_of(
+        self, tenant_id: str, name: str, **parameters: Any
+    ) -> list[tuple[Any, ...]]:
+        """I3: of one tenant, which the statement names as well."""
+        parameters["tenant_id"] = tenant_id
+        async with self._tenants.connection() as connection:
+            return await connection.fetch_after(
+                self._tenant_set, (tenant_id,), self._statements[name], parameters
+            )

@@ -11,8 +11,8 @@ import trio
 from jobengine.store.memory import MemoryStore
 from jobengine.store.port import Store
 from jobengine.store.postgres.driver.connection import Connection
-from jobengine.store.postgres.migrate import migrate
 from jobengine.store.postgres.opening import open_postgres_store
+from jobengine.store.postgres.roles import bring_up_to_date
 from tests.postgres_server import (
     PostgresServer,
     fresh_database,
@@ -47,7 +47,7 @@ class Servers:
 
 async def _migrate(conninfo: str) -> None:
     connection = await Connection.connect(conninfo)
-    await migrate(connection, NOW)
+    await bring_up_to_date(connection, NOW)
     await connection.fetch("SELECT add_day_partitions($1, 7)", (NOW,))
     await connection.aclose()
 

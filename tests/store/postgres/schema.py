@@ -11,7 +11,7 @@ from pathlib import Path
 import trio
 
 from jobengine.store.postgres.driver.connection import Connection
-from jobengine.store.postgres.migrate import migrate
+from jobengine.store.postgres.roles import bring_up_to_date
 from tests.postgres_server import PostgresServer, fresh_database, installed_binaries, running_server
 
 MAJOR = 18
@@ -43,7 +43,7 @@ def _is_kept(line: str) -> bool:
 
 async def _migrate(conninfo: str) -> None:
     connection = await Connection.connect(conninfo)
-    await migrate(connection, 0)
+    await bring_up_to_date(connection, 0)
     await connection.aclose()
 
 

@@ -260,7 +260,7 @@ async def test_a_page_of_a_selective_list_reads_a_bounded_number_of_rows(
         return await Connection.connect(migrated_database)
 
     async with open_pool(connect, size_max=2, dice=random.Random(1)) as pool:
-        store = PostgresStore(pool, pool, rows_per_page_max=10)
+        store = PostgresStore(pool, pool, pool, rows_per_page_max=10)
         await Scribe(store).rows(*(new_row(number) for number in range(1, 36)))
         wanted = JobFilter(run_id="none")
         page = await store.job_list(TENANT, wanted, None, 5)

@@ -117,12 +117,29 @@ class Connection:
         A `Statement` takes a mapping by parameter name, or a sequence in its order. A `str` takes a
         sequence for its `$1…` and is not kept prepared: three round trips, for rare statements.
         """
-        result = await self._query(statement, params)
-        loader = self._loader
-        loader.set_pgresult(result)
-        rows: list[tuple[Any, ...]] = loader.load_rows(0, result.ntuples, tuple)
-        loader.set_pgresult(None)
-        return rows
+        return self._rows(await self._query(statement, params))
+
+    async def fetch_after(
+        self, first: Statement, first_params: Params, statement: Statement, params: Params
+    ) -> list[tuple[Any, ...]]:
+        """`first`, then the rows of `statement`, in one round trip and one transaction.
+
+        What `first` sets for the transaction (`set_config(…, true)`) holds for `statement` and is
+        gone on return; its rows are dropped. Not inside of a `transaction()`.
+        """
+        if self._in_transaction:
+            raise ProgrammerError("fetch_after is a transaction of its own")
+        self._session.claim()
+        try:
+            try:
+                result = await self._run_both(first, first_params, statement, params)
+            except StalePlan:
+                self._plans.pop(first.sql, None)
+                self._plans.pop(statement.sql, None)
+                result = await self._run_both(first, first_params, statement, params)
+        finally:
+            self._session.in_use = False
+        return self._rows(result)
 
     async def fetch_one(
         self, statement: Statement | str, params: Params = ()
@@ -180,26 +197,52 @@ class Connection:
         try:
             if isinstance(statement, str):
                 return await self._run(await self._prepare(Statement("", statement)), params)
-            plan = self._plans.get(statement.sql)
-            if plan is None:
-                plan = self._plans[statement.sql] = await self._prepare(statement)
+            plan = await self._plan_of(statement)
             try:
                 return await self._run(plan, params)
             except StalePlan:
                 del self._plans[statement.sql]
                 if self._in_transaction:
                     raise
-                plan = self._plans[statement.sql] = await self._prepare(statement)
-                return await self._run(plan, params)
+                return await self._run(await self._plan_of(statement), params)
         finally:
             self._session.in_use = False
 
     async def _run(self, plan: _Plan, params: Params) -> PGresult:
+        send = self._sender(plan, params)
+        return await self._session.exchange(send, plan.label, may_commit=not self._in_transaction)
+
+    async def _run_both(
+        self, first: Statement, first_params: Params, statement: Statement, params: Params
+    ) -> PGresult:
+        first_send = self._sender(await self._plan_of(first), first_params)
+        plan = await self._plan_of(statement)
+        last_send = self._sender(plan, params)
+
+        def send() -> None:
+            first_send()
+            last_send()
+
+        return await self._session.exchange_pipeline(send, plan.label, may_commit=True)
+
+    def _sender(self, plan: _Plan, params: Params) -> Callable[[], None]:
         values = encode(_in_order(params, plan), plan.encoders, plan.names)
-        send = partial(
+        return partial(
             self._pgconn.send_query_prepared, plan.handle, values, plan.formats, Format.BINARY
         )
-        return await self._session.exchange(send, plan.label, may_commit=not self._in_transaction)
+
+    def _rows(self, result: PGresult) -> list[tuple[Any, ...]]:
+        loader = self._loader
+        loader.set_pgresult(result)
+        rows: list[tuple[Any, ...]] = loader.load_rows(0, result.ntuples, tuple)
+        loader.set_pgresult(None)
+        return rows
+
+    async def _plan_of(self, statement: Statement) -> _Plan:
+        plan = self._plans.get(statement.sql)
+        if plan is None:
+            plan = self._plans[statement.sql] = await self._prepare(statement)
+        return plan
 
     async def _prepare(self, statement: Statement) -> _Plan:
         """A `Statement` without a name takes the session's one unnamed place."""

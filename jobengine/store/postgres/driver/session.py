@@ -19,7 +19,7 @@ from typing import Final
 
 import psycopg
 import trio
-from psycopg.pq import DiagnosticField, ExecStatus, TransactionStatus
+from psycopg.pq import DiagnosticField, ExecStatus, PipelineStatus, TransactionStatus
 from psycopg.pq.abc import PGconn, PGresult
 from psycopg.pq.misc import PGnotify
 
@@ -107,6 +107,35 @@ class Session:
                 raise self._failure(result, label, may_commit=may_commit)
         return results[-1]
 
+    async def exchange_pipeline(
+        self, send: Callable[[], None], label: str, *, may_commit: bool
+    ) -> PGresult:
+        """As `exchange`, for queries that `send` queues: one message out, the last one's answer.
+
+        Outside of a transaction they are one of their own, which fails as a whole.
+        """
+        results: list[PGresult]
+        try:
+            self.pgconn.enter_pipeline_mode()
+            send()
+            self.pgconn.pipeline_sync()
+            results = await waiting.drive(waiting.execute_pipeline(self.pgconn), self._fileno)
+        except psycopg.Error as error:
+            raise self._lost(label, one_line(error), may_commit=may_commit) from None
+        except BaseException:
+            await self._cancel_on_server()
+            raise
+        is_whole = bool(results) and results[-1].status == ExecStatus.PIPELINE_SYNC
+        if is_whole:
+            self.pgconn.exit_pipeline_mode()
+            results.pop()
+        for result in results:
+            if result.status not in _SUCCESS:
+                raise self._failure(result, label, may_commit=may_commit)
+        if not is_whole:
+            raise self._lost(label, "the server hung up", may_commit=may_commit)
+        return results[-1]
+
     async def notifications(self) -> list[PGnotify]:
         """What arrived on LISTENed channels, oldest first; waits for the first one."""
         with self.claimed():
@@ -168,7 +197,11 @@ class Session:
             await waiting.drive_connecting(waiting.cancel(request))
         finally:
             request.finish()
-        await waiting.drive(waiting.fetch_many(self.pgconn), self._fileno)
+        if self.pgconn.pipeline_status == PipelineStatus.OFF:
+            await waiting.drive(waiting.fetch_many(self.pgconn), self._fileno)
+        else:
+            await waiting.drive(waiting.fetch_pipeline(self.pgconn), self._fileno)
+            self.pgconn.exit_pipeline_mode()
 
 
 def _severity_and_message(result: PGresult) -> tuple[str, str]:

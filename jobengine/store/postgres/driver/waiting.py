@@ -19,6 +19,8 @@ import trio
 from psycopg.abc import PQGen, PQGenConn
 from psycopg.conninfo import conninfo_attempts
 from psycopg.generators import cancel, connect, execute, fetch_many, notifies, send
+from psycopg.pq import ExecStatus
+from psycopg.pq.abc import PGconn, PGresult
 from psycopg.waiting import Ready, Wait
 
 __all__ = [
@@ -28,7 +30,9 @@ __all__ = [
     "drive",
     "drive_connecting",
     "execute",
+    "execute_pipeline",
     "fetch_many",
+    "fetch_pipeline",
     "has_input",
     "notifies",
     "send",
@@ -39,6 +43,28 @@ _WAIT_READABLE = Wait.R
 _WAIT_WRITABLE = Wait.W
 _READABLE = Ready.R
 _WRITABLE = Ready.W
+
+
+def execute_pipeline(pgconn: PGconn) -> PQGen[list[PGresult]]:
+    """Send what is queued up to a sync; the results of every query, the sync's at the end.
+
+    The sync is missing where the session was lost.
+    """
+    results: list[PGresult] = yield from execute(pgconn)
+    if results:
+        results += yield from fetch_pipeline(pgconn)
+    return results
+
+
+def fetch_pipeline(pgconn: PGconn) -> PQGen[list[PGresult]]:
+    """The results that are still to come, up to the sync."""
+    results: list[PGresult] = []
+    while not (results and results[-1].status == ExecStatus.PIPELINE_SYNC):
+        some = yield from fetch_many(pgconn)
+        if not some:
+            break
+        results += some
+    return results
 
 
 async def drive(generator: PQGen[_T], fileno: int) -> _T:

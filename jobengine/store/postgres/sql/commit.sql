@@ -151,13 +151,15 @@ SELECT commit_guard(
 );
 
 -- name: commit_all
--- purpose: commit_jobs, and with it dead letters, artifacts, logs, unique keys and answers
+-- purpose: commit_jobs, and with it dead letters, artifacts, logs, unique keys, answers and
+--   credentials
 -- rows: 1, true; or JE001 (a head has moved), JE002 (a job or dead letter is not in its from-state)
 -- index: ledger_heads_pkey, jobs_pkey, waiting_pkey, leases_pkey, dead_letters_pkey,
---   artifacts_pkey, unique_keys_pkey
+--   artifacts_pkey, unique_keys_pkey, api_keys_pkey, token_revocations_pkey
 -- locks: as commit_jobs; those of the other kinds after them
 -- parameters: batch_id text, blocks json, octets bytea, created json, changed json,
---   dead_letters json, artifacts json, logs json, unique_keys json, answers json
+--   dead_letters json, artifacts json, logs json, unique_keys json, answers json, api_keys json,
+--   revocations json
 WITH
 block AS MATERIALIZED (
     SELECT
@@ -360,6 +362,40 @@ answer_added AS (
     FROM json_to_recordset(%(answers)s::json)
         AS r(t text, k text, pa text, b text, an json, at bigint)
     WHERE (SELECT held FROM fence)
+),
+api_key_given AS MATERIALIZED (
+    SELECT *
+    FROM json_to_recordset(%(api_keys)s::json) AS r(
+        t text, p text, dg text, lb text, sc text[], c bigint, by text, ex bigint, rv bigint
+    )
+    WHERE (SELECT held FROM fence)
+),
+api_key_added AS (
+    INSERT INTO api_keys (
+        tenant_id, prefix, digest, label, scopes, created_at, created_by, expires_at
+    )
+    SELECT t, p, dg, coalesce(lb, ''), coalesce(sc, '{}'), coalesce(c, 0), coalesce(by, ''), ex
+    FROM api_key_given
+    WHERE dg IS NOT NULL
+),
+api_key_revoked AS (
+    UPDATE api_keys k
+    SET revoked_at = coalesce(k.revoked_at, g.rv), position = nextval('credential_positions')
+    FROM api_key_given g
+    WHERE g.dg IS NULL AND k.tenant_id = g.t AND k.prefix = g.p
+),
+token_revoked AS (
+    INSERT INTO token_revocations AS e (tenant_id, token_id, until_at, at)
+    SELECT DISTINCT ON (t, i) t, i, u, at
+    FROM json_to_recordset(%(revocations)s::json) AS r(t text, i text, u bigint, at bigint)
+    WHERE (SELECT held FROM fence)
+    ORDER BY t, i, u DESC
+    ON CONFLICT (tenant_id, token_id) DO UPDATE
+    SET until_at = CASE
+            WHEN e.until_at IS NOT NULL AND excluded.until_at IS NOT NULL
+            THEN greatest(e.until_at, excluded.until_at)
+        END,
+        position = nextval('credential_positions')
 )
 SELECT commit_guard(
     (SELECT count(*) FROM job_changed) + (SELECT count(*) FROM letter_changed),
