@@ -1,6 +1,7 @@
 """Logs of a process: structlog's and the standard library's alike, to stderr, one event a line.
 
-JSON for programs; for a person at a terminal, the same in colour.
+JSON for programs; for a person at a terminal, the same in colour. Secrets are taken out of every
+event last of all, tracebacks included; these show no local variables.
 """
 
 import logging
@@ -8,7 +9,9 @@ import sys
 from typing import Any, Final
 
 import structlog
-from structlog.types import Processor
+from structlog.types import EventDict, Processor, WrappedLogger
+
+from jobengine.domain.redaction import Redactor
 
 __all__ = ["log_to_stderr"]
 
@@ -19,8 +22,10 @@ _SHARED: Final[tuple[Processor, ...]] = (
     structlog.processors.TimeStamper(fmt="iso", utc=True),
 )
 
+_PLAIN: Final = (str, int, float, dict, list, tuple, type(None))
 
-def log_to_stderr(level: str) -> None:
+
+def log_to_stderr(level: str, redactor: Redactor | None = None) -> None:
     """Send everything of at least `level` (one of `LOG_LEVELS`) to stderr; once a process."""
     structlog.configure(
         processors=[*_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -34,7 +39,9 @@ def log_to_stderr(level: str) -> None:
             foreign_pre_chain=[*_SHARED, structlog.stdlib.PositionalArgumentsFormatter()],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                *_rendering(),
+                structlog.processors.format_exc_info,
+                _redaction(redactor or Redactor()),
+                _renderer(),
             ],
         )
     )
@@ -46,7 +53,18 @@ def log_to_stderr(level: str) -> None:
         logging.getLogger(quiet).setLevel(logging.WARNING)
 
 
-def _rendering() -> list[Any]:
+def _redaction(redactor: Redactor) -> Processor:
+    def redacted(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+        shown = {
+            name: value if isinstance(value, _PLAIN) else repr(value)
+            for name, value in event.items()
+        }
+        return dict(redactor.value(shown))
+
+    return redacted
+
+
+def _renderer() -> Any:
     if sys.stderr.isatty():
-        return [structlog.dev.ConsoleRenderer()]
-    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        return structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    return structlog.processors.JSONRenderer()

@@ -7,10 +7,12 @@ carries an Idempotency-Key and is repeated with it on connection errors, 429 and
 import functools
 import os
 import random
+import ssl
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
 
 import anyio
@@ -29,6 +31,7 @@ from jobengine.sdk.operations import (
     is_final,
     retry_after_s,
 )
+from jobengine.sdk.trust import trusted
 from jobengine.wire.jobs import DeadLetterView, JobView
 
 P = ParamSpec("P")
@@ -48,6 +51,7 @@ class _Common:
         project: str | None = None,
         timeout_s: float = 30.0,
         retries_max: int = 5,
+        verify: ssl.SSLContext | str | Path | None = None,
     ) -> None:
         self._url = (url or os.environ.get("JOBENGINE_URL") or DEFAULT_URL).rstrip("/")
         token = token or os.environ.get("JOBENGINE_TOKEN")
@@ -59,6 +63,7 @@ class _Common:
         }
         given = {name: value for name, value in headers.items() if value is not None}
         self._timeout_s = timeout_s
+        self._tls = verify if isinstance(verify, ssl.SSLContext) else trusted(verify)
         self._operations = Operations(given, retries_max)
 
     def _stream_request(
@@ -98,12 +103,14 @@ class Client(_Common):
     """Blocking client; safe to share between threads. Use as a context manager, or `close`.
 
     `url`, `token` and `tenant` default to JOBENGINE_URL, JOBENGINE_TOKEN and JOBENGINE_TENANT.
-    Refusals raise ApiError, a server out of reach httpx.TransportError.
+    `verify` is for https:// URLs: a CA file in PEM form or an SSL context; by default the file that
+    JOBENGINE_CA_FILE names, else what the system trusts. Refusals raise ApiError, a server out of
+    reach httpx.TransportError.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._http = httpx.Client(timeout=self._timeout_s)
+        self._http = httpx.Client(timeout=self._timeout_s, verify=self._tls or True)
 
     def __enter__(self) -> Self:
         return self
@@ -230,7 +237,7 @@ class AsyncClient(_Common):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._http = httpx.AsyncClient(timeout=self._timeout_s)
+        self._http = httpx.AsyncClient(timeout=self._timeout_s, verify=self._tls or True)
 
     async def __aenter__(self) -> Self:
         return self

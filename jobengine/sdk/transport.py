@@ -11,6 +11,7 @@ Deliberately not here: decisions (`session`) and handlers (`runners`).
 """
 
 import math
+import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -46,16 +47,19 @@ class WorkerRejected(Exception):
 
 
 class Link:
-    """See the module. `rejected` is set when `run` ended because of the credentials."""
+    """See the module. `tls` is for wss:// URLs, None for the system's trust. `rejected` is set when
+    `run` ended because of the credentials."""
 
     def __init__(
         self,
         session: WorkerSession,
         url: str,
         headers: Sequence[tuple[str, str]],
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._session = session
         self._url = url
+        self._tls = tls
         self._headers = [(name.encode(), value.encode()) for name, value in headers]
         self.rejected: WorkerRejected | None = None
         self._crew: Crew
@@ -197,7 +201,9 @@ class Link:
         stream: Tcp
         with trio.fail_after(CONNECT_S_MAX):
             if parts.scheme == "wss":
-                stream = await trio.open_ssl_over_tcp_stream(host, parts.port or 443)
+                stream = await trio.open_ssl_over_tcp_stream(
+                    host, parts.port or 443, ssl_context=self._tls
+                )
             else:
                 stream = await trio.open_tcp_stream(host, parts.port or 80)
         try:

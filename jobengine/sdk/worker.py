@@ -13,6 +13,7 @@ import os
 import random
 import signal
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ from jobengine.sdk.crew import Crew, Handler, Room
 from jobengine.sdk.runners import AsyncioRunner, Runner, ThreadRunner, TrioRunner
 from jobengine.sdk.session import WorkerSession
 from jobengine.sdk.transport import Link
+from jobengine.sdk.trust import trusted
 
 F = TypeVar("F", bound=Callable[[JobContext], Any])
 SDK_NAME: Final = "jobengine-python/1"
@@ -41,7 +43,9 @@ class Worker:
 
     `url`, `token` and `tenant` default to JOBENGINE_WORKER_URL, JOBENGINE_TOKEN and
     JOBENGINE_TENANT; a URL without a path gets `/worker`. `capacity` bounds the handlers at work.
-    `queues` narrows the leases further. `stall_s` None switches stall detection off.
+    `queues` narrows the leases further. `stall_s` None switches stall detection off. `tls` is for
+    wss:// URLs: whom to trust, and the certificate to show; without it, the authorities in the file
+    that JOBENGINE_CA_FILE names, else those of the system.
     """
 
     def __init__(
@@ -59,6 +63,7 @@ class Worker:
         grace_s: float = 5.0,
         stall_s: float | None = 60.0,
         reconnect_max_s: float = 15.0,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         if capacity < 1:
             raise ValueError("capacity is at least 1")
@@ -66,6 +71,7 @@ class Worker:
         self._url = worker_url(url or os.environ.get("JOBENGINE_WORKER_URL") or DEFAULT_URL)
         self._token = token or os.environ.get("JOBENGINE_TOKEN")
         self._tenant = tenant or os.environ.get("JOBENGINE_TENANT")
+        self._tls = tls or trusted()
         self._handlers: dict[str, Handler] = {}
         self._link: Link | None = None
         self._asked: list[Literal["drain", "release"]] = []
@@ -186,7 +192,7 @@ class Worker:
         if self._tenant:
             headers.append(("X-Stella-Tenant", self._tenant))
         session = WorkerSession(config, random.random)
-        self._link = link = Link(session, self._url, headers)
+        self._link = link = Link(session, self._url, headers, self._tls)
         for asked in self._asked:
             (link.drain if asked == "drain" else link.release_all)()
         rooms = {handler.room for handler in self._handlers.values()}
