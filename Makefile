@@ -7,11 +7,12 @@ DEV    := $(VENV)/.holds-dev
 # What pytest gets besides pyproject.toml: one process a core, a file's tests kept together.
 PYTEST := -n auto --maxprocesses 4 --dist loadfile
 BENCH  ?= throughput
+FUZZ_S ?= 300
 ARGS   ?=
 
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help demo up test check format generate bench lock clean
+.PHONY: help demo up test check format generate bench fuzz lock clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +44,10 @@ generate: $(DEV)  ## Write the files that are made from code
 
 bench: $(DEV)  ## Measure (BENCH=throughput, enqueue, pickup, ...)
 	@$(PYTHON) -m bench $(BENCH) $(ARGS)
+
+fuzz: $(DEV)  ## Make requests from the API's description, and odd tokens (FUZZ_S=300 seconds)
+	@JOBENGINE_FUZZ_S=$(FUZZ_S) $(PYTHON) -m pytest --timeout $$(($(FUZZ_S) + 300)) \
+		tests/http/test_schemathesis.py tests/http/test_fuzz_parsers.py $(ARGS)
 
 lock: $(DEV)  ## Solve the lock files again (ARGS=--upgrade takes newer versions)
 	@$(PYTHON) -m tools.lock $(ARGS)

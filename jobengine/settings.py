@@ -4,6 +4,7 @@ A setting is named quantity, unit, qualifier; `_s` are seconds, `_us` microsecon
 Where a value comes from (flag, environment, file) is the command line's matter.
 """
 
+import re
 from pathlib import Path
 
 import attrs
@@ -24,6 +25,18 @@ def _count(default: int, low: int, high: int) -> int:
         default=default, validator=validators.and_(validators.ge(low), validators.le(high))
     )
     return count
+
+
+def _is_pattern(_: object, field: "attrs.Attribute[str | None]", value: str | None) -> None:
+    try:
+        re.compile(value or "")
+    except re.error as error:
+        raise ValueError(f"{field.name} is no regular expression: {error}") from None
+
+
+def _pattern() -> str | None:
+    pattern: str | None = attrs.field(default=None, validator=_is_pattern)
+    return pattern
 
 
 @attrs.frozen(kw_only=True)
@@ -84,6 +97,41 @@ class Settings:
 
     ring_bytes_max: int = _count(8 << 20, 1 << 16, 1 << 30)
     """Bytes of those events, for large ones."""
+
+    # ---- secrets
+    redact_names: str | None = None
+    """More names that mark a secret, with commas, beside password, token, api_key and such."""
+
+    redact_pattern: str | None = _pattern()
+    """A regular expression; what it matches in texts that are kept is taken for a secret too."""
+
+    redact_payloads: str = attrs.field(default="off", validator=validators.in_(("off", "on")))
+    """Whether payloads and results lose secrets too: workers then get stand-ins for them."""
+
+    # ---- limits of the doors
+    token_requests_per_s: float = _number(2_500.0, 0.01, 1e6)
+    """HTTP requests a second of one token, on average; beyond it 429 with `Retry-After`."""
+
+    token_requests_burst: int = _count(5_000, 1, 10_000_000)
+    """HTTP requests of one token at once."""
+
+    tenant_requests_per_s: float = _number(5_000.0, 0.01, 1e6)
+    """The same for all tokens of a tenant together."""
+
+    tenant_requests_burst: int = _count(10_000, 1, 10_000_000)
+    """HTTP requests of a tenant at once."""
+
+    token_connections_per_s: float = _number(500.0, 0.01, 1e6)
+    """Worker connections a second with one token; a fleet that shares one comes back at once."""
+
+    token_connections_burst: int = _count(5_000, 1, 10_000_000)
+    """Worker connections with one token at once."""
+
+    session_frames_per_s: float = _number(10_000.0, 1.0, 1e6)
+    """Frames a second of one worker; beyond it the session is closed and its leases live on."""
+
+    session_frames_burst: int = _count(40_000, 1, 10_000_000)
+    """Frames of one worker at once; a frame can hold many messages."""
 
     # ---- the database
     pool_size_max: int = _count(6, 1, 100)

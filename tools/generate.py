@@ -13,13 +13,16 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from jobengine.http.published import published_text
 from jobengine.wire import asyncapi
-from tools import lifecycle
+from tools import lifecycle, reference
 
 ROOT = Path(__file__).resolve().parent.parent
 
 GENERATORS: Mapping[str, Callable[[], str]] = {
     "docs/lifecycle.md": lifecycle.page,
+    "docs/openapi.json": published_text,
+    "docs/reference.html": reference.page,
     "jobengine/wire/asyncapi.json": asyncapi.generate,
 }
 

@@ -27,6 +27,8 @@ from jobengine.domain.records import NewJob
 from jobengine.messages.broadcaster import Follow, Leave, Read, ReadAnswer
 from jobengine.messages.lease_shard import (
     Actor,
+    AdministerAnswer,
+    AdministerTenant,
     IdempotencyClaim,
     OperateAnswer,
     Operation,
@@ -98,6 +100,14 @@ class Gateway:
         """Carry out an operation that ``build`` makes of an ask id; returns after its commit."""
         answer = await self._ask(tenant_id, build)
         assert isinstance(answer, OperateAnswer)
+        return answer
+
+    async def administer(
+        self, tenant_id: str, build: Callable[[int], AdministerTenant]
+    ) -> AdministerAnswer:
+        """Change who may act for a tenant; returns after the commit."""
+        answer = await self._ask(tenant_id, build)
+        assert isinstance(answer, AdministerAnswer)
         return answer
 
     def new_job_ids(self, count: int) -> list[str]:

@@ -15,6 +15,7 @@ class Scope(StrEnum):
     QUOTA = "orch:quota"
     BACKFILL = "orch:backfill"
     AUDIT = "orch:audit"
+    ADMIN = "orch:admin"
 
 
 class AuditRule(Enum):
@@ -33,6 +34,7 @@ AUDIT_RULES: Final[dict[Scope, AuditRule]] = {
     Scope.QUOTA: AuditRule.REASON,
     Scope.BACKFILL: AuditRule.REASON_AND_TICKET,
     Scope.AUDIT: AuditRule.NONE,
+    Scope.ADMIN: AuditRule.REASON_AND_TICKET,
 }
 
 ROLES: Final[dict[str, frozenset[str]]] = {

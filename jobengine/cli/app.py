@@ -9,6 +9,7 @@ import sys
 import click
 
 from jobengine import __version__
+from jobengine.cli.apikey import apikey
 from jobengine.cli.completion import completion
 from jobengine.cli.config import config
 from jobengine.cli.database import database
@@ -16,6 +17,7 @@ from jobengine.cli.deadletter import deadletter
 from jobengine.cli.demo import demo
 from jobengine.cli.failure import CommandFailed, ExitCode
 from jobengine.cli.job import job
+from jobengine.cli.openapi import openapi
 from jobengine.cli.serve import serve
 from jobengine.cli.token import token
 from jobengine.cli.up import up
@@ -40,7 +42,20 @@ def jobengine() -> None:
     """
 
 
-for command in (up, serve, demo, worker, job, deadletter, token, database, config, completion):
+for command in (
+    up,
+    serve,
+    demo,
+    worker,
+    job,
+    deadletter,
+    token,
+    apikey,
+    database,
+    config,
+    openapi,
+    completion,
+):
     jobengine.add_command(command)
 
 

@@ -37,7 +37,9 @@ __all__ = [
 
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 _PREFIX: Final = "JOBENGINE_"
-_NO_SETTINGS: Final = frozenset({"CONFIG", "URL", "TOKEN", "TENANT", "WORKER_URL"})
+_NO_SETTINGS: Final = frozenset(
+    {"CONFIG", "URL", "TOKEN", "TOKEN_FILE", "TENANT", "WORKER_URL", "CA_FILE"}
+)
 _OTHERS: Final = ("JOBENGINE_DEMO_",)
 _SECRETS: Final = frozenset({"database_url"})
 _ROOTS_DATA_DIR: Final = Path("/var/lib/jobengine")
@@ -54,6 +56,15 @@ def _is_endpoint(_: object, field: "attrs.Attribute[str]", value: str) -> None:
         raise ValueError(f"{field.name} must be HOST:PORT, such as 127.0.0.1:7070") from None
 
 
+def _are_origins(_: object, field: "attrs.Attribute[str | None]", value: str | None) -> None:
+    from jobengine.http.security import origins_of
+
+    try:
+        origins_of(value or "")
+    except ValueError as error:
+        raise ValueError(f"{field.name}: {error}") from None
+
+
 @attrs.frozen(kw_only=True)
 class NodeOptions:
     """How a node is reached and what it runs on; the rest is in `Settings`."""
@@ -67,8 +78,48 @@ class NodeOptions:
     database_url: str | None = None
     """PostgreSQL to use, as a URL or libpq connection string; without one it is embedded."""
 
+    tls_cert: Path | None = None
+    """Certificate of both listeners, PEM, with those in between; then they speak TLS only."""
+
+    tls_key: Path | None = None
+    """The private key of `tls_cert`, PEM, without a password."""
+
+    tls_client_ca: Path | None = None
+    """Who signs the certificates that workers then have to show, PEM."""
+
+    cors_origins: str | None = attrs.field(default=None, validator=_are_origins)
+    """Origins whose pages may read answers, exactly and with commas; none when not set."""
+
     key_file: Path | None = None
     """The Ed25519 key that signs tokens; `key.pem` in the data directory when not set."""
+
+    jwks: str | None = None
+    """The keys of an external issuer: a JWKS file, or its URL (https, or http of this machine)."""
+
+    issuer: str | None = None
+    """What the tokens of that issuer name as `iss`; needed with `jwks`."""
+
+    audience: str | None = None
+    """What they must name in `aud`; needed with `jwks`."""
+
+    leeway_s: int = attrs.field(
+        default=30, validator=[attrs.validators.ge(0), attrs.validators.le(300)]
+    )
+    """How far that issuer's clock may be from ours."""
+
+    jwks_ttl_s: float = attrs.field(
+        default=600.0, validator=[attrs.validators.ge(10), attrs.validators.le(86_400)]
+    )
+    """How long its keys are good; they are fetched again before, and for an unknown key."""
+
+    claim_scopes: str = "scope,scp"
+    """The claims of its tokens that hold scopes, several by commas."""
+
+    claim_roles: str = "roles"
+    """The claims that hold roles."""
+
+    claim_tenants: str = "tenant,tenants,stella:tenant"
+    """The claims that hold tenants; of several, what all of them name is allowed."""
 
     wait_database_s: float = attrs.field(
         default=60.0, validator=[attrs.validators.ge(0), attrs.validators.le(86_400)]

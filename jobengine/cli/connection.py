@@ -5,12 +5,15 @@ allow what was asked, 64 for what is wrong with the question, 1 for the rest.
 """
 
 import functools
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import attrs
 import click
+from click.core import ParameterSource
 
 from jobengine.cli.failure import CommandFailed, ExitCode
 from jobengine.cli.output import output_option
@@ -18,9 +21,10 @@ from jobengine.cli.output import output_option
 if TYPE_CHECKING:
     from jobengine.sdk import ApiError, Client
 
-__all__ = ["Engine", "audited", "engine_options"]
+__all__ = ["Engine", "audited", "engine_options", "read_secret"]
 
 F = TypeVar("F", bound=Callable[..., Any])
+_SECRET_CHARACTERS_MAX: Final = 16_384
 
 
 @attrs.frozen
@@ -40,7 +44,7 @@ class Engine:
 
         if not self.token:
             raise CommandFailed(
-                "no token: give --token or set JOBENGINE_TOKEN (`jobengine up` prints one)",
+                "no token: set JOBENGINE_TOKEN or give --token-file (`jobengine up` prints one)",
                 ExitCode.DENIED,
             )
         try:
@@ -56,10 +60,14 @@ class Engine:
 
 
 def engine_options(command: F) -> F:
-    """Gives a command --url, --token, --tenant (as `engine`) and --output."""
+    """Gives a command --url, --token, --token-file, --tenant (as `engine`) and --output."""
 
     @functools.wraps(command)
-    def with_engine(url: str, token: str | None, tenant: str | None, **rest: Any) -> Any:
+    def with_engine(
+        url: str, token: str | None, token_file: str | None, tenant: str | None, **rest: Any
+    ) -> Any:
+        if token_file is not None:
+            token = read_secret(token_file)
         return command(engine=Engine(url, token, tenant), **rest)
 
     wrapped: Any = with_engine
@@ -67,10 +75,18 @@ def engine_options(command: F) -> F:
         output_option,
         click.option("--tenant", envvar="JOBENGINE_TENANT", show_envvar=True, help="Whose jobs."),
         click.option(
+            "--token-file",
+            metavar="FILE",
+            envvar="JOBENGINE_TOKEN_FILE",
+            show_envvar=True,
+            help="A file with the token, instead of --token; - reads it from stdin.",
+        ),
+        click.option(
             "--token",
             envvar="JOBENGINE_TOKEN",
             show_envvar=True,
-            help="Who asks; see `token issue`.",
+            callback=_warn_of_arguments,
+            help="Who asks; see `token issue`. Better in the environment: others see arguments.",
         ),
         click.option(
             "--url",
@@ -84,6 +100,37 @@ def engine_options(command: F) -> F:
         wrapped = option(wrapped)
     result: F = wrapped
     return result
+
+
+def read_secret(place: str) -> str:
+    """The one line of a file, or of stdin for `-`. Raises `CommandFailed`."""
+    try:
+        if place == "-":
+            text = sys.stdin.read(_SECRET_CHARACTERS_MAX)
+        else:
+            with Path(place).open(encoding="utf-8") as file:
+                text = file.read(_SECRET_CHARACTERS_MAX)
+    except OSError as error:
+        raise CommandFailed(f"{place}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise CommandFailed(f"{place} holds no token") from None
+    lines = text.split()
+    if len(lines) != 1:
+        raise CommandFailed(f"{place} does not hold one token and nothing else", ExitCode.DENIED)
+    return lines[0]
+
+
+def _warn_of_arguments(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> str | None:
+    given = context.get_parameter_source(parameter.name or "")
+    if given is ParameterSource.COMMANDLINE:
+        print(
+            "jobengine: warning: other users of this machine can read --token; "
+            "use JOBENGINE_TOKEN or --token-file",
+            file=sys.stderr,
+        )
+    return value
 
 
 def audited(command: F) -> F:

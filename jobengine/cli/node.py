@@ -3,7 +3,8 @@
 I1  Nesting is the order of stopping: doors, engine, database (`http/doors.py`, `engine.py`).
 I2  The first SIGINT or SIGTERM stops in order, the second at once, the third as the system does.
     While the node is still starting, the first one already stops at once.
-I3  A fault of operation ends in one line with its remedy; a fault of programming keeps its
+I3  SIGHUP reads the certificates again; what is wrong with them is logged, and the old ones stay.
+I4  A fault of operation ends in one line with its remedy; a fault of programming keeps its
     traceback.
 """
 
@@ -21,20 +22,24 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from jobengine.actors.runtime.supervisor import SupervisionFailed
 from jobengine.auth.keys import KeyFileError, load_or_create_key
-from jobengine.cli.configuration import Configuration, endpoint_of
+from jobengine.cli.configuration import Configuration, NodeOptions, endpoint_of
 from jobengine.cli.failure import CommandFailed, ExitCode, leaves
 from jobengine.cli.logs import log_to_stderr
+from jobengine.cli.trust import trust_of
 from jobengine.engine import (
     DatabaseFactMismatch,
     DatabaseInUse,
     EmbeddedServerError,
     MigrationFailed,
+    RolesRefused,
     SchemaMismatch,
     open_database,
     open_engine,
 )
 from jobengine.http.doors import Doors, Endpoint, open_doors
+from jobengine.http.security import Cors, origins_of, redactor_of
 from jobengine.http.server import AddressUnavailable
+from jobengine.http.tls import TlsFiles, TlsUnusable
 from jobengine.http.worker_door import ListenFailed
 from jobengine.store.errors import ProgrammerError, StoreUnavailable
 from jobengine.store.port import Store
@@ -51,7 +56,9 @@ _EXPLAIN_THEMSELVES: Final = (
     KeyFileError,
     ListenFailed,
     MigrationFailed,
+    RolesRefused,
     SchemaMismatch,
+    TlsUnusable,
 )
 
 _log = structlog.get_logger("jobengine.node")
@@ -63,16 +70,19 @@ def run_node(
     announce: Callable[[Doors], None],
     *,
     wait_database_s: float,
+    any_login: bool,
 ) -> ExitCode:
     """Run a node until a signal stops it; `announce` is called once, when it serves.
 
+    Without `any_login`, a login that row-level security does not bind is refused.
+
     Main thread only. Raises `CommandFailed` for what an operator can mend.
     """
-    log_to_stderr(configuration.options.log_level)
+    log_to_stderr(configuration.options.log_level, redactor_of(configuration.settings))
     for name, meant in configuration.unknown.items():
         _log.warning("environment_ignored", name=name, did_you_mean=meant)
     _tune_collector()
-    node = _Node(configuration, key, announce, wait_database_s)
+    node = _Node(configuration, key, announce, wait_database_s, any_login)
     try:
         return trio.run(node.run)
     except Exception as error:
@@ -144,9 +154,11 @@ class _Node:
     key: Ed25519PrivateKey
     announce: Callable[[Doors], None]
     wait_database_s: float
+    any_login: bool
     _stop: trio.Event = attrs.field(init=False, factory=trio.Event)
     _serving: bool = attrs.field(init=False, default=False)
     _cut: bool = attrs.field(init=False, default=False)
+    _doors: Doors | None = attrs.field(init=False, default=None)
 
     async def run(self) -> ExitCode:
         async with trio.open_nursery() as nursery:
@@ -166,8 +178,12 @@ class _Node:
                 http=Endpoint(*endpoint_of(options.http)),
                 worker=Endpoint(*endpoint_of(options.worker)),
                 drain_s=options.drain_s,
+                trust=trust_of(self.configuration),
+                cors=Cors(origins_of(options.cors_origins or "")),
+                tls=_tls_files(options),
             ) as doors,
         ):
+            self._doors = doors
             self._serving = True
             self.announce(doors)
             _log.info("serving", http=doors.http_url, worker=doors.worker_url)
@@ -199,15 +215,43 @@ class _Node:
 
     def _database(self) -> AbstractAsyncContextManager[Store]:
         settings, conninfo = self.configuration.settings, self.configuration.options.database_url
-        return open_database(settings, conninfo=conninfo)
+        return open_database(settings, conninfo=conninfo, any_login=self.any_login)
 
     async def _obey_signals(
         self, all_of_it: trio.CancelScope, *, task_status: trio.TaskStatus[None]
     ) -> None:
-        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
+        # Without certificates SIGHUP stays what it is: the end of a node whose terminal is gone.
+        hangup = [signal.SIGHUP] if self.configuration.options.tls_cert else []
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, *hangup) as received:
             task_status.started()
-            async for _ in received:
+            async for number in received:
+                if number == signal.SIGHUP:
+                    self._reload_tls()
+                    continue
                 self._cut = self._stop.is_set()
                 if self._cut or not self._serving:
                     all_of_it.cancel()
                 self._stop.set()
+
+    def _reload_tls(self) -> None:
+        if self._doors is None:
+            return
+        try:
+            self._doors.reload_tls()
+        except TlsUnusable as error:
+            _log.error("certificate_not_reloaded", reason=str(error))
+        else:
+            _log.info("certificate_reloaded")
+
+
+def _tls_files(options: NodeOptions) -> TlsFiles | None:
+    """Raises `CommandFailed` when one file is named without the other it needs."""
+    certificate, key = options.tls_cert, options.tls_key
+    if (certificate is None) != (key is None):
+        given, missing = ("tls-cert", "tls-key") if key is None else ("tls-key", "tls-cert")
+        raise CommandFailed(f"--{given} needs --{missing} beside it")
+    if certificate is None or key is None:
+        if options.tls_client_ca is not None:
+            raise CommandFailed("--tls-client-ca needs --tls-cert and --tls-key beside it")
+        return None
+    return TlsFiles(certificate=certificate, key=key, client_ca=options.tls_client_ca)

@@ -14,11 +14,19 @@ __all__ = ["config_option", "configured", "data_option", "database_option", "nod
 F = TypeVar("F", bound=Callable[..., Any])
 
 _FLAGS: Final = {
+    "audience": "audience",
     "data": "data_dir",
+    "cors_origin": "cors_origins",
     "database_url": "database_url",
     "http": "http",
+    "issuer": "issuer",
+    "jwks": "jwks",
     "key_file": "key_file",
+    "leeway": "leeway_s",
     "log_level": "log_level",
+    "tls_cert": "tls_cert",
+    "tls_client_ca": "tls_client_ca",
+    "tls_key": "tls_key",
     "wait_database": "wait_database_s",
     "worker": "worker",
 }
@@ -58,6 +66,18 @@ def node_options(command: F) -> F:
             help="What is logged to stderr; default: info.",
         ),
         config_option,
+        click.option(
+            "--cors-origin",
+            metavar="ORIGIN,…",
+            help="Origins whose pages may read answers, such as https://console.example.com.",
+        ),
+        click.option(
+            "--tls-client-ca",
+            metavar="FILE",
+            help="Workers show a certificate that one of these has signed.",
+        ),
+        click.option("--tls-key", metavar="FILE", help="The key of --tls-cert."),
+        click.option("--tls-cert", metavar="FILE", help="Speak TLS on both listeners."),
         database_option,
         click.option("--worker", metavar="HOST:PORT", help="Workers; default 127.0.0.1:7071."),
         click.option("--http", metavar="HOST:PORT", help="REST, streams; default 127.0.0.1:7070."),

@@ -51,4 +51,4 @@ def serve(config: Path | None, output: Form, embedded: bool, **flags: Any) -> in
             print_json({"http": doors.http_url, "worker": doors.worker_url})
 
     wait_s = configuration.options.wait_database_s
-    return run_node(configuration, key, announce, wait_database_s=wait_s)
+    return run_node(configuration, key, announce, wait_database_s=wait_s, any_login=False)

@@ -49,7 +49,7 @@ def up(config: Path | None, output: Form, **flags: Any) -> int:
         else:
             _show(doors, token, str(configuration.data_dir))
 
-    return run_node(configuration, key, announce, wait_database_s=0.0)
+    return run_node(configuration, key, announce, wait_database_s=0.0, any_login=True)
 
 
 def _document(doors: "Doors", token: str) -> dict[str, str]:

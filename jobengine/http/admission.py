@@ -15,17 +15,18 @@ from typing import Any, Final
 
 import msgspec
 
+from jobengine.auth.claims import Identity
 from jobengine.auth.scopes import AUDIT_RULES, AuditRule, Scope
-from jobengine.auth.tokens import Identity, TokenInvalid
 from jobengine.domain.errors import ErrorCode, Refusal, RefusedError
 from jobengine.http.errors import invalid, refused_by_wire
 from jobengine.http.front import Front
+from jobengine.http.identities import Identities
 from jobengine.http.query import QueryReader
 from jobengine.http.route import Call, RawBody, Route
 from jobengine.messages.lease_shard import Actor, IdempotencyClaim
 from jobengine.wire.refusal import refusal_of
 
-__all__ = ["Admission", "ReadHeader", "trace_id_of"]
+__all__ = ["Admission", "ReadHeader", "identify", "trace_id_of"]
 
 ReadHeader = Callable[[str], str | None]
 """The value of a header by its name, whatever the case of the name."""
@@ -68,11 +69,15 @@ class Admission:
         raw_query: bytes,
         read_body: Callable[[], Awaitable[bytes]],
         trace_id: str,
+        charge: Callable[[Identity, str], None],
     ) -> Call[Any, Any]:
-        """The call to hand to the row's handler. Raises `RefusedError`."""
-        identity = self._identity(header)
+        """The call to hand to the row's handler. Raises `RefusedError`, as `charge` may, which is
+        told whose request this is as soon as that is known."""
+        identity = await identify(self._front.identities, header)
         tenant_id = _tenant(header, identity)
-        actor = _actor(header, identity, self._scope(identity))
+        self._front.identities.check_revoked(identity, tenant_id)
+        charge(identity, tenant_id)
+        actor = self._acting(header, identity)
         project_id = _short_header(header, _PROJECT)
         traceparent = header("traceparent") or ""
         key = self._idempotency_key(header)
@@ -87,7 +92,9 @@ class Admission:
             path=path,
             query=query,
             body=body,
-            claim=None if key is None else _claim(key, http_path, project_id, data),
+            claim=None
+            if key is None
+            else _claim(self._front.redactor.text(key), http_path, project_id, data),
             correlation_id=_short_header(header, _CORRELATION) or "",
             traceparent=traceparent if _TRACEPARENT.fullmatch(traceparent) else None,
             trace_id=trace_id,
@@ -95,15 +102,18 @@ class Admission:
             filter_key=(tenant_id, http_path, project_id or "", filter_key),
         )
 
-    def _identity(self, header: ReadHeader) -> Identity:
-        match = _BEARER.fullmatch(header("Authorization") or "")
-        if match is None:
-            raise _unauthorised("send a token as Authorization: Bearer …")
-        now_at = self._front.gateway.clock.moment().at
-        try:
-            return self._front.tokens.verify(match[1], now_at)
-        except TokenInvalid as error:
-            raise _unauthorised(str(error)) from None
+    def _acting(self, header: ReadHeader, identity: Identity) -> Actor:
+        actor, text = self._actor(header, identity), self._front.redactor.text
+        if actor.reason is None and actor.ticket is None:
+            return actor
+        reason, ticket = actor.reason, actor.ticket
+        return Actor(actor.subject, reason and text(reason), ticket and text(ticket))
+
+    def _actor(self, header: ReadHeader, identity: Identity) -> Actor:
+        scope = self._scope(identity)
+        # What only looks changes nothing, so it owes no reason.
+        rule = AuditRule.NONE if self._route.method == "GET" else AUDIT_RULES[scope]
+        return _actor(header, identity, scope, rule)
 
     def _scope(self, identity: Identity) -> Scope:
         for scope in self._route.scopes:
@@ -150,6 +160,15 @@ class Admission:
             raise RefusedError(refused_by_wire(refusal_of(error))) from None
 
 
+async def identify(identities: Identities, header: ReadHeader) -> Identity:
+    """Whom the bearer of a request speaks for. Raises `RefusedError` (401)."""
+    match = _BEARER.fullmatch(header("Authorization") or "")
+    if match is None:
+        message = "send a token or an API key as Authorization: Bearer …"
+        raise RefusedError(Refusal(ErrorCode.TOKEN_INVALID, message, {"path": "Authorization"}))
+    return await identities.identify(match[1])
+
+
 def _tenant(header: ReadHeader, identity: Identity) -> str:
     tenant_id = header(_TENANT)
     if not tenant_id:
@@ -167,10 +186,9 @@ def _tenant(header: ReadHeader, identity: Identity) -> str:
     return tenant_id
 
 
-def _actor(header: ReadHeader, identity: Identity, scope: Scope) -> Actor:
+def _actor(header: ReadHeader, identity: Identity, scope: Scope, rule: AuditRule) -> Actor:
     reason = _said(header, _REASON, _REASON_CHARACTERS_MAX)
     ticket = _said(header, _TICKET, _TICKET_CHARACTERS_MAX)
-    rule = AUDIT_RULES[scope]
     missing = []
     if rule is not AuditRule.NONE and reason is None:
         missing.append(_REASON)
@@ -211,7 +229,3 @@ def _claim(key: str, path: str, project_id: str | None, data: bytes) -> Idempote
     sha = hashlib.sha256((project_id or "").encode("utf-8", "surrogateescape") + b"\0")
     sha.update(data)
     return IdempotencyClaim(key, path, sha.hexdigest())
-
-
-def _unauthorised(message: str) -> RefusedError:
-    return RefusedError(Refusal(ErrorCode.TOKEN_INVALID, message, {"path": "Authorization"}))

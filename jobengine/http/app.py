@@ -3,7 +3,9 @@
 I1  Every response, whoever made it, carries `X-JobEngine-Version`, and every error the envelope.
 I2  What nobody foresaw is logged once, under the trace id that the client gets, and shows nothing
     of the inside.
-I3  A body is read to its end or to four times its limit before it is refused, so that a client that
+I3  Every response states what a browser may do with it (`security`), and every one to a verified
+    token how near its limit that is.
+I4  A body is read to its end or to four times its limit before it is refused, so that a client that
     is still sending reads the refusal instead of a broken connection.
 
 Not here: what a row demands (`admission`), what the answer looks like (`rendering`).
@@ -11,10 +13,11 @@ Not here: what a row demands (`admission`), what the answer looks like (`renderi
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from types import TracebackType
 
 import structlog
-from quart import Response, has_request_context, request, websocket
+from quart import Response, g, has_request_context, request, websocket
 from quart.wrappers.response import ResponseBody
 from quart_trio import QuartTrio
 from quart_trio.wrappers.request import TrioBody, TrioRequest
@@ -23,12 +26,17 @@ from werkzeug.routing import BaseConverter
 
 from jobengine import __version__
 from jobengine.actors.gateway import UnavailableError
+from jobengine.auth.tokens import Identity
 from jobengine.domain.errors import ErrorCode, Refusal, RefusedError
 from jobengine.http.admission import Admission, trace_id_of
 from jobengine.http.answer import Answer, StreamAnswer
 from jobengine.http.errors import error_answer, framework_refusal, unavailable_answer
 from jobengine.http.front import Front
+from jobengine.http.limits import headers_of, refusal_of
 from jobengine.http.route import OpenRoute, Route
+from jobengine.http.routes.wellknown import wellknown_routes
+from jobengine.http.security import SECURITY_HEADERS, Cors
+from jobengine.http.single_headers import refuse_repeated
 from jobengine.http.table import OPEN_ROUTES, ROUTES
 from jobengine.store.errors import StoreUnavailable
 
@@ -46,7 +54,7 @@ def create_app(
     routes: Sequence[Route] = ROUTES,
     open_routes: Sequence[OpenRoute] = OPEN_ROUTES,
 ) -> QuartTrio:
-    """An ASGI application that answers these rows."""
+    """An ASGI application that answers these rows, and describes them."""
     app = QuartTrio(__name__, static_folder=None)
     app.request_class = _Request
     app.config["MAX_CONTENT_LENGTH"] = front.limits.body_bytes_max
@@ -55,11 +63,16 @@ def create_app(
     app.url_map.merge_slashes = False
     app.url_map.strict_slashes = True
     app.url_map.converters["name"] = _NameConverter
-    for open_row in open_routes:
+    described_at = front.gateway.clock.moment().at
+    for open_row in (*open_routes, *wellknown_routes(routes, open_routes, described_at)):
         _add(app, open_row.method, open_row.path, open_row.name, _open_view(front, open_row))
     for row in routes:
         _add(app, row.method, row.base + row.path, row.name, _view(front, row))
+    app.before_websocket(_refuse_repeated)
     app.register_error_handler(Exception, _on_error)
+    if front.cors.origins:
+        app.before_request(_preflight(front.cors))
+    app.after_request(_told_of(front.cors))
     return app
 
 
@@ -70,7 +83,7 @@ class _NameConverter(BaseConverter):
 
 
 class _Body(TrioBody):
-    """Counts what arrives; keeps no more than the limit, and says so at the end (I3)."""
+    """Counts what arrives; keeps no more than the limit, and says so at the end (I4)."""
 
     def __init__(self, expected_content_length: int | None, max_content_length: int | None) -> None:
         self._bytes_max = max_content_length or 0
@@ -132,6 +145,7 @@ def _view(front: Front, row: Route) -> View:
     admission = Admission(front, row)
 
     async def view(**path: str) -> Response:
+        refuse_repeated(request.headers.keys())
         call = await admission.admit(
             request.headers.get,
             path,
@@ -139,6 +153,7 @@ def _view(front: Front, row: Route) -> View:
             request.query_string,
             _read_body,
             trace_id_of(request.headers.get),
+            partial(_charge, front),
         )
         answer = await row.handler(call)
         if isinstance(answer, StreamAnswer) and request.method == "HEAD":
@@ -148,6 +163,38 @@ def _view(front: Front, row: Route) -> View:
     return view
 
 
+def _charge(front: Front, identity: Identity, tenant_id: str) -> None:
+    mono = front.gateway.clock.moment().mono
+    g.verdict = front.gate.take(identity.token_id or identity.subject, tenant_id, mono)
+    if not g.verdict.granted:
+        raise refusal_of(g.verdict, "requests")
+
+
+def _preflight(cors: Cors) -> Callable[[], Awaitable[Response | None]]:
+    async def answer() -> Response | None:
+        granted = cors.preflight(request.headers.get) if request.method == "OPTIONS" else None
+        return None if granted is None else _response(Answer(b"", 204, headers=granted))
+
+    return answer
+
+
+def _told_of(cors: Cors) -> Callable[[Response], Awaitable[Response]]:
+    """What depends on the request: limits, and who may read the answer."""
+
+    async def told(response: Response) -> Response:
+        verdict = g.get("verdict")
+        if verdict is not None:
+            response.headers.update(headers_of(verdict))
+        response.headers.update(cors.headers(request.headers.get))
+        return response
+
+    return told
+
+
+async def _refuse_repeated() -> None:
+    refuse_repeated(websocket.headers.keys())
+
+
 async def _read_body() -> bytes:
     data = await request.get_data(cache=False)
     assert isinstance(data, bytes)
@@ -155,7 +202,7 @@ async def _read_body() -> bytes:
 
 
 def _response(answer: Answer | StreamAnswer) -> Response:
-    headers = {"X-JobEngine-Version": __version__, **answer.headers}
+    headers = {**SECURITY_HEADERS, "X-JobEngine-Version": __version__, **answer.headers}
     if isinstance(answer, Answer):
         return Response(answer.body, answer.status, headers, content_type=answer.media_type)
     response = Response(_StreamBody(answer.open()), 200, headers, content_type=answer.media_type)

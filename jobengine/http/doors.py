@@ -9,10 +9,10 @@ Not here: where keys and addresses come from (the command line), what is served 
 `worker_door`).
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import attrs
 import structlog
@@ -28,20 +28,25 @@ from jobengine.core.session import SessionLimits
 from jobengine.engine import Engine
 from jobengine.http.app import create_app
 from jobengine.http.front import Check, Front, Readiness
+from jobengine.http.identities import Identities, Trust
+from jobengine.http.limits import RequestGate, rate_limits_of
 from jobengine.http.metrics import metrics_of
 from jobengine.http.route import BASE
 from jobengine.http.routes.health import readiness_of
+from jobengine.http.security import Cors, redactor_of
 from jobengine.http.server import ServerLimits, listen, serve
 from jobengine.http.table import ROUTES
-from jobengine.http.worker_admission import Admit, token_admission
+from jobengine.http.tls import Tls, TlsFiles
+from jobengine.http.worker_admission import token_admission
 from jobengine.http.worker_calls import (
     WEBSOCKET_PATH,
     WorkerCalls,
     websocket_view,
     worker_routes,
 )
-from jobengine.http.worker_door import WorkerDoor
+from jobengine.http.worker_door import DoorLimits, WorkerDoor
 from jobengine.http.worker_frames import WorkerFrames, lease_frame
+from jobengine.http.worker_limits import limited_admission
 from jobengine.http.worker_reading import WorkerReader
 
 __all__ = ["Doors", "Endpoint", "open_doors"]
@@ -67,6 +72,8 @@ class Doors:
 
     http_url: str
     worker_url: str
+    reload_tls: Callable[[], None]
+    """Reads the certificates again; raises `TlsUnusable`, and those in use stay."""
 
 
 @asynccontextmanager
@@ -77,37 +84,66 @@ async def open_doors(
     http: Endpoint,
     worker: Endpoint,
     drain_s: float,
+    trust: Trust | None = None,
+    cors: Cors | None = None,
+    tls: TlsFiles | None = None,
 ) -> AsyncIterator[Doors]:
     """Serve the engine for the length of the block. `key` signs and checks tokens.
 
     Left normally, workers get `drain_s` and requests the server's `graceful_s` to end; cancelled or
-    left by an error, connections are cut. Raises, in an exception group, `AddressUnavailable` and
+    left by an error, connections are cut. Where workers have to show a certificate they come in by
+    their own port alone. Raises `TlsUnusable`, and in an exception group `AddressUnavailable` and
     `ListenFailed` when an address cannot be had.
     """
     tokens = Tokens(key)
-    admit = token_admission(tokens, engine.clock)
-    reader = WorkerReader(engine.gateway.new_job_ids)
+    identities = Identities(tokens, engine.store, engine.clock, trust)
+    limits, redactor = rate_limits_of(engine.settings), redactor_of(engine.settings)
+    certificates = None if tls is None else Tls(tls, engine.clock)
+    admit = limited_admission(token_admission(identities), limits.connections, engine.clock)
+    reader = WorkerReader(engine.gateway.new_job_ids, redactor)
     ports = _session_ports(engine, reader)
-    door = WorkerDoor(ports, admit, report_fault=_report_fault)
+    door = WorkerDoor(
+        ports,
+        admit,
+        report_fault=_report_fault,
+        limits=DoorLimits(frames=limits.frames),
+        tls=certificates,
+    )
     front = Front(
         gateway=engine.gateway,
         tokens=tokens,
         pages=PageTokens(key),
-        readiness=_readiness(engine),
-        render_metrics=metrics_of(engine, door.statistics),
+        readiness=_readiness(engine, identities),
+        render_metrics=metrics_of(engine, door.statistics, identities.metrics),
+        identities=identities,
+        redactor=redactor,
+        gate=RequestGate(limits),
+        cors=cors or Cors(),
     )
     leases = LeaseCalls(engine.registry, lease_frame, answer_s_max=engine.settings.ask_timeout_s)
-    app = create_app(front, (*ROUTES, *worker_routes(WorkerCalls(leases, reader))))
-    _add_websocket(app, ports, admit)
+    if certificates is not None and certificates.asks_workers:
+        app = create_app(front)
+    else:
+        app = create_app(front, (*ROUTES, *worker_routes(WorkerCalls(leases, reader))))
+        _add_websocket(app, websocket_view(ports, admit, limits.frames))
     async with trio.open_nursery() as workers:
+        await workers.start(identities.run)
         worker_port = await workers.start(door.serve, *worker)
         async with trio.open_nursery() as requests:
             bound = await requests.start(
-                partial(serve, app, listen(*http), ServerLimits(), stopping=front.stopping)
+                partial(
+                    serve,
+                    app,
+                    listen(*http),
+                    ServerLimits(),
+                    stopping=front.stopping,
+                    tls=certificates,
+                )
             )
             yield Doors(
-                http_url=_url("http", http.host, bound.port),
-                worker_url=_url("ws", worker.host, worker_port),
+                http_url=_url("http" if tls is None else "https", http.host, bound.port),
+                worker_url=_url("ws" if tls is None else "wss", worker.host, worker_port),
+                reload_tls=_nothing_to_reload if certificates is None else certificates.reload,
             )
             front.stopping.set()
             await engine.registry.stop(drain_s)
@@ -129,16 +165,25 @@ def _session_ports(engine: Engine, reader: WorkerReader) -> SessionPorts:
     )
 
 
-def _add_websocket(app: QuartTrio, ports: SessionPorts, admit: Admit) -> None:
-    app.add_websocket(BASE + WEBSOCKET_PATH, "workerSession", websocket_view(ports, admit))
+def _add_websocket(app: QuartTrio, view: Callable[[], Awaitable[Any]]) -> None:
+    app.add_websocket(BASE + WEBSOCKET_PATH, "workerSession", view)
 
 
-def _readiness(engine: Engine) -> Readiness:
-    """What `readiness_of` checks, and whether the actors keep up with what is asked of them."""
+def _nothing_to_reload() -> None:
+    pass
+
+
+def _readiness(engine: Engine, identities: Identities) -> Readiness:
+    """What `readiness_of` checks, whether the actors keep up with what is asked of them, and
+    whether keys are there."""
     of_gateway = readiness_of(engine.gateway)
 
     async def checks() -> Sequence[Check]:
-        return [*await of_gateway(), _backlog_check(engine)]
+        keys = [
+            Check(name=name, ready=ready, detail=detail)
+            for name, ready, detail in identities.conditions()
+        ]
+        return [*await of_gateway(), _backlog_check(engine), *keys]
 
     return checks
 

@@ -46,6 +46,7 @@ STATUS_OF: Final[dict[ErrorCode, int]] = {
     ErrorCode.NOT_FOUND: 404,
     ErrorCode.OVERLOADED: 503,
     ErrorCode.PAYLOAD_TOO_LARGE: 413,
+    ErrorCode.RATE_LIMITED: 429,
     ErrorCode.SCOPE_REQUIRED: 403,
     ErrorCode.SOURCE_UNKNOWN: 422,
     ErrorCode.STORE_UNAVAILABLE: 503,
@@ -101,7 +102,7 @@ def error_answer(refusal: Refusal, trace_id: str) -> Answer:
     status = STATUS_OF[refusal.code]
     headers: dict[str, str] = {}
     if status in (429, 503):
-        headers["Retry-After"] = _RETRY_AFTER_S
+        headers["Retry-After"] = str(refusal.details.get("retryAfterSeconds", _RETRY_AFTER_S))
     if status == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="jobengine"'
     return _answer(status, error_body(refusal, trace_id), headers)

@@ -9,6 +9,10 @@ import trio
 from jobengine.actors.gateway import Gateway
 from jobengine.auth.pages import PageTokens
 from jobengine.auth.tokens import Tokens
+from jobengine.domain.redaction import Redactor
+from jobengine.http.identities import Identities
+from jobengine.http.limits import RateLimits, RequestGate
+from jobengine.http.security import Cors
 
 __all__ = ["Check", "Front", "FrontLimits", "Readiness"]
 
@@ -44,4 +48,13 @@ class Front:
     readiness: Readiness
     render_metrics: Callable[[], bytes]
     limits: FrontLimits = attrs.field(factory=FrontLimits)
+    redactor: Redactor = attrs.field(factory=Redactor)
+    gate: RequestGate = attrs.field(factory=lambda: RequestGate(RateLimits()))
+    cors: Cors = attrs.field(factory=Cors)
     stopping: trio.Event = attrs.field(factory=trio.Event)
+    identities: Identities = attrs.field(
+        default=attrs.Factory(
+            lambda front: Identities(front.tokens, front.gateway.store, front.gateway.clock),
+            takes_self=True,
+        )
+    )

@@ -8,7 +8,7 @@ Not here: what the numbers mean for an operator (`docs/operations.md`).
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 import trio
@@ -26,19 +26,27 @@ __all__ = ["metrics_of"]
 _PREFIX: Final = "jobengine"
 
 
-def metrics_of(engine: Engine, workers: DoorStatistics) -> Callable[[], bytes]:
-    """A function that renders the metrics of a node, in Prometheus' text format.
+def metrics_of(
+    engine: Engine, workers: DoorStatistics, *more: Callable[[], Iterable[Metric]]
+) -> Callable[[], bytes]:
+    """A function that renders the metrics of a node, in Prometheus' text format; ``more`` add some.
 
     To be called from the engine's Trio run.
     """
     registry = CollectorRegistry()
-    registry.register(_EngineCollector(engine, workers))
+    registry.register(_EngineCollector(engine, workers, more))
     ProcessCollector(namespace=_PREFIX, registry=registry)
     return lambda: generate_latest(registry)
 
 
 class _EngineCollector(Collector):
-    def __init__(self, engine: Engine, workers: DoorStatistics) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        workers: DoorStatistics,
+        more: Sequence[Callable[[], Iterable[Metric]]],
+    ) -> None:
+        self._more = more
         self._engine = engine
         self._workers = workers
 
@@ -60,6 +68,8 @@ class _EngineCollector(Collector):
         )
         readers = 0 if engine.broadcaster.core is None else engine.broadcaster.core.readers
         yield _gauge("stream_readers", "Event streams that are open", readers)
+        for metrics in self._more:
+            yield from metrics()
 
     def _mailboxes(self) -> Iterator[Metric]:
         label = ["actor"]

@@ -78,8 +78,11 @@ Handler = Callable[[Call[Any, Any]], Awaitable[Answer | StreamAnswer]]
 
 @attrs.frozen(kw_only=True)
 class Route:
-    """An endpoint of a tenant. `answers` maps a status to the type of its body (None: a stream or
-    no JSON); `errors` names the codes beyond those that every endpoint can answer with."""
+    """An endpoint of a tenant. `answers` maps a status to the type of its body (None: no JSON but
+    `media_type`); `errors` names the codes beyond those that every endpoint can answer with.
+
+    `location`: the answer names what was created in `Location`. `successor`: the endpoint is
+    deprecated, and this path (below `BASE`) answers in its place."""
 
     method: str
     path: str
@@ -95,11 +98,16 @@ class Route:
     consumes: tuple[str, ...] = (JSON,)
     errors: tuple[ErrorCode, ...] = ()
     base: str = BASE
+    media_type: str = JSON
+    location: bool = False
+    successor: str | None = None
 
 
 @attrs.frozen(kw_only=True)
 class OpenRoute:
-    """An endpoint outside the base path, for whoever can reach the port: no token, no tenant."""
+    """An endpoint outside the base path, for whoever can reach the port: no token, no tenant.
+
+    `described`: it is a part of the API, and so of its published description."""
 
     path: str
     name: str
@@ -107,3 +115,5 @@ class OpenRoute:
     handler: Callable[[Front], Awaitable[Answer]]
     answers: dict[int, Any]
     method: str = "GET"
+    media_type: str = JSON
+    described: bool = True

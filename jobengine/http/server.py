@@ -13,7 +13,7 @@ I3  A peer that does not read holds nothing for longer than `write_s`: a write c
 I4  At most `connections_max` connections are open; one more is closed at once.
 I5  Stopping is in order: listen no more, let requests in flight end within `graceful_s`, cancel.
 
-Not here: limits of a request's body (`http/app.py`), TLS (a proxy's task).
+Not here: limits of a request's body (`http/app.py`), certificates (`http/tls.py`).
 """
 
 import errno
@@ -31,6 +31,8 @@ from hypercorn.events import Closed, Event, RawData
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState, LifespanState
+
+from jobengine.http.tls import Tls, TlsStream
 
 __all__ = ["AddressUnavailable", "Bound", "ServerLimits", "listen", "serve"]
 
@@ -66,6 +68,7 @@ class ServerLimits:
     backlog: int = 1_024
     head_bytes_max: int = 32 * 1024
     idle_s: float = 75.0
+    tls_handshake_s: float = 10.0
     write_s: float = 60.0
     requests_per_connection_max: int = 1_000_000
     graceful_s: float = 5.0
@@ -103,15 +106,17 @@ async def serve(
     limits: ServerLimits,
     *,
     stopping: trio.Event,
+    tls: Tls | None = None,
     task_status: trio.TaskStatus[Bound] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve until `stopping` is set, then end gracefully. Owns and closes `listener`.
+    """Serve until `stopping` is set, then end gracefully. Owns and closes `listener`. With `tls`,
+    nothing but TLS is spoken.
 
     Reports where it listens once connections are taken. Cancelled: connections are cut at once.
     """
     config = _config(limits)
     context = WorkerContext(None)
-    crowd = _Crowd(ASGIWrapper(app), config, context, limits)
+    crowd = _Crowd(ASGIWrapper(app), config, context, limits, tls)
     accepting = trio.SocketListener(trio.socket.from_stdlib_socket(listener))
     async with trio.open_nursery() as connections:
         async with trio.open_nursery() as door:
@@ -138,12 +143,18 @@ class _Crowd:
     """All connections of one server."""
 
     def __init__(
-        self, app: ASGIWrapper, config: Config, context: WorkerContext, limits: ServerLimits
+        self,
+        app: ASGIWrapper,
+        config: Config,
+        context: WorkerContext,
+        limits: ServerLimits,
+        tls: Tls | None,
     ) -> None:
         self._app = app
         self._config = config
         self._context = context
         self._limits = limits
+        self._tls = tls
         self._open = 0
 
     async def serve(self, stream: trio.SocketStream) -> None:
@@ -156,7 +167,8 @@ class _Crowd:
         finally:
             self._open -= 1
 
-    async def _serve(self, stream: trio.SocketStream) -> None:
+    async def _serve(self, plain: trio.SocketStream) -> None:
+        stream = plain if self._tls is None else self._tls.http(plain)
         connection = _Connection(
             self._app, self._config, self._context, stream, self._limits.write_s
         )
@@ -178,11 +190,11 @@ class _Connection(TCPServer):
         app: ASGIWrapper,
         config: Config,
         context: WorkerContext,
-        stream: trio.SocketStream,
+        stream: trio.SocketStream | TlsStream,
         write_s: float,
     ) -> None:
         state = ConnectionState(LifespanState())
-        # Hypercorn reads `stream.socket` where a stream is not TLS, which this one is not.
+        # Hypercorn tells a plain stream from TLS by what it lacks.
         super().__init__(app, config, context, state, stream)  # type: ignore[arg-type]
         self._write_s = write_s
 
@@ -225,6 +237,7 @@ def _config(limits: ServerLimits) -> Config:
     config.keep_alive_timeout = limits.idle_s
     config.keep_alive_max_requests = limits.requests_per_connection_max
     config.include_server_header = False
+    config.ssl_handshake_timeout = limits.tls_handshake_s
     return config
 
 

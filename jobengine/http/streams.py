@@ -2,14 +2,14 @@
 
 I1  `id` is the ledger's `seq`. What a reader gets is every event after its cursor that matches, in
     order, once; what it can no longer get (retention) is named by one `gap` event.
-I2  A stream ends by itself: when its token expires, when the engine stops, or when the engine
-    cannot serve it any more. The client comes back with the last id it saw.
+I2  A stream ends by itself: when its token expires or is revoked, when the engine stops, or when
+    the engine cannot serve it any more. The client comes back with the last id it saw.
 I3  When a stream is left, nothing that it started is left over.
 
 Not here: the ring, the ledger (`actors/gateway.py`), what an event looks like (`domain/event.py`).
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Final
 
@@ -92,7 +92,8 @@ async def newest_seq(gateway: Gateway, tenant_id: str) -> int:
 
 @attrs.frozen(kw_only=True)
 class EventStream:
-    """One reader. `until_at`: the instant its token expires, UTC microseconds."""
+    """One reader. `until_at`: the instant its token expires, UTC microseconds; `ended` returns when
+    the token counts no more, for whatever reason."""
 
     gateway: Gateway
     tenant_id: str
@@ -101,6 +102,7 @@ class EventStream:
     until_at: int
     heartbeat_s: float
     stopping: trio.Event
+    ended: Callable[[], Awaitable[None]] = trio.sleep_forever
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[AsyncIterator[bytes]]:
@@ -110,12 +112,15 @@ class EventStream:
         sender, receiver = trio.open_memory_channel[bytes](0)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._pump, sender, left_s)
-            nursery.start_soon(self._end_when_stopping, receiver)
+            nursery.start_soon(self._end_after, self.stopping.wait, receiver)
+            nursery.start_soon(self._end_after, self.ended, receiver)
             yield _Chunks(receiver, self.heartbeat_s)
             nursery.cancel_scope.cancel()
 
-    async def _end_when_stopping(self, receiver: trio.MemoryReceiveChannel[bytes]) -> None:
-        await self.stopping.wait()
+    async def _end_after(
+        self, wait: Callable[[], Awaitable[None]], receiver: trio.MemoryReceiveChannel[bytes]
+    ) -> None:
+        await wait()
         receiver.close()
 
     async def _pump(self, sender: trio.MemorySendChannel[bytes], left_s: float) -> None:

@@ -3,7 +3,18 @@
 from typing import Final
 
 from jobengine.http.route import OpenRoute, Route
-from jobengine.http.routes import console, deadletter, health, jobs, operations, streams, submits
+from jobengine.http.routes import (
+    apikeys,
+    console,
+    deadletter,
+    health,
+    jobs,
+    keys,
+    legacy,
+    operations,
+    streams,
+    submits,
+)
 
 __all__ = ["OPEN_ROUTES", "ROUTES"]
 
@@ -13,6 +24,8 @@ ROUTES: Final[tuple[Route, ...]] = (
     *operations.ROUTES,
     *deadletter.ROUTES,
     *streams.ROUTES,
+    *apikeys.ROUTES,
+    *legacy.ROUTES,
 )
 
-OPEN_ROUTES: Final[tuple[OpenRoute, ...]] = (*health.ROUTES, *console.ROUTES)
+OPEN_ROUTES: Final[tuple[OpenRoute, ...]] = (*health.ROUTES, *keys.ROUTES, *console.ROUTES)

@@ -3,44 +3,41 @@
 Unlike a REST request, a worker need not name its tenant when its token is for one only.
 """
 
-import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
-from jobengine.actors.runtime.clock import Clock
+from jobengine.auth.claims import Identity
 from jobengine.auth.scopes import Scope
-from jobengine.auth.tokens import Identity, TokenInvalid, Tokens
 from jobengine.domain.errors import ErrorCode, Refusal, RefusedError
-from jobengine.http.admission import ReadHeader, trace_id_of
+from jobengine.http.admission import ReadHeader, identify, trace_id_of
+from jobengine.http.identities import Identities
 from jobengine.messages.session import Peer
 
 __all__ = ["Admit", "ReadHeader", "token_admission", "trace_id_of"]
 
-Admit = Callable[[ReadHeader], Peer]
+Admit = Callable[[ReadHeader], Awaitable[Peer]]
 """Judges the headers of a handshake; raises `RefusedError`."""
 
-_BEARER: Final = re.compile(r"bearer +(\S+) *", re.IGNORECASE)
 _TENANT: Final = "X-Stella-Tenant"
 _DOOR_SCOPES: Final = (Scope.WORK, Scope.SUBMIT)
 
 
-def token_admission(tokens: Tokens, clock: Clock) -> Admit:
-    """Admission by bearer token, which needs ``orch:work`` or ``orch:submit``."""
+def token_admission(identities: Identities) -> Admit:
+    """Admission by bearer, which needs ``orch:work`` or ``orch:submit``."""
 
-    def admit(header: ReadHeader) -> Peer:
-        match = _BEARER.fullmatch(header("Authorization") or "")
-        if match is None:
-            raise _refused(
-                ErrorCode.TOKEN_INVALID, "Authorization", "send a token as Authorization: Bearer …"
-            )
-        try:
-            identity = tokens.verify(match[1], clock.moment().at)
-        except TokenInvalid as error:
-            raise _refused(ErrorCode.TOKEN_INVALID, "Authorization", str(error)) from None
+    async def admit(header: ReadHeader) -> Peer:
+        identity = await identify(identities, header)
         tenant_id = _tenant(header(_TENANT), identity)
+        identities.check_revoked(identity, tenant_id)
         if not any(scope in identity.scopes for scope in _DOOR_SCOPES):
-            message = f"this needs the scope {' or '.join(_DOOR_SCOPES)}"
-            raise _refused(ErrorCode.SCOPE_REQUIRED, "Authorization", message)
+            wanted = [str(scope) for scope in _DOOR_SCOPES]
+            raise RefusedError(
+                Refusal(
+                    ErrorCode.SCOPE_REQUIRED,
+                    f"this needs the scope {' or '.join(wanted)}, which the token does not have",
+                    {"path": "Authorization", "scopes": wanted},
+                )
+            )
         return Peer(tenant_id=tenant_id, subject=identity.subject, scopes=identity.scopes)
 
     return admit
@@ -51,12 +48,8 @@ def _tenant(named: str | None, identity: Identity) -> str:
         if len(identity.tenants) == 1:
             return next(iter(identity.tenants))
         message = f"{_TENANT}: name one of the token's tenants"
-        raise _refused(ErrorCode.TENANT_REQUIRED, _TENANT, message)
+        raise RefusedError(Refusal(ErrorCode.TENANT_REQUIRED, message, {"path": _TENANT}))
     if named not in identity.tenants:
         message = f"{_TENANT}: the token is not for this tenant"
-        raise _refused(ErrorCode.TENANT_FORBIDDEN, _TENANT, message)
+        raise RefusedError(Refusal(ErrorCode.TENANT_FORBIDDEN, message, {"path": _TENANT}))
     return named
-
-
-def _refused(code: ErrorCode, path: str, message: str) -> RefusedError:
-    return RefusedError(Refusal(code, message, {"path": path}))

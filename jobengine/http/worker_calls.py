@@ -17,10 +17,13 @@ from jobengine.actors.frame_channel import ChannelClosed
 from jobengine.actors.lease_calls import LeaseCalls
 from jobengine.actors.session import SessionPorts, run_session
 from jobengine.auth.scopes import Scope
+from jobengine.core.request_limit import Rate
 from jobengine.domain.errors import ErrorCode, Refusal, RefusedError
 from jobengine.http.answer import Answer
+from jobengine.http.limits import RateLimits
 from jobengine.http.route import Call, NoQuery, Route
 from jobengine.http.worker_admission import Admit
+from jobengine.http.worker_limits import MeteredChannel
 from jobengine.http.worker_reading import WorkerReader
 from jobengine.messages.lease_shard import LeaseClaim, Progressed, Report
 from jobengine.messages.session import Nacked, Peer
@@ -190,17 +193,21 @@ def worker_routes(calls: WorkerCalls) -> tuple[Route, ...]:
     )
 
 
-def websocket_view(ports: SessionPorts, admit: Admit) -> Callable[[], Awaitable[Any]]:
+def websocket_view(
+    ports: SessionPorts, admit: Admit, frames: Rate | None = None
+) -> Callable[[], Awaitable[Any]]:
     """A view for `app.websocket`: refuses with a status before the upgrade, then serves."""
+
+    rate = frames or RateLimits().frames
 
     async def serve_worker() -> Any:
         # What is refused here is answered by the application's error handler, as everywhere.
         if SUBPROTOCOL not in websocket.requested_subprotocols:
             message = f"Sec-WebSocket-Protocol: offer {SUBPROTOCOL}"
             raise RefusedError(Refusal(ErrorCode.INVALID_FIELD, message))
-        peer = admit(websocket.headers.get)
+        peer = await admit(websocket.headers.get)
         await websocket.accept(subprotocol=SUBPROTOCOL)
-        await run_session(_QuartChannel(), peer, ports)
+        await run_session(MeteredChannel(_QuartChannel(), rate), peer, ports)
         return None
 
     return serve_worker

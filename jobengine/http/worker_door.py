@@ -6,7 +6,9 @@ I2  A peer that has not finished its handshake within ``handshake_s_max`` is dro
     above ``connections_max``.
 I3  The token is checked before the upgrade: 401, 403 and 404 are plain HTTP answers.
 
-Not here: what a session says and hears (``actors/session``), TLS.
+I4  Where workers are asked for a certificate, its subject stands behind the token's in every entry.
+
+Not here: what a session says and hears (``actors/session``), certificates (`tls`).
 """
 
 import errno
@@ -14,6 +16,7 @@ from collections.abc import Callable
 from typing import Final
 
 import attrs
+import msgspec
 import trio
 from trio_websocket import (
     ConnectionClosed,
@@ -25,9 +28,14 @@ from wsproto.utilities import LocalProtocolError
 
 from jobengine.actors.frame_channel import ChannelClosed
 from jobengine.actors.session import SessionPorts, run_session
+from jobengine.core.request_limit import Rate
 from jobengine.domain.errors import ErrorCode, Refusal, RefusedError
 from jobengine.http.errors import error_answer
+from jobengine.http.limits import RateLimits
+from jobengine.http.security import SECURITY_HEADERS
+from jobengine.http.tls import Tls, TlsRefused, TlsStream, shake_hands
 from jobengine.http.worker_admission import Admit, ReadHeader, trace_id_of
+from jobengine.http.worker_limits import MeteredChannel
 from jobengine.messages.session import Peer
 from jobengine.wire.worker import FRAME_BYTES_MAX, SUBPROTOCOL
 
@@ -50,6 +58,7 @@ class DoorLimits:
     connections_max: int = 20_000
     frames_queued_max: int = 4
     """Frames of one worker that are read ahead of it."""
+    frames: Rate = attrs.field(factory=lambda: RateLimits().frames)
 
 
 @attrs.define
@@ -73,11 +82,13 @@ class WorkerDoor:
         *,
         report_fault: Callable[[BaseException], None],
         limits: DoorLimits | None = None,
+        tls: Tls | None = None,
     ) -> None:
         self._ports = ports
         self._admit = admit
         self._report_fault = report_fault
         self._limits = limits or DoorLimits()
+        self._tls = tls
         self.statistics = DoorStatistics()
 
     async def serve(
@@ -105,6 +116,8 @@ class WorkerDoor:
                 await self._connection(stream)
             else:
                 statistics.refused_total += 1
+        except* TlsRefused:
+            statistics.refused_total += 1
         except* Exception as group:  # noqa: BLE001 - I1
             statistics.broken_total += 1
             self._report_fault(group)
@@ -112,10 +125,12 @@ class WorkerDoor:
             statistics.connections -= 1
             await trio.aclose_forcefully(stream)
 
-    async def _connection(self, stream: trio.SocketStream) -> None:
+    async def _connection(self, plain: trio.SocketStream) -> None:
+        stream = plain if self._tls is None else self._tls.worker(plain)
         async with trio.open_nursery() as nursery:
             accepted = None
             with trio.move_on_after(self._limits.handshake_s_max) as handshake:
+                name = await shake_hands(stream)
                 request = await wrap_server_stream(
                     nursery,
                     _Handshaking(stream, handshake),
@@ -123,34 +138,39 @@ class WorkerDoor:
                     max_message_size=_FRAME_CHARACTERS_READ_MAX,
                     receive_buffer_size=_RECEIVE_BYTES,
                 )
-                accepted = await self._answer(request)
+                accepted = await self._answer(request, name)
             if accepted is not None and not handshake.cancelled_caught:
                 connection, peer = accepted
                 self.statistics.accepted_total += 1
-                await run_session(_SocketChannel(connection), peer, self._ports)
+                channel = MeteredChannel(_SocketChannel(connection), self._limits.frames)
+                await run_session(channel, peer, self._ports)
             nursery.cancel_scope.cancel()
 
-    async def _answer(self, request: WebSocketRequest) -> tuple[WebSocketConnection, Peer] | None:
+    async def _answer(
+        self, request: WebSocketRequest, name: str | None
+    ) -> tuple[WebSocketConnection, Peer] | None:
         headers = {name.lower(): value.decode("latin-1") for name, value in request.headers}
 
         def read(name: str) -> str | None:
             return headers.get(name.lower().encode())
 
         try:
-            peer = self._peer(request, read)
+            peer = await self._peer(request, read)
+            if name is not None:
+                peer = msgspec.structs.replace(peer, subject=f"{peer.subject} ({name})")
         except RefusedError as error:
             self.statistics.refused_total += 1
             answer = error_answer(error.refusal, trace_id_of(read))
-            extra = [("Content-Type", answer.media_type), *answer.headers.items()]
+            told = {**SECURITY_HEADERS, "Content-Type": answer.media_type, **answer.headers}
             await request.reject(
                 answer.status,
-                extra_headers=[(name.encode(), value.encode()) for name, value in extra],
+                extra_headers=[(name.encode(), value.encode()) for name, value in told.items()],
                 body=answer.body,
             )
             return None
         return await request.accept(subprotocol=SUBPROTOCOL), peer
 
-    def _peer(self, request: WebSocketRequest, read: ReadHeader) -> Peer:
+    async def _peer(self, request: WebSocketRequest, read: ReadHeader) -> Peer:
         if request.path.partition("?")[0] != PATH:
             message = f"workers connect to {PATH}"
             raise RefusedError(Refusal(ErrorCode.NOT_FOUND, message))
@@ -159,7 +179,7 @@ class WorkerDoor:
             raise RefusedError(
                 Refusal(ErrorCode.INVALID_FIELD, message, {"path": "Sec-WebSocket-Protocol"})
             )
-        return self._admit(read)
+        return await self._admit(read)
 
 
 async def _listen(host: str, port: int) -> list[trio.SocketListener]:
@@ -184,7 +204,7 @@ async def _listen(host: str, port: int) -> list[trio.SocketListener]:
 class _Handshaking(trio.abc.Stream):
     """A socket whose end during the handshake ends the handshake."""
 
-    def __init__(self, stream: trio.SocketStream, handshake: trio.CancelScope) -> None:
+    def __init__(self, stream: trio.SocketStream | TlsStream, handshake: trio.CancelScope) -> None:
         self._stream = stream
         self._handshake = handshake
 

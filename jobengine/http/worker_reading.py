@@ -5,6 +5,8 @@ HTTP port.
 
 I1  What leaves here can be stored: texts are canonical JSON without U+0000, results are bounded. A
     message that cannot be is a ``Nacked`` in its place, naming the field.
+I2  No text that leaves here holds what the redactor takes for a secret; a result does, unless
+    payloads are redacted.
 
 Not here: order, scopes and time (``core/session``), the way back (``worker_frames``).
 """
@@ -19,6 +21,7 @@ from jobengine.domain.errors import ErrorCode, Refusal, RefusedError
 from jobengine.domain.failure import Failure
 from jobengine.domain.instant import SECOND
 from jobengine.domain.records import NewJob
+from jobengine.domain.redaction import Redactor
 from jobengine.http.worker_storable import (
     artifact_row,
     check_storable,
@@ -93,8 +96,11 @@ _NULL: Final = b"null"
 class WorkerReader:
     """``new_job_ids`` draws fresh job ids."""
 
-    def __init__(self, new_job_ids: Callable[[int], Sequence[str]]) -> None:
+    def __init__(
+        self, new_job_ids: Callable[[int], Sequence[str]], redactor: Redactor | None = None
+    ) -> None:
         self._new_job_ids = new_job_ids
+        self._redactor = redactor or Redactor()
 
     def read(self, frame: str | bytes, peer: Peer, now_at: int) -> Sequence[Said]:
         """What a frame says, in its order; never raises for what a peer sent."""
@@ -126,21 +132,21 @@ class WorkerReader:
             case Complete():
                 return self._completed(message, peer, now_at)
             case Heartbeat():
-                return _heartbeat_said(message)
+                return _heartbeat_said(message, self._redactor)
             case Credit():
                 return CreditSaid(ref=message.ref, slots=message.slots)
             case Fail():
-                return _failed(message)
+                return _failed(message, self._redactor)
             case Progress():
-                return _progressed(message)
+                return _progressed(message, self._redactor)
             case Log():
-                return _logged(message)
+                return _logged(message, self._redactor)
             case ArtifactNote():
-                return _artifact_named(message, peer, now_at)
+                return _artifact_named(message, peer, now_at, self._redactor)
             case Submit():
                 return self._submit_said(message)
             case Release():
-                return _given_back(message)
+                return _given_back(message, self._redactor)
             case Throttled():
                 return _throttle_seen(message)
             case Watermark():
@@ -158,7 +164,7 @@ class WorkerReader:
 
     def _completed(self, message: Complete, peer: Peer, now_at: int) -> Completed:
         raw = bytes(message.result)
-        result = _NULL if raw == _NULL else storable_result(raw)
+        result = _NULL if raw == _NULL else storable_result(raw, self._redactor)
         if not message.artifacts and not message.follow_ups:
             return Completed(
                 ref=message.ref, lease_id=message.lease_id, token=message.token, result=result
@@ -169,7 +175,9 @@ class WorkerReader:
             token=message.token,
             result=result,
             artifacts=[
-                artifact_row(one, message.lease_id, peer.tenant_id, now_at, f"artifacts[{n}]")
+                artifact_row(
+                    one, message.lease_id, peer.tenant_id, now_at, f"artifacts[{n}]", self._redactor
+                )
                 for n, one in enumerate(message.artifacts)
             ],
             follow_ups=self._follow_ups(message.follow_ups),
@@ -180,7 +188,7 @@ class WorkerReader:
         job_ids = self._new_job_ids(len(requests))
         for n, (request, job_id) in enumerate(zip(requests, job_ids, strict=True)):
             try:
-                jobs.append(new_job(request, job_id))
+                jobs.append(new_job(request, job_id, redactor=self._redactor))
             except RefusedError as error:
                 raise RefusedError(within(error.refusal, f"followUps[{n}]")) from None
         return jobs
@@ -196,25 +204,27 @@ class WorkerReader:
                 )
                 continue
             try:
-                jobs.append(new_job(request, job_id))
+                jobs.append(new_job(request, job_id, redactor=self._redactor))
             except RefusedError as error:
                 jobs.append(error.refusal)
         claim = None
         if message.idempotency_key is not None:
             check_storable(message.idempotency_key, "idempotencyKey")
             body = b"\n".join(bytes(item) for item in message.jobs)
-            claim = IdempotencyClaim(message.idempotency_key, SUBMIT_PATH, digest(body))
+            claim = IdempotencyClaim(
+                self._redactor.text(message.idempotency_key), SUBMIT_PATH, digest(body)
+            )
         return SubmitSaid(ref=message.ref, jobs=jobs, claim=claim)
 
 
-def _failed(message: Fail) -> Failed:
+def _failed(message: Fail, redactor: Redactor) -> Failed:
     reported = message.error
     error = Failure(
-        class_=reported.class_,
+        class_=redactor.text(reported.class_),
         http_status=reported.http_status,
-        message=reported.message,
+        message=redactor.text(reported.message),
         retryable=reported.retryable,
-        stack=reported.stack,
+        stack=None if reported.stack is None else redactor.text(reported.stack),
     )
     check_storable(error, "error")
     return Failed(
@@ -226,33 +236,35 @@ def _failed(message: Fail) -> Failed:
     )
 
 
-def _given_back(message: Release) -> GivenBack:
+def _given_back(message: Release, redactor: Redactor) -> GivenBack:
     check_storable(message.reason, "reason")
     return GivenBack(
         ref=message.ref,
         lease_id=message.lease_id,
         token=message.token,
         delay_us=_microseconds(message.delay_seconds) or 0,
-        reason=message.reason,
+        reason=redactor.text(message.reason),
     )
 
 
-def _progressed(message: Progress) -> Progressed:
-    note = storable_note(ProgressNote(message.percent, message.message), "message")
+def _progressed(message: Progress, redactor: Redactor) -> Progressed:
+    note = storable_note(ProgressNote(message.percent, message.message), "message", redactor)
     return Progressed(ref=message.ref, lease_id=message.lease_id, token=message.token, note=note)
 
 
-def _logged(message: Log) -> Logged:
-    lines = storable_json(msgspec.to_builtins(message.lines), "lines")
+def _logged(message: Log, redactor: Redactor) -> Logged:
+    lines = storable_json(redactor.value(msgspec.to_builtins(message.lines)), "lines")
     return Logged(ref=message.ref, lease_id=message.lease_id, token=message.token, lines=lines)
 
 
-def _artifact_named(message: ArtifactNote, peer: Peer, now_at: int) -> ArtifactNamed:
+def _artifact_named(
+    message: ArtifactNote, peer: Peer, now_at: int, redactor: Redactor
+) -> ArtifactNamed:
     return ArtifactNamed(
         ref=message.ref,
         lease_id=message.lease_id,
         token=message.token,
-        artifact=artifact_row(message, message.lease_id, peer.tenant_id, now_at, "$"),
+        artifact=artifact_row(message, message.lease_id, peer.tenant_id, now_at, "$", redactor),
     )
 
 
@@ -298,12 +310,12 @@ def _greeted(message: Hello) -> Greeted | Unreadable:
     )
 
 
-def _heartbeat_said(message: Heartbeat) -> HeartbeatSaid:
+def _heartbeat_said(message: Heartbeat, redactor: Redactor) -> HeartbeatSaid:
     return HeartbeatSaid(
         ref=message.ref,
         leases=None if message.leases is None else _claims(message.leases),
         progress={
-            lease_id: storable_note(note, f"progress.{lease_id}")
+            lease_id: storable_note(note, f"progress.{lease_id}", redactor)
             for lease_id, note in message.progress.items()
         },
     )

@@ -1,4 +1,4 @@
-"""What of a worker's words can be stored, and how: canonical, bounded, without U+0000.
+"""What of a worker's words can be stored, and how: canonical, bounded, without U+0000 or secrets.
 
 Each function raises `RefusedError` naming the field at issue.
 """
@@ -11,6 +11,7 @@ from jobengine.domain.canonical import NotCanonicalError, canonical, canonical_o
 from jobengine.domain.change import ArtifactRow
 from jobengine.domain.errors import ErrorCode, Refusal, RefusedError
 from jobengine.domain.ids import lease_parts
+from jobengine.domain.redaction import Redactor
 from jobengine.wire.fields import PAYLOAD_BYTES_MAX
 from jobengine.wire.jobs import ArtifactRef, ProgressNote
 from jobengine.wire.translate import invalid_field
@@ -28,7 +29,7 @@ __all__ = [
 _encoder: Final = msgspec.json.Encoder(order="sorted")
 
 
-def storable_result(raw: bytes) -> bytes:
+def storable_result(raw: bytes, redactor: Redactor) -> bytes:
     if len(raw) > PAYLOAD_BYTES_MAX:
         raise RefusedError(
             invalid_field(
@@ -38,6 +39,8 @@ def storable_result(raw: bytes) -> bytes:
             )
         )
     try:
+        if redactor.payloads:
+            return canonical_of(redactor.value(msgspec.json.decode(canonical(raw))))
         return canonical(raw)
     except NotCanonicalError as error:
         raise RefusedError(invalid_field("result", str(error))) from None
@@ -50,8 +53,8 @@ def storable_json(value: Any, field: str) -> bytes:
         raise RefusedError(invalid_field(field, str(error))) from None
 
 
-def storable_note(note: ProgressNote, field: str) -> bytes:
-    return storable_json(msgspec.to_builtins(note), field)
+def storable_note(note: ProgressNote, field: str, redactor: Redactor) -> bytes:
+    return storable_json(redactor.value(msgspec.to_builtins(note)), field)
 
 
 def check_storable(value: Any, field: str) -> None:
@@ -66,7 +69,12 @@ def check_storable(value: Any, field: str) -> None:
 
 
 def artifact_row(
-    one: ArtifactRef | ArtifactNote, lease_id: str, tenant_id: str, now_at: int, field: str
+    one: ArtifactRef | ArtifactNote,
+    lease_id: str,
+    tenant_id: str,
+    now_at: int,
+    field: str,
+    redactor: Redactor,
 ) -> ArtifactRow:
     parts = lease_parts(lease_id)
     if parts is None:
@@ -76,8 +84,8 @@ def artifact_row(
         tenant_id=tenant_id,
         job_id=parts[0],
         attempt=parts[1],
-        name=one.name,
-        uri=one.uri,
+        name=redactor.text(one.name),
+        uri=None if one.uri is None else redactor.text(one.uri),
         digest=one.digest,
         mime=one.mime,
         size_bytes=one.size_bytes,

@@ -1,16 +1,25 @@
 """From the wire's job to the domain's: the one translation in, for every door.
 
-Checks what types cannot: canonical form of the payload and its size, instants within range.
+Checks what types cannot: canonical form of the payload and its size, instants within range. Takes
+secrets out of what is kept of a job; of its payload, which a worker needs whole, only if asked to.
 """
 
 from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from jobengine.domain.canonical import EMPTY_OBJECT, NotCanonicalError, canonical, digest
+from jobengine.domain.canonical import (
+    EMPTY_OBJECT,
+    NotCanonicalError,
+    canonical,
+    canonical_of,
+    digest,
+)
 from jobengine.domain.errors import ErrorCode, Refusal, RefusedError
+from jobengine.domain.instant import AT_MAX, AT_MIN
 from jobengine.domain.job import Backoff, Definition
 from jobengine.domain.records import NewJob
+from jobengine.domain.redaction import Redactor
 from jobengine.wire.fields import PAYLOAD_BYTES_MAX
 from jobengine.wire.jobs import JobRequest
 
@@ -19,6 +28,7 @@ __all__ = ["invalid_field", "new_job"]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _DEFAULT_BACKOFF = Backoff()
+_STANDARD = Redactor()
 _EMPTY_DIGEST = digest(EMPTY_OBJECT)
 _encoder = msgspec.json.Encoder(order="sorted")
 
@@ -30,27 +40,29 @@ def new_job(
     project_id: str = "",
     correlation_id: str = "",
     traceparent: str | None = None,
+    redactor: Redactor = _STANDARD,
 ) -> NewJob:
     """The domain form of a request that has been decoded (and so type-checked) already.
 
-    The keyword arguments fill what the request leaves out.
+    `project_id`, `correlation_id` and `traceparent` fill what the request leaves out.
 
     Raises:
         RefusedError: naming the field, when the payload has no canonical form or is too large, a
-            string holds U+0000, or an instant lies before 1970.
+            string holds U+0000, or an instant lies outside the years 1970 to 9999.
     """
-    payload = _payload(bytes(request.payload))
+    payload = _payload(bytes(request.payload), redactor)
+    correlated = request.correlation_id or correlation_id
     definition = Definition(
         backoff=_backoff(request),
-        concurrency_key=request.concurrency_key,
+        concurrency_key=_key(redactor, request.concurrency_key),
         concurrency_limit=request.concurrency_limit,
-        correlation_id=request.correlation_id or correlation_id or job_id,
+        correlation_id=redactor.text(correlated) if correlated else job_id,
         cost=request.cost,
         depends_on=tuple(request.depends_on),
         expires_at=_instant(request.expires_at, "expiresAt"),
         hold=request.hold,
         job_type=request.job_type,
-        labels=request.labels,
+        labels=redactor.labels(request.labels),
         lease_us=request.lease_seconds * 1_000_000,
         max_retries=request.max_retries,
         network_intent=request.network_intent,
@@ -63,7 +75,7 @@ def new_job(
         source_id=request.source_id,
         timeout_us=request.timeout_seconds and request.timeout_seconds * 1_000_000,
         traceparent=request.traceparent or traceparent,
-        unique_key=request.unique_key,
+        unique_key=_key(redactor, request.unique_key),
         unique_scope=request.unique_scope,
         unique_window_us=(request.window_seconds or 0) * 1_000_000,
     )
@@ -80,7 +92,11 @@ def invalid_field(path: str, message: str) -> Refusal:
     return Refusal(ErrorCode.INVALID_FIELD, f"{path}: {message}", {"path": path})
 
 
-def _payload(raw: bytes) -> bytes:
+def _key(redactor: Redactor, key: str | None) -> str | None:
+    return None if key is None else redactor.text(key)
+
+
+def _payload(raw: bytes, redactor: Redactor) -> bytes:
     if len(raw) > PAYLOAD_BYTES_MAX:
         raise RefusedError(
             Refusal(
@@ -91,6 +107,8 @@ def _payload(raw: bytes) -> bytes:
             )
         )
     try:
+        if redactor.payloads and raw != EMPTY_OBJECT:
+            return canonical_of(redactor.value(msgspec.json.decode(canonical(raw))))
         return canonical(raw)
     except NotCanonicalError as error:
         raise RefusedError(invalid_field("payload", str(error))) from None
@@ -112,6 +130,6 @@ def _instant(value: datetime | None, field: str) -> int | None:
     if value is None:
         return None
     at = (value - _EPOCH) // _MICROSECOND
-    if at < 0:
-        raise RefusedError(invalid_field(field, "lies before 1970"))
+    if not AT_MIN <= at <= AT_MAX:
+        raise RefusedError(invalid_field(field, "lies outside the years 1970 to 9999 (UTC)"))
     return at

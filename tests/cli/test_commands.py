@@ -79,7 +79,7 @@ def test_without_a_token_a_command_ends_with_2(run: Run) -> None:
 
 
 def test_an_engine_out_of_reach_is_named(run: Run) -> None:
-    done = run("job", "list", "--url", "http://127.0.0.1:1", "--token", "any")
+    done = run("job", "list", "--url", "http://127.0.0.1:1", JOBENGINE_TOKEN="any")
     assert done.exit_code == 1
     assert done.stderr.startswith("jobengine: no engine answers at http://127.0.0.1:1")
     assert done.stderr.count("\n") == 1

@@ -58,7 +58,13 @@ def _another(name: str, default: Any) -> Any:
     """A value within bounds that is not the default."""
     if isinstance(default, int | float):
         return type(default)(default * 1.125)
-    others = {"http": "127.0.0.1:80", "worker": "127.0.0.1:81", "log_level": "error"}
+    others = {
+        "cors_origins": "https://console.example.com",
+        "http": "127.0.0.1:80",
+        "log_level": "error",
+        "redact_payloads": "on",
+        "worker": "127.0.0.1:81",
+    }
     return others.get(name, f"/somewhere/{name}")
 
 
@@ -70,6 +76,11 @@ def _another(name: str, default: Any) -> Any:
         ({"JOBENGINE_HEARTBEAT_S": "nan"}, "JOBENGINE_HEARTBEAT_S: not a number"),
         ({"JOBENGINE_HTTP": "7070"}, "JOBENGINE_HTTP: http must be HOST:PORT"),
         ({"JOBENGINE_LOG_LEVEL": "loud"}, "JOBENGINE_LOG_LEVEL: log_level must be in"),
+        ({"JOBENGINE_CORS_ORIGINS": "*"}, "JOBENGINE_CORS_ORIGINS: cors_origins: \\* is no origin"),
+        (
+            {"JOBENGINE_REDACT_PATTERN": "("},
+            "JOBENGINE_REDACT_PATTERN: redact_pattern is no regular",
+        ),
         ({"JOBENGINE_DATA_DIR": ""}, "JOBENGINE_DATA_DIR: not a path"),
     ],
 )

@@ -211,7 +211,10 @@ async def test_an_error_is_part_of_the_trace_that_the_client_began(rest: Rest) -
 
 
 async def test_what_nobody_foresaw_is_500_and_shows_nothing_of_the_inside(
-    rest: Rest, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    rest: Rest,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def broken(*_: object) -> None:
         raise ZeroDivisionError("the secret inside")
@@ -221,7 +224,7 @@ async def test_what_nobody_foresaw_is_500_and_shows_nothing_of_the_inside(
     answer = await rest.client.get("/jobs/summary", headers={"traceparent": TRACEPARENT})
     error = check(answer, 500, "INTERNAL")
     assert "secret" not in answer.text
-    logged = capsys.readouterr().out
+    logged = capsys.readouterr().out + caplog.text
     assert logged.count("http_request_failed") == 1
     assert error["traceId"] in logged
 

@@ -18,6 +18,7 @@ from jobengine.auth.tokens import Tokens
 from jobengine.engine import Engine
 from jobengine.http.app import create_app
 from jobengine.http.front import Front
+from jobengine.http.identities import Identities
 from jobengine.http.route import BASE
 from jobengine.http.routes.health import readiness_of
 from jobengine.http.server import ServerLimits, listen, serve
@@ -109,7 +110,8 @@ async def port(tmp_path: Path) -> AsyncIterator[Port]:
         app.add_websocket(
             BASE + WEBSOCKET_PATH,
             view_func=websocket_view(
-                session_ports(engine, faults), token_admission(tokens, engine.clock)
+                session_ports(engine, faults),
+                token_admission(Identities(tokens, engine.store, engine.clock)),
             ),
         )
         bound = await nursery.start(

@@ -18,6 +18,7 @@ from jobengine.auth.scopes import Scope
 from jobengine.auth.tokens import Tokens
 from jobengine.core.session import SessionLimits
 from jobengine.engine import Engine
+from jobengine.http.identities import Identities
 from jobengine.http.worker_admission import token_admission
 from jobengine.http.worker_door import DoorLimits, WorkerDoor
 from jobengine.http.worker_frames import WorkerFrames
@@ -157,7 +158,7 @@ async def open_door(
         ports = session_ports(engine, faults, limits, shell)
         door = WorkerDoor(
             ports,
-            token_admission(tokens, engine.clock),
+            token_admission(Identities(tokens, engine.store, engine.clock)),
             report_fault=faults.append,
             limits=door_limits,
         )

@@ -145,7 +145,14 @@ class Draft:
     def remark(self, kind: str, data: bytes) -> None:
         """Record something about the tenant that belongs to no job."""
         self.changes.entries.append(
-            Entry(actor=self.actor.subject, at=self.at, data=_Raw(data), kind=kind)
+            Entry(
+                actor=self.actor.subject,
+                at=self.at,
+                data=_Raw(data),
+                kind=kind,
+                reason_given=self.actor.reason,
+                ticket=self.actor.ticket,
+            )
         )
 
     def close(

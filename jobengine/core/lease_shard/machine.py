@@ -26,6 +26,7 @@ workers; ``grants`` matches; ``supply`` keeps the windows; ``draft`` writes; ``s
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from jobengine.core.lease_shard.administration import Administrator
 from jobengine.core.lease_shard.attachments import Attachments
 from jobengine.core.lease_shard.endings import Endings
 from jobengine.core.lease_shard.grants import Granter
@@ -43,6 +44,7 @@ from jobengine.core.window import BEFORE_ALL
 from jobengine.domain.instant import Moment
 from jobengine.domain.records import DueJob, Lane
 from jobengine.messages.lease_shard import (
+    AdministerTenant,
     Attach,
     Beat,
     CancelJob,
@@ -80,6 +82,7 @@ class LeaseShard:
         self._submitter = submitter = Submitter(state, granter)
         self._reporter = reporter = Reporter(state, granter, submitter, endings)
         self._operator = operator = Operator(state, granter, submitter)
+        self._administrator = Administrator(state, submitter)
         self._attachments = Attachments(state, granter, reporter, endings)
         self._settlement = Settlement(state, granter, submitter, endings)
         self._supply = Supply(state, granter, operator)
@@ -130,6 +133,8 @@ class LeaseShard:
                 self._wake()
             case CancelJob() | RetryJob() | ReleaseJob() | ReplayJob() | DiscardDeadLetter():
                 self._operator.operate(message)
+            case AdministerTenant():
+                self._administrator.administer(message)
             case Attach():
                 self._attachments.attach(message)
             case Detach():
@@ -144,11 +149,8 @@ class LeaseShard:
                 return self._subjects_loaded(message)
             case ReadFailed():
                 return self._read_failed(message)
-            case LedgerAway():
-                state = self._state
-                state.leases.stop_clock(state.now.mono)
-            case LedgerBack():
-                self._state.leases.start_clock(self._state.now.mono)
+            case LedgerAway() | LedgerBack():
+                self._ledger_moved(away=isinstance(message, LedgerAway))
             case CommitRefused():
                 self._settlement.refused(message)
             case DueJob():
@@ -158,6 +160,14 @@ class LeaseShard:
             case _:
                 raise TypeError(f"a lease shard does not understand {type(message).__name__}")
         return ()
+
+    def _ledger_moved(self, *, away: bool) -> None:
+        """Lease time stands still while no report can be made durable."""
+        leases, mono = self._state.leases, self._state.now.mono
+        if away:
+            leases.stop_clock(mono)
+        else:
+            leases.start_clock(mono)
 
     def _recover(self, message: Recovered) -> None:
         """Every live lease gets one full period for its worker to return."""
@@ -197,7 +207,7 @@ class LeaseShard:
         self._supply.wake()
 
     def _subjects_loaded(self, message: SubjectsLoaded) -> Iterable[Any]:
-        for part in (self._operator, self._submitter):
+        for part in (self._operator, self._submitter, self._administrator):
             again = part.loaded(message)
             if again is not None:
                 return again
@@ -207,7 +217,7 @@ class LeaseShard:
     def _read_failed(self, message: ReadFailed) -> Iterable[Any]:
         if self._supply.read_failed(message.stamp):
             return ()
-        for part in (self._submitter, self._operator, self._reporter):
+        for part in (self._submitter, self._operator, self._administrator, self._reporter):
             again = part.read_failed(message.stamp)
             if again is not None:
                 return again

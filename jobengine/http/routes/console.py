@@ -48,6 +48,7 @@ ROUTES: Final = (
         summary="The console: a tenant's jobs and events, live",
         handler=page,
         answers={200: None},
+        described=False,
     ),
     OpenRoute(
         path="/console/console.js",
@@ -55,6 +56,7 @@ ROUTES: Final = (
         summary="The console's script",
         handler=script,
         answers={200: None},
+        described=False,
     ),
     OpenRoute(
         path="/console/console.css",
@@ -62,5 +64,6 @@ ROUTES: Final = (
         summary="The console's style sheet",
         handler=style,
         answers={200: None},
+        described=False,
     ),
 )

@@ -161,13 +161,7 @@ async def _of_project(
     return [row for row in rows if row.job_id in wanted]
 
 
-_ERRORS = (
-    ErrorCode.NOT_FOUND,
-    ErrorCode.DEAD_LETTER_CLOSED,
-    ErrorCode.ILLEGAL_TRANSITION,
-    ErrorCode.IDEMPOTENCY_MISMATCH,
-    ErrorCode.IDEMPOTENCY_IN_PROGRESS,
-)
+_ERRORS = (ErrorCode.NOT_FOUND, ErrorCode.DEAD_LETTER_CLOSED, ErrorCode.ILLEGAL_TRANSITION)
 
 ROUTES: Final = (
     Route(
@@ -200,6 +194,7 @@ ROUTES: Final = (
         body=ReplayRequest,
         body_optional=True,
         answers={201: JobView, 200: JobView},
+        location=True,
         errors=_ERRORS,
     ),
     Route(
@@ -212,7 +207,7 @@ ROUTES: Final = (
         body=NoBody,
         body_optional=True,
         answers={200: JobView},
-        errors=_ERRORS,
+        errors=(*_ERRORS, ErrorCode.UNIQUE_KEY_TAKEN),
     ),
     Route(
         method="POST",

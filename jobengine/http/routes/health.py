@@ -108,5 +108,6 @@ ROUTES: Final = (
         summary="Prometheus metrics",
         handler=metrics,
         answers={200: None},
+        media_type=_METRICS,
     ),
 )

@@ -99,12 +99,7 @@ def _facts(answer: OperateAnswer) -> JobFacts:
     return job_facts(answer.job)
 
 
-_ERRORS = (
-    ErrorCode.NOT_FOUND,
-    ErrorCode.ILLEGAL_TRANSITION,
-    ErrorCode.IDEMPOTENCY_MISMATCH,
-    ErrorCode.IDEMPOTENCY_IN_PROGRESS,
-)
+_ERRORS = (ErrorCode.NOT_FOUND, ErrorCode.ILLEGAL_TRANSITION)
 
 ROUTES: Final = (
     Route(
@@ -129,7 +124,7 @@ ROUTES: Final = (
         body=NoBody,
         body_optional=True,
         answers={200: JobView},
-        errors=_ERRORS,
+        errors=(*_ERRORS, ErrorCode.UNIQUE_KEY_TAKEN),
     ),
     Route(
         method="POST",
@@ -141,6 +136,7 @@ ROUTES: Final = (
         body=ReplayRequest,
         body_optional=True,
         answers={201: JobView, 200: JobView},
+        location=True,
         errors=_ERRORS,
     ),
     # Whoever may create a job held may also let it go, so a producer needs no operator for it.

@@ -1,6 +1,7 @@
 """Live streams: a tenant's events as they are committed, from a cursor or from now."""
 
 import re
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -56,6 +57,7 @@ async def _stream(call: Call[Any, None], wanted: EventFilter) -> StreamAnswer:
         until_at=call.identity.expires_at,
         heartbeat_s=call.front.limits.heartbeat_s,
         stopping=call.front.stopping,
+        ended=partial(call.front.identities.ended, call.identity, call.tenant_id),
     )
     return StreamAnswer(
         stream.open,
@@ -84,6 +86,7 @@ ROUTES: Final = (
         scopes=(Scope.READ,),
         query=EventQuery,
         answers={200: None},
+        media_type=EVENT_STREAM,
     ),
     Route(
         method="GET",
@@ -94,6 +97,7 @@ ROUTES: Final = (
         scopes=(Scope.READ,),
         query=JobEventQuery,
         answers={200: None},
+        media_type=EVENT_STREAM,
         errors=(ErrorCode.NOT_FOUND,),
     ),
 )

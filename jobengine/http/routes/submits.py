@@ -93,6 +93,7 @@ def _translate(call: Call[NoQuery, Any], request: JobRequest, job_id: str) -> Ne
         project_id=call.project_id or "",
         correlation_id=call.correlation_id,
         traceparent=call.traceparent,
+        redactor=call.front.redactor,
     )
 
 
@@ -133,8 +134,6 @@ def _rejected(refusal: Refusal) -> OutcomeFacts:
     )
 
 
-_REPEATED = (ErrorCode.IDEMPOTENCY_MISMATCH, ErrorCode.IDEMPOTENCY_IN_PROGRESS)
-
 ROUTES: Final = (
     Route(
         method="POST",
@@ -145,7 +144,7 @@ ROUTES: Final = (
         scopes=(Scope.SUBMIT,),
         body=JobRequest,
         answers={201: JobView, 200: JobView},
-        errors=_REPEATED,
+        location=True,
     ),
     Route(
         method="POST",
@@ -158,6 +157,6 @@ ROUTES: Final = (
         body_raw=True,
         consumes=(JSON, NDJSON),
         answers={200: BulkAnswer},
-        errors=(*_REPEATED, ErrorCode.BULK_TOO_LARGE),
+        errors=(ErrorCode.BULK_TOO_LARGE,),
     ),
 )

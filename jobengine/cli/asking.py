@@ -1,0 +1,51 @@
+"""Requests of commands that the SDK has no method for: who may act is a matter for operators."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+from uuid import uuid4
+
+from jobengine.cli.connection import Engine
+
+__all__ = ["ask"]
+
+_BASE: Final = "/api/v1/jobengine"
+_ANSWER_S: Final = 30.0
+
+
+def ask(
+    engine: Engine,
+    method: str,
+    path: str,
+    body: Any = None,
+    *,
+    query: Mapping[str, str] | None = None,
+    reason: str | None = None,
+    ticket: str | None = None,
+) -> Any:
+    """The JSON that the engine answers. Raises `CommandFailed` for whatever it refuses.
+
+    Sent once: what a lost answer would have shown is not to be had again by asking again.
+    """
+    import httpx
+
+    from jobengine.sdk.operations import Answer, error_of
+
+    headers = {"Authorization": f"Bearer {engine.token}", "X-Stella-Tenant": engine.tenant or ""}
+    if method == "POST":
+        headers["Idempotency-Key"] = uuid4().hex
+    for name, text in (("Reason", reason), ("Ticket", ticket)):
+        if text is not None:
+            # Header values are octets; the engine reads these two as UTF-8.
+            headers[f"X-Stella-Operator-{name}"] = text.encode().decode("latin-1")
+    encoded = [(name, value.encode("latin-1")) for name, value in headers.items()]
+    with engine.client(), httpx.Client(timeout=_ANSWER_S) as http:
+        answer = http.request(
+            method,
+            engine.url.rstrip("/") + _BASE + path,
+            json=body,
+            params=query,
+            headers=[(name.encode(), value) for name, value in encoded],
+        )
+        if answer.status_code >= 400:
+            raise error_of(Answer(answer.status_code, dict(answer.headers), answer.content))
+        return answer.json()

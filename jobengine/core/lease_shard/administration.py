@@ -1,0 +1,93 @@
+"""Administration: who may act for a tenant, recorded in its ledger like everything else.
+
+The door has decided what the change is (a key made or revoked, a token revoked); here it gets its
+place among the tenant's changes, its entry, and its answer after the commit.
+
+I1  Rows are additions under names that nobody else has, or changes that may be repeated, so that no
+    state needs to be read first and no commit of them is stale.
+
+Not here: secrets (the door keeps them), whether a bearer counts (``auth``).
+"""
+
+from typing import Any
+
+from jobengine.core.lease_shard.state import Pending, ShardState
+from jobengine.core.lease_shard.submits import Submitter, settle_claim, store_claim
+from jobengine.core.machine import Answer
+from jobengine.domain.errors import ErrorCode, Refusal
+from jobengine.messages.lease_shard import (
+    AdministerAnswer,
+    AdministerTenant,
+    ClaimsWanted,
+    LoadSubjects,
+    SubjectsLoaded,
+)
+
+__all__ = ["Administrator"]
+
+
+class Administrator:
+    def __init__(self, state: ShardState, submitter: Submitter) -> None:
+        self._state = state
+        self._submitter = submitter
+        self._reading: dict[int, AdministerTenant] = {}
+
+    def administer(self, message: AdministerTenant) -> None:
+        """Begin a change: at once, or when it is known that its claim is new."""
+        claim = message.claim
+        if claim is None:
+            self._commit(message)
+            return
+        if not self._submitter.claim(message.ask_id, message.tenant_id, claim):
+            return
+        state = self._state
+        stamp = state.stamp()
+        self._reading[stamp] = message
+        state.commands.append(
+            LoadSubjects(
+                stamp=stamp,
+                tenant_id=message.tenant_id,
+                claims=ClaimsWanted(idempotency=((claim.key, claim.path),)),
+                now_at=state.now.at,
+            )
+        )
+
+    def loaded(self, message: SubjectsLoaded) -> list[Any] | None:
+        """Go on; None when the stamp is not ours."""
+        request = self._reading.pop(message.stamp, None)
+        if request is None:
+            return None
+        assert request.claim is not None
+        settled = settle_claim(request.claim, message)
+        if settled is None:
+            self._commit(request)
+        elif isinstance(settled, Refusal):
+            self._answer(request, settled)
+        else:
+            self._answer(request, AdministerAnswer(stored=settled.stored, replayed=True))
+        return []
+
+    def read_failed(self, stamp: int) -> list[Any] | None:
+        request = self._reading.pop(stamp, None)
+        if request is None:
+            return None
+        refusal = Refusal(ErrorCode.STORE_UNAVAILABLE, "the database does not answer; retry later")
+        self._answer(request, refusal)
+        return []
+
+    def _commit(self, message: AdministerTenant) -> None:
+        state = self._state
+        draft, pending = state.draft(message.tenant_id, message.actor), Pending()
+        draft.remark(message.kind, message.data)
+        draft.changes.api_keys.extend(message.api_keys)
+        draft.changes.revocations.extend(message.revocations)
+        if message.claim is not None:
+            store_claim(draft, pending, message.tenant_id, message.claim, message.facts)
+        pending.answers.append((message.ask_id, AdministerAnswer()))
+        state.commit(draft, pending)
+
+    def _answer(self, message: AdministerTenant, value: Refusal | AdministerAnswer) -> None:
+        claim = message.claim
+        assert claim is not None
+        self._state.commands.append(Answer(message.ask_id, value))
+        self._submitter.release_claims([(message.tenant_id, claim.key, claim.path)])

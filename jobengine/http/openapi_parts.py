@@ -1,0 +1,199 @@
+"""Parts of the published description that no type or row of the table says: the headers of every
+request and answer, the security scheme, the groups of endpoints.
+"""
+
+from typing import Any, Final
+
+from jobengine.auth.scopes import AUDIT_RULES, AuditRule, Scope
+
+__all__ = [
+    "ANSWER_HEADERS",
+    "INTRODUCTION",
+    "OPEN_TAGS",
+    "RATE_HEADERS",
+    "REQUEST_HEADERS",
+    "SECURITY_SCHEMES",
+    "TAGS",
+]
+
+INTRODUCTION: Final = """\
+Schedules, observes and recovers jobs for many tenants. JSON, camelCase, UTF-8; times are RFC 3339
+in UTC with milliseconds.
+
+**Checks** run in this order, and the first that fails is the answer: token (401), tenant and scope
+(403), operator reason and ticket (400), headers and query (400), media type (415), body (400, 413).
+Unknown fields and unknown query parameters are refused.
+
+**Errors** wear one envelope, `{"error": {code, message, traceId, state?, details?}}`, also where no
+endpoint answers (404, 405). `details[].path` names the field, query parameter or header.
+
+**Lists** take `pageSize` and `pageToken`, and answer `{items, nextPageToken}`; `null` ends a list.
+A page may hold fewer items than asked for and still go on. A token is good for its tenant, list and
+filter only, and what is added meanwhile neither shifts nor repeats items.
+
+**Idempotency**: a POST under an `Idempotency-Key` takes effect once for key, tenant and path. A
+repeat within 24 hours gets the first answer again, with `Idempotent-Replayed: true`.
+
+**Scopes** stand at each operation as `x-scopes` (one of them is enough), the error codes of an
+answer as `x-error-codes`.
+"""
+
+TAGS: Final = {
+    "jobs": "Create, read and operate jobs",
+    "deadletter": "Jobs that failed for good, and what becomes of them",
+    "stream": "Events as they are committed (server-sent events)",
+    "worker": "The worker protocol as plain requests",
+    "apikeys": "Keys for programs: made, listed, revoked",
+    "tokens": "Revoke a token; the keys that check the engine's own",
+    "health": "Probes and metrics; no token, no tenant",
+    "description": "This description; no token, no tenant",
+    "legacy": "Earlier paths that still answer",
+}
+
+OPEN_TAGS: Final = {
+    "/.well-known/jobengine/keys": "tokens",
+    "/.well-known/openapi": "description",
+    "/openapi/jobengine.json": "description",
+}
+"""Of the endpoints outside the base path that are not about health."""
+
+SECURITY_SCHEMES: Final[dict[str, Any]] = {
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "A token that was issued for the tenant and has the operation's scope: "
+        + ", ".join(f"`{scope}`" for scope in Scope)
+        + ".",
+        "x-audit-rules": {
+            str(scope): rule.value
+            for scope, rule in AUDIT_RULES.items()
+            if rule is not AuditRule.NONE
+        },
+    }
+}
+
+_TRACEPARENT: Final = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+def _header(
+    name: str, description: str, example: str, *, required: bool = False, **schema: Any
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "in": "header",
+        "required": required,
+        "description": description,
+        "schema": {"type": "string", **schema},
+        "example": example,
+    }
+
+
+REQUEST_HEADERS: Final[dict[str, dict[str, Any]]] = {
+    "Tenant": _header(
+        "X-Stella-Tenant",
+        "The tenant, which the token must be for.",
+        "demo",
+        required=True,
+        minLength=1,
+    ),
+    "Project": _header(
+        "X-Stella-Project", "Narrows lists and stamps what is created.", "alpha", maxLength=256
+    ),
+    "IdempotencyKey": _header(
+        "Idempotency-Key",
+        "Makes a repeat harmless: the request takes effect once for key, tenant and path.",
+        "order-7431",
+        pattern="^[\\x21-\\x7e]{1,256}$",
+    ),
+    "OperatorReason": _header(
+        "X-Stella-Operator-Reason",
+        "Why this is done; kept in the ledger.",
+        "the upstream is back",
+        minLength=1,
+        maxLength=256,
+    ),
+    "OperatorTicket": _header(
+        "X-Stella-Operator-Ticket",
+        "The ticket it is done for; kept in the ledger.",
+        "OPS-1234",
+        minLength=1,
+        maxLength=128,
+    ),
+    "CorrelationId": _header(
+        "X-Correlation-Id",
+        "Continued into created jobs, their leases and events.",
+        "import-2026-11-21",
+        maxLength=256,
+    ),
+    "Traceparent": _header(
+        "traceparent",
+        "W3C Trace Context; continued through job, lease, worker and events. One that is not well "
+        "formed is ignored.",
+        _TRACEPARENT,
+    ),
+    "LastEventId": _header(
+        "Last-Event-ID",
+        "The id of the last event seen; goes before `after`.",
+        "4711",
+        pattern="^[0-9]{1,18}$",
+    ),
+}
+
+_NUMBER: Final = {"type": "string", "pattern": "^[0-9]+$"}
+
+RATE_HEADERS: Final = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset")
+"""Of every answer to a token that was verified."""
+
+ANSWER_HEADERS: Final[dict[str, dict[str, Any]]] = {
+    "X-JobEngine-Version": {
+        "description": "The version that answered; every answer has it.",
+        "required": True,
+        "schema": {"type": "string"},
+    },
+    "X-RateLimit-Limit": {
+        "description": "Requests that the token may make at once.",
+        "schema": _NUMBER,
+    },
+    "X-RateLimit-Remaining": {
+        "description": "Requests that are left of them.",
+        "schema": _NUMBER,
+    },
+    "X-RateLimit-Reset": {
+        "description": "Seconds until all of them are there again.",
+        "schema": _NUMBER,
+    },
+    "Location": {
+        "description": "The path of what was created or found.",
+        "required": True,
+        "schema": {"type": "string", "format": "uri-reference"},
+    },
+    "Idempotent-Replayed": {
+        "description": "The answer is that of an earlier request under the same key.",
+        "schema": {"type": "string", "const": "true"},
+    },
+    "Retry-After": {
+        "description": "Seconds after which to come again.",
+        "required": True,
+        "schema": _NUMBER,
+    },
+    "WWW-Authenticate": {
+        "description": "RFC 6750.",
+        "required": True,
+        "schema": {"type": "string"},
+    },
+    "Deprecation": {
+        "description": "Since when the path is deprecated (RFC 9745).",
+        "required": True,
+        "schema": {"type": "string", "pattern": "^@[0-9]+$"},
+    },
+    "Sunset": {
+        "description": "When the path will have gone (RFC 8594).",
+        "required": True,
+        "schema": {"type": "string"},
+    },
+    "Link": {
+        "description": 'The path that answers in its place, `rel="successor-version"`.',
+        "required": True,
+        "schema": {"type": "string"},
+    },
+}

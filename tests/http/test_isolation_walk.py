@@ -1,0 +1,287 @@
+"""Every endpoint and every word of the worker protocol, walked with another tenant's ids.
+
+The walk is made from the route table and from the wire types, so that whoever adds to them is
+walked too: a path parameter or a message field that names something has to be given here, or the
+walk fails and says so.
+"""
+
+import re
+from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
+from typing import Any, get_args
+
+import attrs
+import httpx
+import msgspec
+import pytest
+import trio
+from trio_websocket import ConnectionClosed
+
+from jobengine.auth.keys import load_or_create_key
+from jobengine.auth.scopes import Scope
+from jobengine.auth.tokens import Tokens
+from jobengine.engine import Engine
+from jobengine.http.doors import Endpoint, open_doors
+from jobengine.http.route import Route
+from jobengine.http.table import ROUTES
+from jobengine.http.worker_calls import WorkerCalls, worker_routes
+from jobengine.testing import memory_engine
+from jobengine.wire.worker import WorkerMessage
+from tests.http.conftest import BASE, SIGNED
+from tests.http.worker_socket import Door, open_door
+
+ALL_ROUTES = (*ROUTES, *worker_routes(WorkerCalls(None, None)))  # type: ignore[arg-type]
+MARK = "only-acme-knows-this"
+
+
+@attrs.frozen
+class Node:
+    """All doors of a node, in front of an engine in memory."""
+
+    engine: Engine
+    tokens: Tokens
+    http_url: str
+    client: httpx.AsyncClient
+
+    def headers(self, tenant: str, scopes: Iterable[str] = tuple(Scope)) -> dict[str, str]:
+        now_at = self.engine.clock.moment().at
+        token = self.tokens.issue(tenant, scopes, "tester", 600, now_at)
+        return {"Authorization": f"Bearer {token}", "X-Stella-Tenant": tenant}
+
+
+@pytest.fixture
+async def node(tmp_path: Path) -> AsyncIterator[Node]:
+    key = load_or_create_key(tmp_path / "key.pem")
+    free = Endpoint("127.0.0.1", 0)
+    async with (
+        memory_engine() as engine,
+        open_doors(engine, key, http=free, worker=free, drain_s=1.0) as doors,
+        httpx.AsyncClient(trust_env=False) as client,
+    ):
+        yield Node(engine, Tokens(key), doors.http_url, client)
+
+
+@attrs.frozen
+class Belongings:
+    """What acme has, by the name of the path parameter or message field that names it."""
+
+    ids: dict[str, str]
+
+
+@pytest.fixture
+async def acme(node: Node) -> Belongings:
+    """A job of every fate, a key and a token of the tenant `acme`."""
+    headers = node.headers(tenant="acme")
+    made = await node.client.post(
+        f"{node.http_url}{BASE}/jobs",
+        json={"jobType": "scan", "payload": {"said": MARK}, "labels": {"a": MARK}},
+        headers=headers,
+    )
+    assert made.status_code == 201
+    job_id = made.json()["jobId"]
+    key = await node.client.post(
+        f"{node.http_url}{BASE}/apikeys",
+        json={"label": MARK, "scopes": ["orch:read"]},
+        headers={**headers, **SIGNED},
+    )
+    assert key.status_code == 201
+    return Belongings(
+        {
+            "jobId": job_id,
+            "deadLetterId": f"{job_id}.1",
+            "leaseId": f"{job_id}.1",
+            "apiKeyId": key.json()["apiKeyId"],
+        }
+    )
+
+
+def path_of(row: Route, ids: dict[str, str]) -> str:
+    def fill(match: re.Match[str]) -> str:
+        name = match[1]
+        assert name in ids, f"say what {{{name}}} of {row.name} is, in the fixture acme"
+        return ids[name]
+
+    return row.base + re.sub(r"\{(\w+)\}", fill, row.path)
+
+
+def code_of(answer: httpx.Response) -> str:
+    code: str = answer.json()["error"]["code"]
+    return code
+
+
+async def ask(node: Node, row: Route, path: str, headers: dict[str, str]) -> httpx.Response:
+    url = node.http_url + path
+    said = {**headers, **SIGNED}
+    if row.answers.get(200, 0) is None:
+        return await first_words(node, row, path, said)
+    return await node.client.request(row.method, url, headers=said, content=body_of(row))
+
+
+async def first_words(node: Node, row: Route, path: str, headers: dict[str, str]) -> httpx.Response:
+    """What a stream begins with, or the whole refusal; then the connection is cut."""
+    head = "".join(f"{name}: {value}\r\n" for name, value in {"Host": "x", **headers}.items())
+    url = httpx.URL(node.http_url)
+    async with await trio.open_tcp_stream(url.host, url.port or 0) as stream:
+        await stream.send_all(f"{row.method} {path} HTTP/1.1\r\n{head}\r\n".encode())
+        said = b""
+        with trio.fail_after(5):
+            while not re.search(rb"\r\n\r\n.*[\n}]", said, re.DOTALL):
+                said += await stream.receive_some()
+    status, _, body = said.partition(b"\r\n\r\n")
+    return httpx.Response(int(status.split()[1]), content=body)
+
+
+def body_of(row: Route) -> bytes | None:
+    """The smallest body that the row accepts."""
+    if row.body is None:
+        return None
+    if row.body_raw:
+        return b"[]"
+    given = {
+        "jobType": "scan",
+        "token": 1,
+        "workerId": "thief",
+        "error": {"class": "transient", "message": "m"},
+        "label": "l",
+        "scopes": ["orch:read"],
+        "tokenId": "t",
+        "reason": "r",
+    }
+    said = {}
+    for field in msgspec.structs.fields(row.body):
+        if field.required:
+            name = field.encode_name
+            assert name in given, f"say what {name} in the body of {row.name} is, in body_of"
+            said[name] = given[name]
+    return msgspec.json.encode(said)
+
+
+@pytest.mark.parametrize("row", ALL_ROUTES, ids=lambda row: row.name)
+async def test_another_tenants_things_are_not_there(
+    node: Node, acme: Belongings, row: Route
+) -> None:
+    path = path_of(row, acme.ids)
+    before = await node.engine.store.heads(["acme"])
+    answer = await ask(node, row, path, node.headers(tenant="mallory"))
+    assert MARK not in answer.text
+    if "{" in row.path:
+        nowhere = dict.fromkeys(acme.ids, "00000000-0000-7000-8000-000000000000")
+        same = await ask(node, row, path_of(row, nowhere), node.headers(tenant="mallory"))
+        assert (answer.status_code, code_of(answer)) == (same.status_code, code_of(same))
+        assert code_of(answer) in ("NOT_FOUND", "LEASE_LOST"), answer.text
+    else:
+        assert not any(value in answer.text for value in acme.ids.values())
+    foreign = {**node.headers(tenant="mallory"), "X-Stella-Tenant": "acme"}
+    answer = await ask(node, row, path, foreign)
+    assert answer.status_code == 403
+    assert answer.json()["error"]["code"] == "TENANT_FORBIDDEN"
+    assert await node.engine.store.heads(["acme"]) == before
+
+
+@pytest.mark.parametrize("row", ALL_ROUTES, ids=lambda row: row.name)
+async def test_without_its_scope_a_route_names_it_and_does_nothing(
+    node: Node, acme: Belongings, row: Route
+) -> None:
+    others = [scope for scope in Scope if scope not in row.scopes]
+    before = await node.engine.store.heads(["acme"])
+    path = path_of(row, acme.ids)
+    answer = await ask(node, row, path, node.headers(tenant="acme", scopes=others))
+    assert answer.status_code == 403
+    error = answer.json()["error"]
+    assert error["code"] == "SCOPE_REQUIRED"
+    assert error["details"][0]["scopes"] == [str(scope) for scope in row.scopes]
+    assert await node.engine.store.heads(["acme"]) == before
+
+
+@pytest.mark.parametrize("row", ALL_ROUTES, ids=lambda row: row.name)
+async def test_no_route_answers_without_a_bearer_or_a_tenant(
+    node: Node, acme: Belongings, row: Route
+) -> None:
+    path = path_of(row, acme.ids)
+    assert (await ask(node, row, path, {})).status_code == 401
+    headers = node.headers(tenant="acme")
+    del headers["X-Stella-Tenant"]
+    answer = await ask(node, row, path, headers)
+    assert answer.json()["error"]["code"] == "TENANT_REQUIRED"
+
+
+@pytest.fixture
+async def door(tmp_path: Path) -> AsyncIterator[Door]:
+    async with open_door(tmp_path) as door:
+        yield door
+
+
+def message(kind: type[msgspec.Struct], lease: dict[str, Any]) -> dict[str, Any]:
+    """The smallest message of a kind that names this lease wherever it can."""
+    said: dict[str, Any] = {"op": kind.__struct_config__.tag, "ref": 1}
+    given = {
+        **lease,
+        "jobs": [{"jobType": "scan"}],
+        "error": {"class": "transient", "message": "m"},
+        "lines": [{"text": "m"}],
+        "artifact": {"name": "a", "uri": "file:///a"},
+        "name": "a",
+        "uri": "file:///a",
+        "httpStatus": 429,
+        "sourceId": "s",
+        "position": "7",
+        "windowStart": "2026-01-01T00:00:00Z",
+        "windowEnd": "2026-01-02T00:00:00Z",
+        "reason": "r",
+        "slots": 1,
+        "capacity": 1,
+        "workerId": "thief",
+        "leases": [lease],
+        "resume": [lease],
+        "percent": 1,
+    }
+    for field in msgspec.structs.fields(kind):
+        names_a_lease = field.encode_name in ("leaseId", "token", "leases", "resume")
+        if field.required or names_a_lease:
+            if field.encode_name == "ref":
+                continue
+            assert field.encode_name in given, (
+                f"say what {field.encode_name} of {kind.__name__} is, in this function"
+            )
+            said[field.encode_name] = given[field.encode_name]
+    return said
+
+
+MESSAGES: tuple[Any, ...] = get_args(WorkerMessage)
+
+
+@pytest.mark.parametrize("kind", MESSAGES, ids=lambda kind: kind.__name__)
+async def test_no_word_of_the_worker_protocol_reaches_another_tenants_lease(
+    door: Door, kind: type[msgspec.Struct]
+) -> None:
+    acme = {"Authorization": f"Bearer {door.token(tenant='acme')}"}
+    mallory = {"Authorization": f"Bearer {door.token(tenant='mallory')}"}
+    async with door.connect(**acme) as holder, door.connect(**mallory) as thief:
+        hello = {"op": "hello", "workerId": "w", "queues": ["q"], "capacity": 2}
+        await holder.say(hello)
+        await holder.hear("welcome")
+        job = {"jobType": "scan", "queue": "q", "payload": {"said": MARK}}
+        await holder.say({"op": "submit", "jobs": [job]}, {"op": "credit", "slots": 1})
+        lease = await holder.hear("lease")
+        named = {"leaseId": lease["leaseId"], "token": lease["token"]}
+        said = message(kind, named)
+        if said["op"] != "hello":
+            await thief.say(hello)
+            await thief.hear("welcome")
+        heard: list[dict[str, Any]] = []
+        await thief.say(said, {"op": "heartbeat", "ref": "end"})
+        try:
+            while not any(one.get("ref") == "end" for one in heard):
+                frame = msgspec.json.decode(await thief.receive())
+                heard += frame if isinstance(frame, list) else [frame]
+        except ConnectionClosed:
+            pass
+        assert heard
+        assert MARK not in str(heard)
+        assert lease["leaseId"] not in {one.get("leaseId") for one in heard if one["op"] == "lease"}
+        # The lease is as it was: its holder, and nobody else, completes it.
+        await holder.say({"op": "complete", "ref": "done", "result": None, **named})
+        while (await holder.hear("ack")).get("ref") != "done":
+            pass
+    (job_row,) = await door.engine.store.jobs("acme", [lease["jobId"]])
+    assert (job_row.state, job_row.attempt) == ("completed", 1)
