@@ -49,7 +49,7 @@ CREATE FUNCTION public.drop_idempotency_partitions(before_at bigint) RETURNS int
     LANGUAGE plpgsql SECURITY DEFINER
     SET lock_timeout TO '100ms'
     SET search_path TO 'public', 'pg_temp'
-    AS $$
+    AS $_$
 DECLARE
     part text;
     dropped integer := 0;
@@ -58,8 +58,12 @@ BEGIN
         SELECT c.relname
         FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
         WHERE i.inhparent = 'idempotency_answers'::regclass
-          AND (to_date(right(c.relname, 8), 'YYYYMMDD') - date '1970-01-01' + 1)::bigint
-              * 86400000000 <= before_at
+          AND CASE
+              WHEN c.relname ~ '^idempotency_answers_[0-9]{8}$' THEN
+                  (to_date(right(c.relname, 8), 'YYYYMMDD') - date '1970-01-01' + 1)::bigint
+                      * 86400000000 <= before_at
+              ELSE false
+          END
         ORDER BY c.relname
     LOOP
         EXECUTE format('DROP TABLE IF EXISTS %I', part);
@@ -67,7 +71,7 @@ BEGIN
     END LOOP;
     RETURN dropped;
 END
-$$;
+$_$;
 
 CREATE SEQUENCE public.credential_positions
     START WITH 1

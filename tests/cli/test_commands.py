@@ -229,7 +229,8 @@ def test_a_worker_that_cannot_be_found_is_named(
 def test_the_demo_names_the_extra_that_it_needs(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.startswith("jobengine.demo")]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "cyclonedx", None)
+    for name in ["cyclonedx", *(name for name in sys.modules if name.startswith("cyclonedx."))]:
+        monkeypatch.setitem(sys.modules, name, None)
     done = run("demo")
     assert done.exit_code == 1
     assert "the demo needs cyclonedx" in done.stderr

@@ -232,7 +232,10 @@ async def test_an_issuer_that_fails_is_named_in_readiness_and_metrics(tmp_path: 
 
 
 async def test_no_bearer_stands_in_a_log_an_answer_or_the_ledger(
-    rest: Rest, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    rest: Rest,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     made = await new_key(rest)
     token = rest.token()
@@ -248,7 +251,8 @@ async def test_no_bearer_stands_in_a_log_an_answer_or_the_ledger(
         for path in ("/jobs/summary", "/nothing", f"/jobs/{text[-20:]}"):
             answer = await rest.client.get(path, headers=bearer(text), timeout=60)
             said += "" if path.endswith(text[-20:]) else answer.text
-    logged = capsys.readouterr()
-    assert "http_request_failed" in logged.out
+    written = capsys.readouterr()
+    logged = written.out + written.err + caplog.text
+    assert "http_request_failed" in logged
     for text in bad:
-        assert text[-30:] not in said + logged.out + logged.err
+        assert text[-30:] not in said + logged

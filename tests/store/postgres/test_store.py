@@ -300,3 +300,15 @@ async def test_changes_of_jobs_touch_no_index(migrated_database: str, store: Pos
         before = session.execute("SELECT pg_relation_size('jobs')").fetchone()
         await scribe.rows(*(change_row(job, "completed") for job in jobs))
         assert session.execute("SELECT pg_relation_size('jobs')").fetchone() == before
+
+
+async def test_old_answers_are_dropped_whatever_the_planner_looks_at_first(
+    migrated_database: str,
+) -> None:
+    connection = await Connection.connect(migrated_database)
+    await connection.execute_script(
+        "SET enable_nestloop = off; SET enable_hashjoin = off; SET enable_indexscan = off;"
+        "SET enable_bitmapscan = off; ANALYZE pg_inherits; ANALYZE pg_class"
+    )
+    await connection.fetch("SELECT drop_idempotency_partitions($1)", (NOW,))
+    await connection.aclose()
