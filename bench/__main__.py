@@ -32,10 +32,10 @@ def _load_options(command: Any) -> Any:
     for option in (
         click.option("--warm-up", default=5_000, help="Jobs before the clock starts."),
         click.option("--via", type=click.Choice(["websocket", "http"]), default="websocket"),
-        click.option("--capacity", default=1000, help="Slots of each worker."),
+        click.option("--capacity", default=4000, help="Slots of each worker."),
         click.option("--workers", default=1, help="Worker processes."),
         click.option("--payload-bytes", default=100),
-        click.option("--in-flight", default=8, help="Batches without an answer."),
+        click.option("--in-flight", default=24, help="Batches without an answer."),
         click.option("--batch", default=100, help="Jobs in a submit, or in a commit."),
         click.option("--jobs", default=100_000, help="Jobs a round."),
     ):

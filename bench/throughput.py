@@ -31,10 +31,10 @@ _ENTRIES_PER_JOB: Final = 4
 class ThroughputCase:
     jobs: int = 100_000
     batch: int = 100
-    in_flight: int = 8
+    in_flight: int = 24
     payload_bytes: int = 100
     workers: int = 1
-    capacity: int = 1000
+    capacity: int = 4000
     via: Literal["websocket", "http"] = "websocket"
     warm_up: int = 5_000
 

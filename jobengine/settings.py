@@ -135,7 +135,7 @@ class Settings:
 
     # ---- the database
     pool_size_max: int = _count(6, 1, 100)
-    """Connections for reads; commits have one of their own."""
+    """Connections for tenants' reads; shards have three, commits one."""
 
     connect_timeout_s: float = _number(10.0, 0.1, 120.0)
     """How long each host of the database may take to accept a connection."""
