@@ -98,8 +98,9 @@ async def test_a_session_with_too_many_frames_hears_an_error_and_is_closed(port:
             with pytest.raises(ConnectionClosed) as closed:
                 await hear(connection, "never")
             assert closed.value.reason is not None
-            # Frames that come after the close make the ASGI server cut the connection instead.
-            assert closed.value.reason.code in ((1008,) if port == "worker" else (1008, 1006))
+            # 1006: a heartbeat that arrived behind the close made the kernel cut the connection
+            # before the close frame was read.
+            assert closed.value.reason.code in (1008, 1006)
 
 
 async def test_a_session_within_its_rate_goes_on() -> None:
