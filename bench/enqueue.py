@@ -2,7 +2,8 @@
 
 Bulk over HTTP as NDJSON (10,000 and 1,000 jobs a request, two requests at a time), bulk over the
 WebSocket (100 jobs a message, 8 in flight), and single submits by 8 clients, each waiting for its
-answer, over both.
+answer, over both; over the WebSocket also with 8 submits of each client in flight, each in a frame
+of its own.
 """
 
 from typing import Any, Final
@@ -53,6 +54,14 @@ CASES: Final = (
         in_flight=1,
         share=0.2,
     ),
+    EnqueueCase(
+        name="websocket single, 8 clients, 8 in flight",
+        via="websocket",
+        batch=1,
+        clients=8,
+        in_flight=8,
+        share=0.2,
+    ),
 )
 
 
@@ -72,7 +81,7 @@ async def _measure(
     target: Target, case: EnqueueCase, number: int, jobs: int, payload_bytes: int
 ) -> dict[str, Any]:
     jobs = max(case.clients, round(jobs * case.share))
-    job_type = target.job_type(case.via, case.batch, number)
+    job_type = target.job_type(case.via, case.batch, case.in_flight, number)
     kind = "poster" if case.via == "http" else "producer"
     order = {
         "do": "post" if case.via == "http" else "submit",

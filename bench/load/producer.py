@@ -52,7 +52,8 @@ class _Batch:
     frame: str
     jobs: int
     sent_ns: int = 0
-    done: trio.Event = attrs.field(factory=trio.Event)
+    slots: trio.Semaphore | None = None
+    """Gets one back when the ack has come."""
 
 
 @attrs.define(eq=False)
@@ -71,7 +72,7 @@ class _Producer:
         batches = self._batches(order, began_at)
         async with trio.open_nursery() as nursery:
             for link in self.links:
-                nursery.start_soon(link.submit, batches, order["in_flight"], nursery)
+                nursery.start_soon(link.submit, batches, order["in_flight"])
         say(
             jobs=self.acked - before,
             began_at=began_at,
@@ -127,25 +128,20 @@ class _Link:
             self._socket = None
             await trio.sleep(_REDIAL_S)
 
-    async def submit(
-        self,
-        batches: Iterator[tuple[float, int, _Batch]],
-        in_flight: int,
-        nursery: trio.Nursery,
-    ) -> None:
-        """Send what `batches` gives, at most `in_flight` of them without an ack."""
+    async def submit(self, batches: Iterator[tuple[float, int, _Batch]], in_flight: int) -> None:
+        """Send what `batches` gives, at most `in_flight` of them without an ack; returns when the
+        last ack has come."""
         slots = trio.Semaphore(in_flight)
         for at, ref, batch in batches:
-            await trio.sleep_until(trio.current_time() + at - time.monotonic())
+            if (early_s := at - time.monotonic()) > 0:
+                await trio.sleep(early_s)
             await slots.acquire()
+            batch.slots = slots
             self._pending[ref] = batch
             batch.sent_ns = time.time_ns()
             await self._send(batch)
-            nursery.start_soon(self._free, batch, slots)
-
-    async def _free(self, batch: _Batch, slots: trio.Semaphore) -> None:
-        await batch.done.wait()
-        slots.release()
+        for _ in range(in_flight):
+            await slots.acquire()
 
     async def _send(self, batch: _Batch) -> None:
         if self._socket is not None:
@@ -182,4 +178,5 @@ class _Link:
         producer.acked += batch.jobs
         if producer.record is not None:
             producer.record += [(item.job_id or "", batch.sent_ns, now_ns) for item in ack.jobs]
-        batch.done.set()
+        assert batch.slots is not None, "what is pending was sent"
+        batch.slots.release()

@@ -22,14 +22,20 @@ class ChannelClosed(Exception):
 
 
 class FrameChannel(Protocol):
-    """Used by one receiving and one sending task."""
+    """Used by one receiving task and one that sends; the receiving one may send as well."""
 
     async def send(self, text: str) -> None:
-        """Send one text frame; returns when the transport took it. Raises `ChannelClosed`."""
+        """Send one text frame; returns when the transport took it. Raises `ChannelClosed`.
+
+        A checkpoint only when it has to wait.
+        """
         ...
 
     async def receive(self) -> str | bytes:
-        """The next whole frame (bytes: a binary one). Raises `ChannelClosed`."""
+        """The next whole frame (bytes: a binary one). Raises `ChannelClosed`.
+
+        A checkpoint only when none lies ready; how many may lie ready is bounded.
+        """
         ...
 
     async def aclose(self, code: int, reason: str) -> None:

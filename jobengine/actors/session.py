@@ -13,100 +13,56 @@ I4  A programmer error ends this session only.
 Not here: decisions (``core/session``), the wire's JSON (the door's ``Codec``), sockets.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from math import inf
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-import attrs
 import trio
 
 from jobengine.actors.frame_channel import ChannelClosed, FrameChannel
-from jobengine.actors.gateway import Gateway, UnavailableError
-from jobengine.actors.runtime.clock import Clock
 from jobengine.actors.runtime.mailbox import MailboxClosed, MailboxFull
-from jobengine.actors.session_registry import SessionRegistry
-from jobengine.core.session import GOING_AWAY, Session, SessionLimits
-from jobengine.domain.errors import Refusal, RefusedError
-from jobengine.domain.records import NewJob
-from jobengine.messages.answers import OutcomeFacts, decode_submit_facts
+from jobengine.actors.session_ports import Codec, SessionPorts, ShellLimits
+from jobengine.actors.session_submits import Submits
+from jobengine.core.session import GOING_AWAY, Session
 from jobengine.messages.lease_shard import (
-    Actor,
     Attach,
     Beat,
     Detach,
     Drain,
-    JobOutcome,
     Reports,
     SetCredit,
-    SubmitAnswer,
 )
 from jobengine.messages.session import (
     AskSubmit,
+    BearerEnded,
     Closed,
     HangUp,
     Opened,
     Peer,
     Received,
-    Said,
     SendLeases,
-    SubmitAnswered,
-    SubmitSaid,
 )
 from jobengine.messages.wake import Wake
 
 __all__ = ["Codec", "SessionPorts", "ShellLimits", "run_session"]
 
-_TO_SHARD: Final = frozenset({Attach, Beat, Detach, Drain, Reports, SetCredit})
+_TO_SHARD: Final = frozenset({AskSubmit, Attach, Beat, Detach, Drain, Reports, SetCredit})
 _MESSAGE_BYTES: Final = 160
 """What a message without a payload takes in the outbox, roughly."""
 
 
-class Codec(Protocol):
-    """The door's translation between the wire and the engine's words. Neither method waits."""
-
-    def read(self, frame: str | bytes, peer: Peer, now_at: int) -> Sequence[Said]:
-        """What a frame says; never raises for what a peer sent."""
-        ...
-
-    def write(self, command: Any) -> Sequence[Any]:
-        """Wire messages for a command of the core, holding nothing that may change later."""
-        ...
-
-    def encode(self, messages: Sequence[Any]) -> Sequence[str]:
-        """Text frames for messages, as few as their size allows."""
-        ...
-
-
-@attrs.frozen(kw_only=True)
-class ShellLimits:
-    """``farewell_s_max``: how long a last word and the closing handshake may take."""
-
-    outbox_bytes_max: int = 4 << 20
-    send_s_max: float = 30.0
-    farewell_s_max: float = 5.0
-
-
-@attrs.frozen(kw_only=True)
-class SessionPorts:
-    """What every session of a node shares."""
-
-    registry: SessionRegistry
-    gateway: Gateway
-    clock: Clock
-    codec: Codec
-    limits: SessionLimits = attrs.field(factory=SessionLimits)
-    shell: ShellLimits = attrs.field(factory=ShellLimits)
-    failed: Callable[[BaseException], None]
-    """Told of a programmer error that ended a session."""
-
-
-async def run_session(channel: FrameChannel, peer: Peer, ports: SessionPorts) -> None:
+async def run_session(
+    channel: FrameChannel,
+    peer: Peer,
+    ports: SessionPorts,
+    bearer_ended: Callable[[], Awaitable[str]] = trio.sleep_forever,
+) -> None:
     """Serve one connection until it has ended; does not raise for what a peer does.
 
-    The caller closes the transport afterwards. Cancelled: the worker gets no farewell, its leases
-    live on.
+    `bearer_ended` returns, with the reason, when the peer's token counts no more. The caller closes
+    the transport afterwards. Cancelled: the worker gets no farewell, its leases live on.
     """
-    await _Shell(channel, peer, ports).run()
+    await _Shell(channel, peer, ports).run(bearer_ended)
 
 
 class _Shell:
@@ -123,6 +79,7 @@ class _Shell:
         "_reader_waits",
         "_sending_since",
         "_shard",
+        "_submits",
         "_telling",
         "_writer_waits",
     )
@@ -142,8 +99,9 @@ class _Shell:
         self._reader_waits: trio.Event | None = None
         self._writer_waits: trio.Event | None = None
         self._core = Session(ports.registry.enlist(peer.tenant_id, self), ports.limits)
+        self._submits = Submits(ports.gateway, peer, self.hear)
 
-    async def run(self) -> None:
+    async def run(self, bearer_ended: Callable[[], Awaitable[str]]) -> None:
         registry = self._ports.registry
         try:
             async with trio.open_nursery() as nursery:
@@ -152,8 +110,10 @@ class _Shell:
                 if registry.stopping is not None:
                     self._step(registry.stopping)
                 nursery.start_soon(self._write)
+                nursery.start_soon(self._end_with, bearer_ended)
                 await self._read()
         finally:
+            self._submits.forget()
             self.hear(Closed())
             registry.dismiss(self._core.session_id)
 
@@ -169,6 +129,7 @@ class _Shell:
         wakeup_at = self._core.wakeup_at
         if wakeup_at is not None and wakeup_at <= mono:
             self.hear(Wake())
+        self._submits.tick(mono)
         if mono - self._sending_since >= self._ports.shell.send_s_max or mono >= self._cut_mono:
             self._cut()
 
@@ -190,9 +151,6 @@ class _Shell:
             kind = type(command)
             if kind in _TO_SHARD:
                 to_shard.append(command)
-            elif kind is AskSubmit:
-                assert self._nursery is not None
-                self._nursery.start_soon(self._submit, command.said)
             elif kind is HangUp:
                 self._say_farewell(command)
             else:
@@ -225,6 +183,9 @@ class _Shell:
         if self._nursery is not None:
             self._nursery.cancel_scope.cancel()
 
+    async def _end_with(self, bearer_ended: Callable[[], Awaitable[str]]) -> None:
+        self.hear(BearerEnded(reason=await bearer_ended()))
+
     # Reading.
 
     async def _read(self) -> None:
@@ -255,19 +216,27 @@ class _Shell:
 
     async def _tell(self, to_shard: list[Any]) -> None:
         """Hand requests over in order, waiting for room."""
-        shard = self._shard
         for n, message in enumerate(to_shard):
             try:
-                shard.tell_nowait(message)
+                self._tell_nowait(message)
             except MailboxFull:
                 await self._tell_waiting(to_shard[n:])
                 return
+
+    def _tell_nowait(self, message: Any) -> None:
+        if type(message) is AskSubmit:
+            self._submits.ask(message.said, trio.current_time())
+        else:
+            self._shard.tell_nowait(message)
 
     async def _tell_waiting(self, to_shard: list[Any]) -> None:
         self._telling = True
         try:
             for message in to_shard:
-                await self._shard.tell(message)
+                if type(message) is AskSubmit:
+                    self._tell_nowait(message)
+                else:
+                    await self._shard.tell(message)
                 if not self._telling:
                     break
         finally:
@@ -311,48 +280,3 @@ class _Shell:
         if self._writer_waits is not None:
             self._writer_waits.set()
             self._writer_waits = None
-
-    # Submits.
-
-    async def _submit(self, said: SubmitSaid) -> None:
-        jobs = [job for job in said.jobs if isinstance(job, NewJob)]
-        refusal: Refusal | None = None
-        outcomes: Sequence[JobOutcome] = ()
-        try:
-            if jobs:
-                outcomes = _outcomes(
-                    await self._ports.gateway.submit(
-                        self._peer.tenant_id, Actor(self._peer.subject), jobs, said.claim
-                    )
-                )
-        except (RefusedError, UnavailableError) as error:
-            refusal = error.refusal
-        except Exception as error:  # noqa: BLE001 - I4
-            self._fail(error)
-            return
-        if refusal is None:
-            outcomes = _merge(said.jobs, outcomes)
-        self.hear(SubmitAnswered(ref=said.ref, outcomes=outcomes, refusal=refusal))
-
-
-def _outcomes(answer: SubmitAnswer) -> Sequence[JobOutcome]:
-    if not answer.replayed:
-        return answer.outcomes
-    assert answer.stored is not None
-    return [_outcome(facts) for facts in decode_submit_facts(answer.stored).outcomes]
-
-
-def _outcome(facts: OutcomeFacts) -> JobOutcome:
-    refusal = None if facts.refusal is None else facts.refusal.refusal()
-    return JobOutcome(outcome=facts.outcome, job_id=facts.job_id, refusal=refusal)
-
-
-def _merge(
-    jobs: Sequence[NewJob | Refusal], outcomes: Sequence[JobOutcome]
-) -> Sequence[JobOutcome]:
-    """Outcomes of the jobs that were asked for, with the others' refusals in their places."""
-    asked = iter(outcomes)
-    return [
-        JobOutcome(outcome="rejected", refusal=job) if isinstance(job, Refusal) else next(asked)
-        for job in jobs
-    ]

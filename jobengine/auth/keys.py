@@ -24,9 +24,8 @@ from typing import Any, Final
 
 import attrs
 import msgspec
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from jobengine.auth.jwk import jwk_of
 from jobengine.domain.instant import SECOND
@@ -35,7 +34,6 @@ __all__ = [
     "KeyFileError",
     "KeyRing",
     "RetiredKey",
-    "derived_secret",
     "key_id_of",
     "load_key_ring",
     "load_or_create_key",
@@ -43,7 +41,6 @@ __all__ = [
     "rotate_key",
 ]
 
-_SECRET_BYTES: Final = 32
 _RETIRED_BYTES_MAX: Final = 256 * 1024
 
 
@@ -141,13 +138,6 @@ def ring_files(path: Path) -> tuple[tuple[int, int, int], ...]:
         else:
             found.append((state.st_ino, state.st_mtime_ns, state.st_size))
     return tuple(found)
-
-
-def derived_secret(key: Ed25519PrivateKey, purpose: str) -> bytes:
-    """32 secret bytes that differ by purpose and tell nothing of the key (HKDF, RFC 5869)."""
-    return HKDF(
-        algorithm=hashes.SHA256(), length=_SECRET_BYTES, salt=None, info=purpose.encode()
-    ).derive(key.private_bytes_raw())
 
 
 @contextmanager

@@ -52,6 +52,10 @@ class Tokens:
         self._accepted = accepted | {key_id_of(public): (public, _FOR_EVER)}
         self._seen.clear()
 
+    def ring(self) -> KeyRing:
+        """The keys in use now."""
+        return self._ring
+
     def jwks(self, now_at: int) -> dict[str, Any]:
         """The public keys that verify at this instant, as a JWK set."""
         return self._ring.jwks(now_at)

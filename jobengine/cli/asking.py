@@ -29,6 +29,7 @@ def ask(
     import httpx
 
     from jobengine.sdk.operations import Answer, error_of
+    from jobengine.sdk.trust import trusted
 
     headers = {"Authorization": f"Bearer {engine.token}", "X-Stella-Tenant": engine.tenant or ""}
     if method == "POST":
@@ -38,7 +39,11 @@ def ask(
             # Header values are octets; the engine reads these two as UTF-8.
             headers[f"X-Stella-Operator-{name}"] = text.encode().decode("latin-1")
     encoded = [(name, value.encode("latin-1")) for name, value in headers.items()]
-    with engine.client(), httpx.Client(timeout=_ANSWER_S) as http:
+    # `client` refuses a CA file that cannot be used, so it is opened first.
+    with (
+        engine.client(),
+        httpx.Client(timeout=_ANSWER_S, verify=trusted() or True) as http,
+    ):
         answer = http.request(
             method,
             engine.url.rstrip("/") + _BASE + path,

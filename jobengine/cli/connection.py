@@ -41,6 +41,7 @@ class Engine:
         import httpx
 
         from jobengine.sdk import ApiError, Client
+        from jobengine.sdk.trust import TrustUnusable
 
         if not self.token:
             raise CommandFailed(
@@ -52,7 +53,14 @@ class Engine:
                 yield client
         except ApiError as error:
             raise _refusal(error) from None
+        except TrustUnusable as error:
+            raise CommandFailed(str(error)) from None
         except (httpx.TransportError, httpx.InvalidURL) as error:
+            if "CERTIFICATE_VERIFY_FAILED" in str(error):
+                raise CommandFailed(
+                    f"the certificate of {self.url} is not accepted ({error}): name its authority "
+                    "in JOBENGINE_CA_FILE"
+                ) from None
             raise CommandFailed(
                 f"no engine answers at {self.url} ({error}): start one with `jobengine up`, or "
                 "correct --url"

@@ -27,6 +27,13 @@ def worker() -> None:
 @click.argument("target", metavar="MODULE:ATTRIBUTE")
 @click.option("--url", envvar="JOBENGINE_WORKER_URL", show_envvar=True, help="The workers' door.")
 @click.option("--token", envvar="JOBENGINE_TOKEN", show_envvar=True, help="Needs orch:work.")
+@click.option(
+    "--token-file",
+    metavar="FILE",
+    envvar="JOBENGINE_TOKEN_FILE",
+    show_envvar=True,
+    help="A file with the token, read at every connection, so that it can be renewed.",
+)
 @click.option("--tenant", envvar="JOBENGINE_TENANT", show_envvar=True, help="Whose jobs.")
 @click.option(
     "--log-level",
@@ -36,7 +43,12 @@ def worker() -> None:
     help="What is logged to stderr.",
 )
 def run(
-    target: str, url: str | None, token: str | None, tenant: str | None, log_level: str
+    target: str,
+    url: str | None,
+    token: str | None,
+    token_file: str | None,
+    tenant: str | None,
+    log_level: str,
 ) -> None:
     """Run the worker that MODULE names ATTRIBUTE, until SIGTERM or Ctrl-C.
 
@@ -45,20 +57,23 @@ def run(
     options. The first signal lets running jobs finish, the second gives them back.
     """
     from jobengine.sdk import WorkerRejected
+    from jobengine.sdk.trust import TrustUnusable
 
     log_to_stderr(log_level)
     for name, value in {
         "JOBENGINE_WORKER_URL": url,
         "JOBENGINE_TOKEN": token,
+        "JOBENGINE_TOKEN_FILE": token_file,
         "JOBENGINE_TENANT": tenant,
     }.items():
         if value is not None:
             os.environ[name] = value
-    found = _load(target)
     try:
-        found.run()
+        _load(target).run()
+    except TrustUnusable as error:
+        raise CommandFailed(str(error)) from None
     except WorkerRejected as error:
-        raise CommandFailed(f"{error}; check --token and --tenant", ExitCode.DENIED) from None
+        raise CommandFailed(f"{error}; check token and tenant", ExitCode.DENIED) from None
 
 
 def _load(target: str) -> "Worker":

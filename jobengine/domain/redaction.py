@@ -19,12 +19,14 @@ Not here: where it is applied (the doors, the command line's logs), what is deli
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any, Final
 
 import attrs
+
+from jobengine.domain.pem_lines import key_blocks
 
 __all__ = ["Redactor", "stand_in"]
 
@@ -77,6 +79,9 @@ _HINTS_BEFORE_LINE: Final = (
 )
 """Whatever holds a secret that `Redactor.text` knows holds one of these."""
 
+_FULL_LINE: Final = re.compile(r"\s*(?=[^a-z]*[a-z])(?=[^A-Z]*[A-Z])[A-Za-z0-9+/]{64}\s*")
+"""A line of PEM that is not its block's last (RFC 7468, §2); a digest in hex has but one case."""
+
 _STAND_IN: Final = re.compile(rf"{_PREFIX}[0-9a-f]{{{_DIGITS}}}")
 _SHAPES: Final = re.compile(
     r"-----BEGIN (?!CERTIFICATE|PUBLIC)[A-Z0-9 ]{1,40}-----.*?"
@@ -92,7 +97,8 @@ _SHAPES: Final = re.compile(
     re.DOTALL,
 )
 _BEARER: Final = re.compile(
-    r"(?<![A-Za-z0-9])(?P<kept>bearer[ \t]{1,4})(?P<secret>[\w.~+/:-]{6,}+=*+)", re.IGNORECASE
+    r"(?<![A-Za-z0-9])(?P<kept>bearer[ \t]{1,4})(?P<secret>[\w.~+/-][\w.~+/:-]{5,}+=*+)",
+    re.IGNORECASE,
 )
 _COOKIE: Final = re.compile(
     r"(?<![\w-])(?P<kept>(?:set-)?cookie[\"']?[ \t]{0,4}[:=][ \t]{0,4}[\"']?)"
@@ -195,6 +201,23 @@ class Redactor:
         found = _BEARER.sub(_after_kept, found)
         found = self._named(found)
         return text if found == text else found
+
+    def lines(self, lines: Sequence[str]) -> list[str]:
+        """The lines of one batch, in order, with every secret in them replaced.
+
+        A PEM block over several lines is one secret, and all its lines become its stand-in. Of a
+        block that begins or ends in another batch, what has the look of its lines is taken.
+        """
+        found = list(lines)
+        for first, start, last, end in key_blocks(lines):
+            inner = [lines[n] for n in range(first, last + 1)]
+            inner[-1], rest = inner[-1][:end], inner[-1][end:]
+            kept, inner[0] = inner[0][:start], inner[0][start:]
+            block = stand_in("\n".join(inner))
+            found[first : last + 1] = [block] * len(inner)
+            found[first] = kept + block
+            found[last] += rest
+        return [stand_in(line) if _FULL_LINE.fullmatch(line) else self.text(line) for line in found]
 
     def is_secret(self, name: str) -> bool:
         """Whether what stands under this name is taken for a secret."""

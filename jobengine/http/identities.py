@@ -87,14 +87,19 @@ class Identities:
         """The engine's public keys."""
         return self._authenticator.tokens.jwks(self._clock.moment().at)
 
-    async def ended(self, identity: Identity, tenant_id: str) -> None:
-        """Return when this bearer counts no more for the tenant: expired or revoked.
+    async def ended(self, identity: Identity, tenant_id: str) -> str:
+        """Return when this bearer counts no more for the tenant, with why: expired or revoked.
 
         For whoever serves one request for a long time.
         """
-        while (left_s := self._left_s(identity, tenant_id)) > 0:
+        while True:
+            changed = self._changed
+            try:
+                left_s = self._left_s(identity, tenant_id)
+            except TokenInvalid as error:
+                return str(error)
             with trio.move_on_after(left_s):
-                await self._changed.wait()
+                await changed.wait()
 
     async def refresh(self) -> None:
         """Read what has changed of API keys and revocations. Raises `StoreError`."""
@@ -161,12 +166,12 @@ class Identities:
         yield from (keys, failing, failures)
 
     def _left_s(self, identity: Identity, tenant_id: str) -> float:
-        """How much longer a bearer counts, as far as is known now."""
-        try:
-            self._authenticator.check_revoked(identity, tenant_id)
-        except TokenInvalid:
-            return 0.0
-        return (identity.expires_at - self._clock.moment().at) / SECOND
+        """How much longer a bearer counts, as far as is known now. Raises `TokenInvalid`."""
+        self._authenticator.check_revoked(identity, tenant_id)
+        left_s = (identity.expires_at - self._clock.moment().at) / SECOND
+        if left_s <= 0:
+            raise TokenInvalid(f"the token expired at {to_rfc3339(identity.expires_at)}")
+        return left_s
 
     async def _refresh_patiently(self) -> None:
         """A database that is away now is read later; until the first time nobody is let in."""

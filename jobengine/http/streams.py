@@ -2,8 +2,9 @@
 
 I1  `id` is the ledger's `seq`. What a reader gets is every event after its cursor that matches, in
     order, once; what it can no longer get (retention) is named by one `gap` event.
-I2  A stream ends by itself: when its token expires or is revoked, when the engine stops, or when
-    the engine cannot serve it any more. The client comes back with the last id it saw.
+I2  A stream ends by itself: when its token expires or is revoked, which a last `end` event says;
+    when the engine stops, or when the engine cannot serve it any more. The client comes back with
+    the last id it saw.
 I3  When a stream is left, nothing that it started is left over.
 
 Not here: the ring, the ledger (`actors/gateway.py`), what an event looks like (`domain/event.py`).
@@ -21,8 +22,8 @@ import trio
 from jobengine.actors.gateway import Gateway
 from jobengine.actors.runtime.address import ActorStopped
 from jobengine.actors.runtime.mailbox import MailboxClosed
+from jobengine.domain.errors import ErrorCode
 from jobengine.domain.event import Event
-from jobengine.domain.instant import SECOND
 from jobengine.store.errors import StoreError
 
 __all__ = ["EVENT_STREAM", "EventFilter", "EventStream", "newest_seq"]
@@ -92,39 +93,39 @@ async def newest_seq(gateway: Gateway, tenant_id: str) -> int:
 
 @attrs.frozen(kw_only=True)
 class EventStream:
-    """One reader. `until_at`: the instant its token expires, UTC microseconds; `ended` returns when
-    the token counts no more, for whatever reason."""
+    """One reader. `bearer_ended` returns, with the reason, when its token counts no more."""
 
     gateway: Gateway
     tenant_id: str
     after_seq: int
     wanted: EventFilter
-    until_at: int
     heartbeat_s: float
     stopping: trio.Event
-    ended: Callable[[], Awaitable[None]] = trio.sleep_forever
+    bearer_ended: Callable[[], Awaitable[str]] = trio.sleep_forever
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[AsyncIterator[bytes]]:
         """Run the stream; gives its chunks, each of them whole events or a comment."""
-        left_s = (self.until_at - self.gateway.clock.moment().at) / SECOND
         # No buffer: a reader that does not read keeps its cursor, and the ledger waits for it.
         sender, receiver = trio.open_memory_channel[bytes](0)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._pump, sender, left_s)
-            nursery.start_soon(self._end_after, self.stopping.wait, receiver)
-            nursery.start_soon(self._end_after, self.ended, receiver)
-            yield _Chunks(receiver, self.heartbeat_s)
+            chunks = _Chunks(receiver, self.heartbeat_s)
+            nursery.start_soon(self._pump, sender)
+            nursery.start_soon(self._end_when_stopping, chunks)
+            nursery.start_soon(self._end_with_bearer, chunks)
+            yield chunks
             nursery.cancel_scope.cancel()
 
-    async def _end_after(
-        self, wait: Callable[[], Awaitable[None]], receiver: trio.MemoryReceiveChannel[bytes]
-    ) -> None:
-        await wait()
-        receiver.close()
+    async def _end_when_stopping(self, chunks: "_Chunks") -> None:
+        await self.stopping.wait()
+        chunks.end()
 
-    async def _pump(self, sender: trio.MemorySendChannel[bytes], left_s: float) -> None:
-        with sender, trio.move_on_after(max(0.0, left_s)):
+    async def _end_with_bearer(self, chunks: "_Chunks") -> None:
+        why = await self.bearer_ended()
+        chunks.end(_end(ErrorCode.TOKEN_INVALID, why))
+
+    async def _pump(self, sender: trio.MemorySendChannel[bytes]) -> None:
+        with sender:
             try:
                 await self._send_events(sender)
             except trio.BrokenResourceError:
@@ -151,13 +152,19 @@ class EventStream:
 
 
 class _Chunks:
-    """What is sent: a greeting, so that the client knows it is connected, then the events, and a
-    comment whenever there was none for a while."""
+    """What is sent: a greeting, so that the client knows it is connected, then the events, a
+    comment whenever there was none for a while, and a last word if there is one."""
 
     def __init__(self, receiver: trio.MemoryReceiveChannel[bytes], heartbeat_s: float) -> None:
         self._receiver = receiver
         self._heartbeat_s = heartbeat_s
         self._greeted = False
+        self._last_word = b""
+
+    def end(self, last_word: bytes = b"") -> None:
+        """Nothing of the ledger is sent any more, from now on."""
+        self._last_word = last_word
+        self._receiver.close()
 
     def __aiter__(self) -> "_Chunks":
         return self
@@ -170,6 +177,9 @@ class _Chunks:
             try:
                 return await self._receiver.receive()
             except (trio.EndOfChannel, trio.ClosedResourceError):
+                last_word, self._last_word = self._last_word, b""
+                if last_word:
+                    return last_word
                 raise StopAsyncIteration from None
         return _HEARTBEAT
 
@@ -187,3 +197,8 @@ def _gap(first: int, last: int) -> bytes:
         last,
         msgspec.json.encode({"from": first, "to": last}),
     )
+
+
+def _end(code: ErrorCode, message: str) -> bytes:
+    """Without an id: a client that comes back goes on after the last event."""
+    return b"event: end\ndata: %s\n\n" % msgspec.json.encode({"code": code, "message": message})

@@ -4,7 +4,8 @@ Unlike a REST request, a worker need not name its tenant when its token is for o
 """
 
 from collections.abc import Awaitable, Callable
-from typing import Final
+from functools import partial
+from typing import Final, NamedTuple
 
 from jobengine.auth.claims import Identity
 from jobengine.auth.scopes import Scope
@@ -13,9 +14,17 @@ from jobengine.http.admission import ReadHeader, identify, trace_id_of
 from jobengine.http.identities import Identities
 from jobengine.messages.session import Peer
 
-__all__ = ["Admit", "ReadHeader", "token_admission", "trace_id_of"]
+__all__ = ["Admission", "Admit", "ReadHeader", "token_admission", "trace_id_of"]
 
-Admit = Callable[[ReadHeader], Awaitable[Peer]]
+
+class Admission(NamedTuple):
+    """Who was let in. ``ended`` returns, with the reason, when the token counts no more."""
+
+    peer: Peer
+    ended: Callable[[], Awaitable[str]]
+
+
+Admit = Callable[[ReadHeader], Awaitable[Admission]]
 """Judges the headers of a handshake; raises `RefusedError`."""
 
 _TENANT: Final = "X-Stella-Tenant"
@@ -25,7 +34,7 @@ _DOOR_SCOPES: Final = (Scope.WORK, Scope.SUBMIT)
 def token_admission(identities: Identities) -> Admit:
     """Admission by bearer, which needs ``orch:work`` or ``orch:submit``."""
 
-    async def admit(header: ReadHeader) -> Peer:
+    async def admit(header: ReadHeader) -> Admission:
         identity = await identify(identities, header)
         tenant_id = _tenant(header(_TENANT), identity)
         identities.check_revoked(identity, tenant_id)
@@ -38,7 +47,8 @@ def token_admission(identities: Identities) -> Admit:
                     {"path": "Authorization", "scopes": wanted},
                 )
             )
-        return Peer(tenant_id=tenant_id, subject=identity.subject, scopes=identity.scopes)
+        peer = Peer(tenant_id=tenant_id, subject=identity.subject, scopes=identity.scopes)
+        return Admission(peer, partial(identities.ended, identity, tenant_id))
 
     return admit
 

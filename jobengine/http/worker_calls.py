@@ -205,9 +205,9 @@ def websocket_view(
         if SUBPROTOCOL not in websocket.requested_subprotocols:
             message = f"Sec-WebSocket-Protocol: offer {SUBPROTOCOL}"
             raise RefusedError(Refusal(ErrorCode.INVALID_FIELD, message))
-        peer = await admit(websocket.headers.get)
+        peer, ended = await admit(websocket.headers.get)
         await websocket.accept(subprotocol=SUBPROTOCOL)
-        await run_session(MeteredChannel(_QuartChannel(), rate), peer, ports)
+        await run_session(MeteredChannel(_QuartChannel(), rate), peer, ports, ended)
         return None
 
     return serve_worker
@@ -218,11 +218,13 @@ class _QuartChannel:
 
     def __init__(self) -> None:
         self._closed: ChannelClosed | None = None
+        self._sending = trio.Lock()
 
     async def send(self, text: str) -> None:
-        if self._closed is not None:
-            raise self._closed
-        await websocket.send(text)
+        async with self._sending:
+            if self._closed is not None:
+                raise self._closed
+            await websocket.send(text)
 
     async def receive(self) -> str | bytes:
         data: str | bytes = await websocket.receive()

@@ -5,46 +5,40 @@ I1  Nothing that a peer sends ends the listener or another connection: whatever 
 I2  A peer that has not finished its handshake within ``handshake_s_max`` is dropped, and so is one
     above ``connections_max``.
 I3  The token is checked before the upgrade: 401, 403 and 404 are plain HTTP answers.
-
 I4  Where workers are asked for a certificate, its subject stands behind the token's in every entry.
 
-Not here: what a session says and hears (``actors/session``), certificates (`tls`).
+Not here: the handshake (`worker_upgrade`), frames (`worker_socket`), what a session says and hears
+(``actors/session``), certificates (`tls`).
 """
 
 import errno
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 import attrs
 import msgspec
 import trio
-from trio_websocket import (
-    ConnectionClosed,
-    WebSocketConnection,
-    WebSocketRequest,
-    wrap_server_stream,
-)
-from wsproto.utilities import LocalProtocolError
 
-from jobengine.actors.frame_channel import ChannelClosed
 from jobengine.actors.session import SessionPorts, run_session
 from jobengine.core.request_limit import Rate
 from jobengine.domain.errors import ErrorCode, Refusal, RefusedError
+from jobengine.http.byte_stream import ByteStream, PlainStream, TlsBytes
 from jobengine.http.errors import error_answer
 from jobengine.http.limits import RateLimits
 from jobengine.http.security import SECURITY_HEADERS
-from jobengine.http.tls import Tls, TlsRefused, TlsStream, shake_hands
-from jobengine.http.worker_admission import Admit, ReadHeader, trace_id_of
+from jobengine.http.tls import Tls, TlsRefused, shake_hands
+from jobengine.http.worker_admission import Admission, Admit, ReadHeader, trace_id_of
 from jobengine.http.worker_limits import MeteredChannel
-from jobengine.messages.session import Peer
+from jobengine.http.worker_socket import SocketChannel
+from jobengine.http.worker_upgrade import HandshakeFailed, UpgradeRequest, read_upgrade
 from jobengine.wire.worker import FRAME_BYTES_MAX, SUBPROTOCOL
 
 __all__ = ["DoorLimits", "DoorStatistics", "ListenFailed", "WorkerDoor"]
 
 PATH: Final = "/worker"
-_FRAME_CHARACTERS_READ_MAX: Final = 4 * FRAME_BYTES_MAX
+_FRAME_BYTES_READ_MAX: Final = 4 * FRAME_BYTES_MAX
 """A frame over the protocol's limit is answered with an error; one over this is not even read."""
-_RECEIVE_BYTES: Final = 64 << 10
 _CLOSE_S_MAX: Final = 2.0
 
 
@@ -56,8 +50,6 @@ class ListenFailed(Exception):
 class DoorLimits:
     handshake_s_max: float = 10.0
     connections_max: int = 20_000
-    frames_queued_max: int = 4
-    """Frames of one worker that are read ahead of it."""
     frames: Rate = attrs.field(factory=lambda: RateLimits().frames)
 
 
@@ -126,51 +118,62 @@ class WorkerDoor:
             await trio.aclose_forcefully(stream)
 
     async def _connection(self, plain: trio.SocketStream) -> None:
-        stream = plain if self._tls is None else self._tls.worker(plain)
-        async with trio.open_nursery() as nursery:
-            accepted = None
-            with trio.move_on_after(self._limits.handshake_s_max) as handshake:
-                name = await shake_hands(stream)
-                request = await wrap_server_stream(
-                    nursery,
-                    _Handshaking(stream, handshake),
-                    message_queue_size=self._limits.frames_queued_max,
-                    max_message_size=_FRAME_CHARACTERS_READ_MAX,
-                    receive_buffer_size=_RECEIVE_BYTES,
-                )
-                accepted = await self._answer(request, name)
-            if accepted is not None and not handshake.cancelled_caught:
-                connection, peer = accepted
-                self.statistics.accepted_total += 1
-                channel = MeteredChannel(_SocketChannel(connection), self._limits.frames)
-                await run_session(channel, peer, self._ports)
-            nursery.cancel_scope.cancel()
+        accepted = None
+        with trio.move_on_after(self._limits.handshake_s_max):
+            try:
+                accepted = await self._shake_hands(plain)
+            except trio.BrokenResourceError:
+                return
+            except HandshakeFailed:
+                await _drain(plain)
+        if accepted is not None:
+            channel, (peer, ended) = accepted
+            self.statistics.accepted_total += 1
+            metered = MeteredChannel(channel, self._limits.frames)
+            await run_session(metered, peer, self._ports, ended)
 
-    async def _answer(
-        self, request: WebSocketRequest, name: str | None
-    ) -> tuple[WebSocketConnection, Peer] | None:
-        headers = {name.lower(): value.decode("latin-1") for name, value in request.headers}
+    async def _shake_hands(
+        self, plain: trio.SocketStream
+    ) -> tuple[SocketChannel, Admission] | None:
+        """The connection and who is let in by it; None when it was refused with a status."""
+        stream: ByteStream = PlainStream(plain)
+        name = None
+        if self._tls is not None:
+            encrypted = self._tls.worker(plain)
+            name = await shake_hands(encrypted)
+            stream = TlsBytes(encrypted)
+        request = await read_upgrade(stream)
+        admission = await self._judge(request, name)
+        if admission is None:
+            return None
+        await request.accept(SUBPROTOCOL)
+        channel = SocketChannel(
+            stream,
+            request.behind,
+            message_bytes_max=_FRAME_BYTES_READ_MAX,
+            close_s_max=_CLOSE_S_MAX,
+        )
+        return channel, admission
 
-        def read(name: str) -> str | None:
-            return headers.get(name.lower().encode())
+    async def _judge(self, request: UpgradeRequest, name: str | None) -> Admission | None:
+        def read(header: str) -> str | None:
+            return request.headers.get(header.lower())
 
         try:
-            peer = await self._peer(request, read)
+            admission = await self._admission(request, read)
             if name is not None:
+                peer = admission.peer
                 peer = msgspec.structs.replace(peer, subject=f"{peer.subject} ({name})")
+                admission = admission._replace(peer=peer)
         except RefusedError as error:
             self.statistics.refused_total += 1
             answer = error_answer(error.refusal, trace_id_of(read))
             told = {**SECURITY_HEADERS, "Content-Type": answer.media_type, **answer.headers}
-            await request.reject(
-                answer.status,
-                extra_headers=[(name.encode(), value.encode()) for name, value in told.items()],
-                body=answer.body,
-            )
+            await request.reject(answer.status, told, answer.body)
             return None
-        return await request.accept(subprotocol=SUBPROTOCOL), peer
+        return admission
 
-    async def _peer(self, request: WebSocketRequest, read: ReadHeader) -> Peer:
+    async def _admission(self, request: UpgradeRequest, read: ReadHeader) -> Admission:
         if request.path.partition("?")[0] != PATH:
             message = f"workers connect to {PATH}"
             raise RefusedError(Refusal(ErrorCode.NOT_FOUND, message))
@@ -180,6 +183,14 @@ class WorkerDoor:
                 Refusal(ErrorCode.INVALID_FIELD, message, {"path": "Sec-WebSocket-Protocol"})
             )
         return await self._admit(read)
+
+
+async def _drain(stream: trio.SocketStream) -> None:
+    """Let a refused peer read why: closing on what it still sends would reset that away."""
+    with trio.move_on_after(_CLOSE_S_MAX), suppress(trio.BrokenResourceError):
+        await stream.send_eof()
+        async for _ in stream:
+            pass
 
 
 async def _listen(host: str, port: int) -> list[trio.SocketListener]:
@@ -199,63 +210,3 @@ async def _listen(host: str, port: int) -> list[trio.SocketListener]:
             await listener.aclose()
         del listeners[1:]
     return listeners
-
-
-class _Handshaking(trio.abc.Stream):
-    """A socket whose end during the handshake ends the handshake."""
-
-    def __init__(self, stream: trio.SocketStream | TlsStream, handshake: trio.CancelScope) -> None:
-        self._stream = stream
-        self._handshake = handshake
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        await self._stream.send_all(data)
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await self._stream.wait_send_all_might_not_block()
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        data = await self._stream.receive_some(max_bytes)
-        if not data:
-            self._handshake.cancel()
-        return data
-
-    async def aclose(self) -> None:
-        self._handshake.cancel()
-        await self._stream.aclose()
-
-
-class _SocketChannel:
-    """A ``FrameChannel`` over trio-websocket."""
-
-    __slots__ = ("_connection",)
-
-    def __init__(self, connection: WebSocketConnection) -> None:
-        self._connection = connection
-
-    async def send(self, text: str) -> None:
-        try:
-            await self._connection.send_message(text)
-        except ConnectionClosed as error:
-            raise _closed(error) from None
-        except LocalProtocolError:
-            raise ChannelClosed from None
-
-    async def receive(self) -> str | bytes:
-        try:
-            return await self._connection.get_message()
-        except ConnectionClosed as error:
-            raise _closed(error) from None
-
-    async def aclose(self, code: int, reason: str) -> None:
-        with trio.move_on_after(_CLOSE_S_MAX):
-            try:
-                await self._connection.aclose(code, reason)
-            except (ConnectionClosed, LocalProtocolError):
-                return
-
-
-def _closed(error: ConnectionClosed) -> ChannelClosed:
-    if error.reason is None:
-        return ChannelClosed()
-    return ChannelClosed(error.reason.code, error.reason.reason or "")

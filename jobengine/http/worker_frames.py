@@ -17,6 +17,7 @@ from jobengine.http.worker_reading import WorkerReader
 from jobengine.messages.lease_shard import JobOutcome
 from jobengine.messages.session import (
     Beaten,
+    DrainAsked,
     EngineStops,
     Grant,
     Peer,
@@ -72,7 +73,7 @@ class WorkerFrames:
                 return [self._welcome(command)]
             case Unreadable():
                 return [_error(command)]
-            case EngineStops():
+            case EngineStops() | DrainAsked():
                 return [DrainNotice(deadline=to_rfc3339(command.deadline_at))]
             case _:
                 raise AssertionError(f"not for a worker: {command}")

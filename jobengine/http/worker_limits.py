@@ -17,8 +17,7 @@ from jobengine.actors.runtime.clock import Clock
 from jobengine.core.request_limit import Rate, RequestLimit
 from jobengine.domain.errors import ErrorCode
 from jobengine.http.limits import refusal_of
-from jobengine.http.worker_admission import Admit, ReadHeader
-from jobengine.messages.session import Peer
+from jobengine.http.worker_admission import Admission, Admit, ReadHeader
 from jobengine.wire.worker import ErrorFrame, encode_frames
 
 __all__ = ["MeteredChannel", "limited_admission"]
@@ -39,13 +38,13 @@ def limited_admission(admit: Admit, rate: Rate, clock: Clock) -> Admit:
     """The same admission, which refuses a token that connects too often."""
     attempts = RequestLimit(rate)
 
-    async def admit_within(header: ReadHeader) -> Peer:
-        peer = await admit(header)
+    async def admit_within(header: ReadHeader) -> Admission:
+        admission = await admit(header)
         credentials = (header("Authorization") or "").encode("utf-8", "surrogateescape")
         verdict = attempts.take(hashlib.sha256(credentials).digest(), clock.moment().mono)
         if not verdict.granted:
             raise refusal_of(verdict, "connections with this token")
-        return peer
+        return admission
 
     return admit_within
 
@@ -53,24 +52,34 @@ def limited_admission(admit: Admit, rate: Rate, clock: Clock) -> Admit:
 class MeteredChannel:
     """A channel whose peer may send so many frames a second (I1)."""
 
-    __slots__ = ("_channel", "_frames", "_sending")
+    __slots__ = ("_burst", "_channel", "_per_s", "_since", "_tokens")
 
     def __init__(self, channel: FrameChannel, rate: Rate) -> None:
         self._channel = channel
-        self._frames = RequestLimit(rate)
-        self._sending = trio.Lock()
+        self._per_s = rate.per_s
+        self._burst = self._tokens = float(rate.burst)
+        self._since = trio.current_time()
 
     async def send(self, text: str) -> None:
-        async with self._sending:
-            await self._channel.send(text)
+        await self._channel.send(text)
 
     async def receive(self) -> str | bytes:
         frame = await self._channel.receive()
-        if not self._frames.take("", trio.current_time()).granted:
-            await self.send(_REFUSED)
-            await self.aclose(_POLICY_VIOLATION, _TOO_MANY)
+        if not self._take():
+            await self._channel.send(_REFUSED)
+            await self._channel.aclose(_POLICY_VIOLATION, _TOO_MANY)
             raise ChannelClosed(_POLICY_VIOLATION, _TOO_MANY)
         return frame
 
     async def aclose(self, code: int, reason: str) -> None:
         await self._channel.aclose(code, reason)
+
+    def _take(self) -> bool:
+        """Take one token of the only bucket: the arithmetic of ``RequestLimit`` without names."""
+        now = trio.current_time()
+        self._tokens = min(self._burst, self._tokens + (now - self._since) * self._per_s)
+        self._since = now
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True

@@ -8,39 +8,37 @@ I1  What leaves here can be stored: texts are canonical JSON without U+0000, res
 I2  No text that leaves here holds what the redactor takes for a secret; a result does, unless
     payloads are redacted.
 
-Not here: order, scopes and time (``core/session``), the way back (``worker_frames``).
+Not here: reports but completion (`worker_reports`), order, scopes and time (``core/session``), the
+way back (`worker_frames`).
 """
 
 from collections.abc import Callable, Sequence
 from typing import Final, assert_never
 
-import msgspec
-
 from jobengine.domain.canonical import digest
 from jobengine.domain.errors import ErrorCode, Refusal, RefusedError
-from jobengine.domain.failure import Failure
-from jobengine.domain.instant import SECOND
 from jobengine.domain.records import NewJob
 from jobengine.domain.redaction import Redactor
+from jobengine.http.worker_reports import (
+    artifact_named,
+    failed,
+    given_back,
+    logged,
+    progressed,
+    throttle_seen,
+    watermark_moved,
+)
 from jobengine.http.worker_storable import (
     artifact_row,
     check_storable,
-    storable_json,
     storable_note,
     storable_result,
     within,
 )
 from jobengine.messages.lease_shard import (
-    ArtifactNamed,
     Completed,
-    Failed,
-    GivenBack,
     IdempotencyClaim,
     LeaseClaim,
-    Logged,
-    Progressed,
-    ThrottleSeen,
-    WatermarkMoved,
 )
 from jobengine.messages.session import (
     CreditSaid,
@@ -53,7 +51,7 @@ from jobengine.messages.session import (
     SubmitSaid,
     Unreadable,
 )
-from jobengine.wire.jobs import JobRequest, ProgressNote, decode_job_request
+from jobengine.wire.jobs import JobRequest, decode_job_request
 from jobengine.wire.refusal import Refusal as WireRefusal
 from jobengine.wire.translate import new_job
 from jobengine.wire.worker import (
@@ -136,21 +134,21 @@ class WorkerReader:
             case Credit():
                 return CreditSaid(ref=message.ref, slots=message.slots)
             case Fail():
-                return _failed(message, self._redactor)
+                return failed(message, self._redactor)
             case Progress():
-                return _progressed(message, self._redactor)
+                return progressed(message, self._redactor)
             case Log():
-                return _logged(message, self._redactor)
+                return logged(message, self._redactor)
             case ArtifactNote():
-                return _artifact_named(message, peer, now_at, self._redactor)
+                return artifact_named(message, peer, now_at, self._redactor)
             case Submit():
                 return self._submit_said(message)
             case Release():
-                return _given_back(message, self._redactor)
+                return given_back(message, self._redactor)
             case Throttled():
-                return _throttle_seen(message)
+                return throttle_seen(message)
             case Watermark():
-                return _watermark_moved(message)
+                return watermark_moved(message)
             case Hello():
                 return _greeted(message)
             case Drain():
@@ -217,77 +215,6 @@ class WorkerReader:
         return SubmitSaid(ref=message.ref, jobs=jobs, claim=claim)
 
 
-def _failed(message: Fail, redactor: Redactor) -> Failed:
-    reported = message.error
-    error = Failure(
-        class_=redactor.text(reported.class_),
-        http_status=reported.http_status,
-        message=redactor.text(reported.message),
-        retryable=reported.retryable,
-        stack=None if reported.stack is None else redactor.text(reported.stack),
-    )
-    check_storable(error, "error")
-    return Failed(
-        ref=message.ref,
-        lease_id=message.lease_id,
-        token=message.token,
-        error=error,
-        retry_after_us=_microseconds(message.retry_after),
-    )
-
-
-def _given_back(message: Release, redactor: Redactor) -> GivenBack:
-    check_storable(message.reason, "reason")
-    return GivenBack(
-        ref=message.ref,
-        lease_id=message.lease_id,
-        token=message.token,
-        delay_us=_microseconds(message.delay_seconds) or 0,
-        reason=redactor.text(message.reason),
-    )
-
-
-def _progressed(message: Progress, redactor: Redactor) -> Progressed:
-    note = storable_note(ProgressNote(message.percent, message.message), "message", redactor)
-    return Progressed(ref=message.ref, lease_id=message.lease_id, token=message.token, note=note)
-
-
-def _logged(message: Log, redactor: Redactor) -> Logged:
-    lines = storable_json(redactor.value(msgspec.to_builtins(message.lines)), "lines")
-    return Logged(ref=message.ref, lease_id=message.lease_id, token=message.token, lines=lines)
-
-
-def _artifact_named(
-    message: ArtifactNote, peer: Peer, now_at: int, redactor: Redactor
-) -> ArtifactNamed:
-    return ArtifactNamed(
-        ref=message.ref,
-        lease_id=message.lease_id,
-        token=message.token,
-        artifact=artifact_row(message, message.lease_id, peer.tenant_id, now_at, "$", redactor),
-    )
-
-
-def _throttle_seen(message: Throttled) -> ThrottleSeen:
-    return ThrottleSeen(
-        ref=message.ref,
-        lease_id=message.lease_id or "",
-        token=message.token or 0,
-        http_status=message.http_status,
-        source_id=message.source_id,
-        retry_after_us=_microseconds(message.retry_after),
-    )
-
-
-def _watermark_moved(message: Watermark) -> WatermarkMoved:
-    return WatermarkMoved(
-        ref=message.ref,
-        lease_id=message.lease_id or "",
-        token=message.token or 0,
-        source_id=message.source_id,
-    )
-
-
 def _greeted(message: Hello) -> Greeted | Unreadable:
     for field, text in (
         ("workerId", message.worker_id),
@@ -329,7 +256,3 @@ def _too_large(frame: str) -> bool:
 
 def _claims(refs: Sequence[LeaseRef]) -> list[LeaseClaim]:
     return [LeaseClaim(ref.lease_id, ref.token) for ref in refs]
-
-
-def _microseconds(seconds: float | None) -> int | None:
-    return None if seconds is None else round(seconds * SECOND)

@@ -26,9 +26,11 @@ __all__ = [
     "AskSubmit",
     "AttachBriefly",
     "Attached",
+    "BearerEnded",
     "Beaten",
     "Closed",
     "CreditSaid",
+    "DrainAsked",
     "DrainSaid",
     "EngineStops",
     "FromShard",
@@ -111,11 +113,18 @@ class StopLease(_Message, frozen=True, kw_only=True):
     grace_s: float
 
 
+class DrainAsked(_Message, frozen=True, kw_only=True):
+    """An operator wants this worker to take nothing more; also the command to tell it so. What it
+    holds should have ended by then, in UTC microseconds; nothing happens to it after."""
+
+    deadline_at: int
+
+
 class ShardRestarted(_Message, frozen=True, kw_only=True):
     """The shard was rebuilt and knows no sessions: attach again."""
 
 
-FromShard = Attached | Granted | Settled | Beaten | StopLease | ShardRestarted
+FromShard = Attached | Granted | Settled | Beaten | StopLease | DrainAsked | ShardRestarted
 
 
 # ---- from the worker
@@ -208,6 +217,12 @@ class EngineStops(_Message, frozen=True, kw_only=True):
     deadline_at: int
 
 
+class BearerEnded(_Message, frozen=True, kw_only=True):
+    """The token that opened the session counts no more; the reason says since when or why."""
+
+    reason: str
+
+
 class SubmitAnswered(_Message, frozen=True, kw_only=True):
     """What became of a submit, in its order; also the command to tell the worker."""
 
@@ -221,7 +236,7 @@ class AttachBriefly(Attach, frozen=True, kw_only=True):
     not name is not to be given back."""
 
 
-SessionMessage = FromShard | Opened | Received | Closed | EngineStops | SubmitAnswered
+SessionMessage = FromShard | Opened | Received | Closed | EngineStops | BearerEnded | SubmitAnswered
 """All that a session is told."""
 
 
@@ -264,4 +279,4 @@ class Tell(_Message, frozen=True, kw_only=True):
     """Command of a shard: say this to a session; dropped when the session is gone."""
 
     session_id: int
-    message: Attached | Granted | Settled | Beaten | StopLease | ShardRestarted
+    message: FromShard

@@ -69,7 +69,10 @@ class SignOfLife(NamedTuple):
 
 @attrs.frozen(kw_only=True)
 class SessionConfig:
-    """Everything a session decides by. Times in seconds; `timeouts_s` is by job type."""
+    """Everything a session and its link decide by. Times in seconds; `timeouts_s` is by job type.
+
+    `refused_s_max`: how long a worker that was let in before goes on when its token is refused.
+    """
 
     worker_id: str
     capacity: int
@@ -85,6 +88,7 @@ class SessionConfig:
     unhandled_delay_s: float = 30.0
     reconnect_base_s: float = 0.1
     reconnect_max_s: float = 15.0
+    refused_s_max: float = 60.0
     greeting_s_max: float = 10.0
     progress_every_s: float = 1.0
     offline_logs_max: int = 1000

@@ -186,7 +186,7 @@ class WorkerSession:
                     self.redirect_url = message.url
                     self._commands.append(HangUp(f"redirected to {message.url}"))
                 case DrainNotice():
-                    self._notice("info", f"the engine stops at {message.deadline}")
+                    self._notice("info", f"the engine asks to drain until {message.deadline}")
                 case Malformed():
                     if message.code != "UNKNOWN_OP":
                         self._notice("warning", f"unreadable message: {message.message}")

@@ -6,61 +6,68 @@ handler can block; `post`, `drain` and `release_all` may be called from any thre
 Invariants
     I1  What is posted from many threads in one burst costs one wake-up of this loop.
     I2  The session's clock never waits for the socket: reading, writing and time are three tasks.
+    I3  A connection that is not to be had is logged with what to do, once for each reason.
 
-Deliberately not here: decisions (`session`) and handlers (`runners`).
+Deliberately not here: decisions (`session`, `bearer`) and handlers (`runners`).
 """
 
 import math
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from typing import Final, TypeAlias
-from urllib.parse import urlsplit, urlunsplit
+from collections.abc import Sequence
+from typing import Any, Final
 
 import trio
 from trio_websocket import (
+    CloseReason,
     ConnectionClosed,
     ConnectionRejected,
     HandshakeError,
     WebSocketConnection,
-    wrap_client_stream,
 )
 
-from jobengine.sdk.commands import HangUp
+from jobengine.sdk.bearer import Bearer, Standing, TokenUnavailable
+from jobengine.sdk.commands import HangUp, Notice
 from jobengine.sdk.crew import Crew
+from jobengine.sdk.dialling import CONNECT_S_MAX, dialled, fault_of, host_of, shake_hands
+from jobengine.sdk.operations import Answer, error_of
 from jobengine.sdk.session import Posted, WorkerSession
-from jobengine.wire.worker import SUBPROTOCOL
+from jobengine.wire.worker import CLOSE_TOKEN_ENDED
 
-Tcp: TypeAlias = trio.SocketStream | trio.SSLStream[trio.SocketStream]
-CONNECT_S_MAX: Final = 10.0
 CLOSE_S_MAX: Final = 2.0
-FRAME_BYTES_RECEIVED_MAX: Final = 8 << 20
+_POLICY_VIOLATION: Final = 1008
 
 
 class WorkerRejected(Exception):
-    """The engine refused the credentials of a worker it had never welcomed."""
+    """The worker's token is refused, or there is none, and that will not change by itself.
 
-    def __init__(self, http_status: int, body: str) -> None:
-        super().__init__(f"the engine refused this worker: HTTP {http_status} {body}".strip())
+    `http_status` is None when there was no token to show.
+    """
+
+    def __init__(self, why: str, http_status: int | None = None) -> None:
+        super().__init__(why)
         self.http_status = http_status
 
 
 class Link:
     """See the module. `tls` is for wss:// URLs, None for the system's trust. `rejected` is set when
-    `run` ended because of the credentials."""
+    `run` ended because of the token."""
 
     def __init__(
         self,
         session: WorkerSession,
         url: str,
-        headers: Sequence[tuple[str, str]],
+        bearer: Bearer,
+        headers: Sequence[tuple[str, str]] = (),
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._session = session
         self._url = url
         self._tls = tls
         self._headers = [(name.encode(), value.encode()) for name, value in headers]
+        self._bearer = bearer
+        self._standing = Standing(bearer.renewable, session.config.refused_s_max)
+        self._warned = ""
         self.rejected: WorkerRejected | None = None
         self._crew: Crew
         self._inbox: deque[Posted] = deque()
@@ -100,7 +107,8 @@ class Link:
         self._wake.set()
 
     async def run(self, crew: Crew) -> None:
-        """Serve until the session has finished or the credentials were rejected.
+        """Serve until the session has finished or the token was rejected for good; then handlers
+        are told to stop, and their leases expire.
 
         Not meant to be cancelled: that releases nothing, the leases expire.
         """
@@ -125,6 +133,9 @@ class Link:
             # Cleared before the inbox is emptied, so that what is posted meanwhile wakes again.
             self._woken = False
             self._turn(trio.current_time())
+            if self.rejected is not None:
+                session.release_all(trio.current_time())
+                self._flush()
             if session.finished or self.rejected is not None:
                 return
             with trio.move_on_at(session.wakeup_at):
@@ -171,63 +182,72 @@ class Link:
     async def _converse(self) -> None:
         """One connection, from dialling to its end."""
         try:
-            async with self._dial() as stream, trio.open_nursery() as nursery:
-                with trio.fail_after(CONNECT_S_MAX):
-                    socket = await self._shake_hands(nursery, stream)
+            headers = await self._headers_now()
+            async with dialled(self._url, self._tls) as stream, trio.open_nursery() as nursery:
+                socket = await shake_hands(nursery, stream, self._url, headers)
                 await self._exchange(socket)
                 with trio.move_on_after(CLOSE_S_MAX):
                     await socket.aclose()
                 nursery.cancel_scope.cancel()
-        except* ConnectionRejected as rejections:
-            self._rejected_by(rejections.exceptions[0])
-        except* (HandshakeError, OSError, trio.TooSlowError, trio.BrokenResourceError):
-            pass
+        except* TokenUnavailable as group:
+            self._refused(str(group.exceptions[0]))
+        except* ConnectionRejected as group:
+            self._rejected_by(group.exceptions[0])
+        except* (HandshakeError, OSError, trio.TooSlowError, trio.BrokenResourceError) as group:
+            why = fault_of(group, self._url)
+            self._warn_once(f"no connection to {host_of(self._url)}: {why}")
 
-    def _rejected_by(self, rejection: Exception) -> None:
-        """Give up when credentials never worked; after a welcome the door may recover."""
-        if (
-            isinstance(rejection, ConnectionRejected)
-            and rejection.status_code in (401, 403)
-            and not self._session.welcomed_ever
-        ):
-            body = (rejection.body or b"").decode("utf-8", "replace")[:1024]
-            self.rejected = WorkerRejected(rejection.status_code, body)
-
-    @asynccontextmanager
-    async def _dial(self) -> AsyncIterator[Tcp]:
-        """The connection under the WebSocket, closed here: trio-websocket leaves a cut one open."""
-        parts = urlsplit(self._url)
-        host = parts.hostname or "127.0.0.1"
-        stream: Tcp
-        with trio.fail_after(CONNECT_S_MAX):
-            if parts.scheme == "wss":
-                stream = await trio.open_ssl_over_tcp_stream(
-                    host, parts.port or 443, ssl_context=self._tls
-                )
-            else:
-                stream = await trio.open_tcp_stream(host, parts.port or 80)
+    async def _headers_now(self) -> list[tuple[bytes, bytes]]:
+        """The headers of a handshake, with the token as it is now. Raises `TokenUnavailable`."""
+        read = self._bearer.read
         try:
-            yield stream
-        finally:
-            await trio.aclose_forcefully(stream)
+            with trio.fail_after(CONNECT_S_MAX):
+                token = (
+                    await trio.to_thread.run_sync(read, abandon_on_cancel=True)
+                    if self._bearer.renewable
+                    else read()
+                )
+        except trio.TooSlowError:
+            raise TokenUnavailable("the token function did not answer in time") from None
+        if token is None:
+            return self._headers
+        return [(b"Authorization", f"Bearer {token}".encode()), *self._headers]
 
-    async def _shake_hands(self, nursery: trio.Nursery, stream: Tcp) -> WebSocketConnection:
-        parts = urlsplit(self._url)
-        return await wrap_client_stream(
-            nursery,
-            stream,
-            parts.netloc.rpartition("@")[2],
-            urlunsplit(("", "", parts.path or "/", parts.query, "")),
-            subprotocols=[SUBPROTOCOL],
-            extra_headers=self._headers,
-            max_message_size=FRAME_BYTES_RECEIVED_MAX,
-            message_queue_size=16,
-            receive_buffer_size=65_536,
-        )
+    def _rejected_by(self, rejection: Any) -> None:
+        status = rejection.status_code
+        error = error_of(Answer(status, {}, rejection.body or b""))
+        if status in (401, 403):
+            self._refused(f"HTTP {status}: {error.message}", status)
+        else:
+            self._warn_once(
+                f"no connection to {host_of(self._url)}: HTTP {status}: {error.message}"
+            )
+
+    def _refused(self, why: str, http_status: int | None = None) -> None:
+        """Give up, or say that it is tried again."""
+        if not self._standing.refused(trio.current_time()):
+            self._warn_once(
+                f"the engine does not let this worker in ({why}); its token is tried again for "
+                f"{self._standing.patience_s:g} s"
+            )
+            return
+        advice = ""
+        if self._session.welcomed_ever and not self._bearer.renewable:
+            advice = "; give one that is renewed as token_file, JOBENGINE_TOKEN_FILE or a function"
+        what = f"the engine does not let this worker in: {why}{advice}"
+        self._crew.perform([Notice("error", what)])
+        self.rejected = WorkerRejected(what, http_status)
+
+    def _warn_once(self, text: str) -> None:
+        if text != self._warned:
+            self._warned = text
+            self._crew.perform([Notice("warning", text)])
 
     async def _exchange(self, socket: WebSocketConnection) -> None:
         async with trio.open_nursery() as nursery:
             self._conversation = nursery.cancel_scope
+            self._standing.accepted()
+            self._warned = ""
             self._session.connected(trio.current_time())
             self._sendable.set()
             nursery.start_soon(self._write, socket, nursery.cancel_scope)
@@ -238,8 +258,17 @@ class Link:
                     self._flush()
                     # The session's next wake-up may have moved.
                     self._wake.set()
-            except ConnectionClosed:
+            except ConnectionClosed as closed:
+                self._closed_with(closed.reason)
                 nursery.cancel_scope.cancel()
+
+    def _closed_with(self, reason: CloseReason | None) -> None:
+        if reason is None or reason.code not in (CLOSE_TOKEN_ENDED, _POLICY_VIOLATION):
+            return
+        if reason.code == CLOSE_TOKEN_ENDED:
+            self._standing.ended()
+        text = f"the engine closed the connection: {reason.reason or reason.code}; dialling again"
+        self._crew.perform([Notice("warning", text)])
 
     async def _write(self, socket: WebSocketConnection, conversation: trio.CancelScope) -> None:
         try:

@@ -17,13 +17,15 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any, Final, Literal, TypeVar
-from urllib.parse import urlsplit, urlunsplit
 
 import attrs
 import trio
 
+from jobengine.sdk.addresses import api_url_of, worker_url
+from jobengine.sdk.bearer import Bearer, token_source
 from jobengine.sdk.commands import SessionConfig
 from jobengine.sdk.context import JobContext
 from jobengine.sdk.crew import Crew, Handler, Room
@@ -31,6 +33,7 @@ from jobengine.sdk.runners import AsyncioRunner, Runner, ThreadRunner, TrioRunne
 from jobengine.sdk.session import WorkerSession
 from jobengine.sdk.transport import Link
 from jobengine.sdk.trust import trusted
+from jobengine.sdk.uploader import Uploader
 
 F = TypeVar("F", bound=Callable[[JobContext], Any])
 SDK_NAME: Final = "jobengine-python/1"
@@ -42,18 +45,24 @@ class Worker:
     """Takes leases from an engine and runs handlers for them; each worker runs once.
 
     `url`, `token` and `tenant` default to JOBENGINE_WORKER_URL, JOBENGINE_TOKEN and
-    JOBENGINE_TENANT; a URL without a path gets `/worker`. `capacity` bounds the handlers at work.
+    JOBENGINE_TENANT; a URL without a path gets `/worker`. A token that is renewed comes from
+    `token_file` (default JOBENGINE_TOKEN_FILE) or from a function as `token`: it is read at every
+    connection, in a thread, and when the engine closes a session since its token has ended.
+    `refused_s_max` is how long a worker that was let in before bears that its token is refused or
+    not to be had. `capacity` bounds the handlers at work.
     `queues` narrows the leases further. `stall_s` None switches stall detection off. `tls` is for
     wss:// URLs: whom to trust, and the certificate to show; without it, the authorities in the file
-    that JOBENGINE_CA_FILE names, else those of the system.
+    that JOBENGINE_CA_FILE names, else those of the system. `api_url` (default JOBENGINE_URL, else
+    the same host at port 7070) is where handlers store bytes.
     """
 
     def __init__(
         self,
         url: str | None = None,
-        token: str | None = None,
+        token: str | Callable[[], str] | None = None,
         tenant: str | None = None,
         *,
+        token_file: str | Path | None = None,
         capacity: int = 10,
         queues: Sequence[str] = (),
         worker_id: str | None = None,
@@ -63,15 +72,19 @@ class Worker:
         grace_s: float = 5.0,
         stall_s: float | None = 60.0,
         reconnect_max_s: float = 15.0,
+        refused_s_max: float = 60.0,
         tls: ssl.SSLContext | None = None,
+        api_url: str | None = None,
     ) -> None:
         if capacity < 1:
             raise ValueError("capacity is at least 1")
         name = worker_id or f"{socket.gethostname()}-{os.getpid()}-{random.randrange(1 << 32):08x}"
         self._url = worker_url(url or os.environ.get("JOBENGINE_WORKER_URL") or DEFAULT_URL)
-        self._token = token or os.environ.get("JOBENGINE_TOKEN")
+        self._bearer = Bearer(token_source(token, token_file))
         self._tenant = tenant or os.environ.get("JOBENGINE_TENANT")
         self._tls = tls or trusted()
+        rest = api_url or os.environ.get("JOBENGINE_URL") or api_url_of(self._url)
+        self._uploader = Uploader(rest, self._bearer.read, self._tenant, self._tls)
         self._handlers: dict[str, Handler] = {}
         self._link: Link | None = None
         self._asked: list[Literal["drain", "release"]] = []
@@ -87,6 +100,7 @@ class Worker:
             grace_s=grace_s,
             stall_s=stall_s,
             reconnect_max_s=reconnect_max_s,
+            refused_s_max=refused_s_max,
         )
 
     @property
@@ -118,7 +132,7 @@ class Worker:
         return register
 
     def run(self) -> None:
-        """Serve until drained; raises WorkerRejected when the engine refuses the credentials.
+        """Serve until drained; raises WorkerRejected when the token is refused for good.
 
         In the main thread SIGTERM and SIGINT drain: what runs may finish within
         `drain_timeout_s`, the rest is released. A second signal releases at once.
@@ -129,7 +143,7 @@ class Worker:
     async def run_async(self) -> None:
         """`run` within Trio, without signals. Cancelling it releases all leases at once."""
         link, runners = self._assemble()
-        crew = Crew(self._handlers, runners, link.post)
+        crew = Crew(self._handlers, runners, link.post, self._uploader)
         async with trio.open_nursery() as nursery:
             if (on_trio := runners.get("trio")) is not None:
                 await nursery.start(on_trio.serve)  # type: ignore[attr-defined]
@@ -143,7 +157,7 @@ class Worker:
     async def run_asyncio(self) -> None:
         """`run` within asyncio, without signals. Cancelling it releases all leases at once."""
         link, runners = self._assemble()
-        crew = Crew(self._handlers, runners, link.post)
+        crew = Crew(self._handlers, runners, link.post, self._uploader)
         on_asyncio = runners.get("asyncio")
         if isinstance(on_asyncio, AsyncioRunner):
             on_asyncio.attach()
@@ -186,13 +200,9 @@ class Worker:
         config = attrs.evolve(
             self._config, job_types=tuple(sorted(self._handlers)), timeouts_s=limits
         )
-        headers = []
-        if self._token:
-            headers.append(("Authorization", f"Bearer {self._token}"))
-        if self._tenant:
-            headers.append(("X-Stella-Tenant", self._tenant))
+        headers = [("X-Stella-Tenant", self._tenant)] if self._tenant else []
         session = WorkerSession(config, random.random)
-        self._link = link = Link(session, self._url, headers, self._tls)
+        self._link = link = Link(session, self._url, self._bearer, headers, self._tls)
         for asked in self._asked:
             (link.drain if asked == "drain" else link.release_all)()
         rooms = {handler.room for handler in self._handlers.values()}
@@ -224,16 +234,6 @@ class Worker:
             self.release()
         else:
             self.drain()
-
-
-def worker_url(url: str) -> str:
-    """The WebSocket URL of a worker door: http becomes ws, a missing path `/worker`."""
-    parts = urlsplit(url)
-    scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
-    if scheme not in ("ws", "wss") or not parts.netloc:
-        raise ValueError(f"{url!r} is no ws:// or wss:// URL")
-    path = parts.path if parts.path not in ("", "/") else "/worker"
-    return urlunsplit((scheme, parts.netloc, path, parts.query, ""))
 
 
 def _is_async(function: Callable[[JobContext], Any]) -> bool:

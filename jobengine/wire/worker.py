@@ -47,6 +47,8 @@ from jobengine.wire.refusal import refusal_of
 
 SUBPROTOCOL: Final = "jobengine.worker.v1"
 FRAME_BYTES_MAX: Final = 1 << 20
+CLOSE_TOKEN_ENDED: Final = 4401
+"""Close code (of those for private use): the token that opened the session counts no more."""
 HELLO_WITHIN_S: Final = 10.0
 
 RefText = Annotated[str, msgspec.Meta(max_length=64)]

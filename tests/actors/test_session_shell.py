@@ -376,6 +376,55 @@ async def test_a_submit_while_the_database_is_away_is_refused_for_now() -> None:
         assert (nack["ref"], nack["code"]) == (1, "STORE_UNAVAILABLE")
 
 
+def deaf(world: World, capacity: int) -> tuple[Mailbox[Any], Asks]:
+    """Let submits go to a shard that never answers."""
+    mailbox, asks = Mailbox[Any]("deaf", capacity), Asks()
+    world.ports.gateway.shards = [Address(mailbox, asks)]
+    return mailbox, asks
+
+
+async def test_a_submit_without_an_answer_in_time_is_refused_and_a_late_one_is_dropped(
+    autojump_clock: MockClock,
+) -> None:
+    async with (
+        open_world(limits=SessionLimits(silent_s_max=1000, submits_max=1)) as world,
+        world.session() as worker,
+    ):
+        mailbox, asks = deaf(world, 10)
+        await worker.hello(capacity=0)
+        for ref in (1, 2):
+            began = trio.current_time()
+            await worker.say({"op": "submit", "ref": ref, "jobs": [{"jobType": "a"}]})
+            (nack,) = await worker.frame()
+            assert (nack["ref"], nack["code"]) == (ref, "STORE_UNAVAILABLE")
+            waited_s = trio.current_time() - began
+            assert 0 <= waited_s - world.ports.gateway.ask_timeout_s <= 1
+        asks.answer((await mailbox.take())[0].ask_id, None)
+        assert (len(asks), asks.dropped_total) == (0, 1)
+
+
+async def test_a_submit_that_finds_no_room_is_refused_at_once() -> None:
+    async with open_world() as world, world.session() as worker:
+        deaf(world, 1)
+        await worker.hello(capacity=0)
+        await worker.say(
+            *({"op": "submit", "ref": ref, "jobs": [{"jobType": "a"}]} for ref in (1, 2))
+        )
+        (nack,) = await worker.frame()
+        assert (nack["ref"], nack["code"]) == (2, "OVERLOADED")
+
+
+async def test_a_session_that_ends_forgets_its_submits() -> None:
+    async with open_world() as world:
+        _, asks = deaf(world, 10)
+        async with world.session() as worker:
+            await worker.hello(capacity=0)
+            await worker.say({"op": "submit", "jobs": [{"jobType": "a"}]})
+            await wait_all_tasks_blocked()
+            assert len(asks) == 1
+        assert len(asks) == 0
+
+
 async def test_credit_follows_hello_without_waiting_for_welcome() -> None:
     async with open_world() as world, world.session() as worker:
         await worker.say(

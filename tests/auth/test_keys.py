@@ -9,7 +9,6 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from jobengine.auth.keys import (
     KeyFileError,
     RetiredKey,
-    derived_secret,
     load_key_ring,
     load_or_create_key,
     ring_files,
@@ -58,12 +57,6 @@ def test_what_is_no_ed25519_key_is_refused(tmp_path: Path) -> None:
 def test_a_path_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     with pytest.raises(KeyFileError, match=str(tmp_path)):
         load_or_create_key(tmp_path)
-
-
-def test_derived_secrets_differ_by_purpose(tmp_path: Path) -> None:
-    key = load_or_create_key(tmp_path / "key.pem")
-    assert derived_secret(key, "a") == derived_secret(key, "a")
-    assert derived_secret(key, "a") != derived_secret(key, "b")
 
 
 def test_rotation_puts_a_new_key_in_place_and_keeps_the_public_half_of_the_old(

@@ -1,11 +1,15 @@
+from pathlib import Path
+
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobengine.auth.keys import KeyRing, RetiredKey, load_key_ring, load_or_create_key, rotate_key
 from jobengine.auth.pages import PageTokenInvalid, PageTokens
 
-PAGES = PageTokens(Ed25519PrivateKey.generate())
+RING = KeyRing(Ed25519PrivateKey.generate())
+PAGES = PageTokens(lambda: RING)
 BOUND = ("demo", "/jobs", "")
 
 
@@ -40,10 +44,34 @@ def test_any_text_is_refused(text: str) -> None:
 
 
 def test_a_token_of_another_key_or_kind_is_refused() -> None:
-    stranger = PageTokens(Ed25519PrivateKey.generate())
+    other = KeyRing(Ed25519PrivateKey.generate())
+    stranger = PageTokens(lambda: other)
     with pytest.raises(PageTokenInvalid):
         PAGES.open(BOUND, stranger.seal(BOUND, "x"), str)
     with pytest.raises(PageTokenInvalid):
         PAGES.open(BOUND, PAGES.seal(BOUND, "x"), int)
     with pytest.raises(PageTokenInvalid):
         PAGES.open(BOUND, "x" * 2_000, str)
+
+
+def test_a_token_outlives_a_rotation_and_a_restart_while_its_key_is_kept(tmp_path: Path) -> None:
+    file = tmp_path / "key.pem"
+    load_or_create_key(file)
+    before = load_key_ring(file)
+    token = PageTokens(lambda: before).seal(BOUND, "x")
+    rotate_key(file, until_at=60_000_000, now_at=0)
+    rotate_key(file, until_at=60_000_000, now_at=1)
+    kept = load_key_ring(file)
+    assert PageTokens(lambda: kept).open(BOUND, token, str) == "x"
+    rotate_key(file, until_at=61_000_000, now_at=60_000_000)
+    gone = load_key_ring(file)
+    with pytest.raises(PageTokenInvalid):
+        PageTokens(lambda: gone).open(BOUND, token, str)
+
+
+def test_a_retired_key_opens_and_the_new_one_seals() -> None:
+    new = KeyRing(Ed25519PrivateKey.generate(), [RetiredKey(RING.signer.public_key(), 1)])
+    pages = PageTokens(lambda: new)
+    assert pages.open(BOUND, PAGES.seal(BOUND, "x"), str) == "x"
+    with pytest.raises(PageTokenInvalid):
+        PAGES.open(BOUND, pages.seal(BOUND, "x"), str)

@@ -25,6 +25,7 @@ from jobengine.messages.lease_shard import (
 from jobengine.messages.session import (
     AskSubmit,
     Attached,
+    BearerEnded,
     Beaten,
     Closed,
     CreditSaid,
@@ -126,6 +127,7 @@ def test_a_hello_attaches_with_what_it_says_and_the_answer_welcomes() -> None:
         job_types=frozenset(),
         capacity=10,
         auto_credit=True,
+        connected_at=100_000_000,
         resume=resume,
     )
     (welcome,) = driver.tell(Attached(resumed=["l1"], lost=["l2"]))
@@ -397,3 +399,17 @@ def test_the_shard_hears_attach_first_and_detach_last_whatever_happens(events: l
         ends = [n for n, command in enumerate(to_shard) if type(command) is Detach]
         assert ends in ([], [len(to_shard) - 1])
         assert driver.core.ended == bool(ends)
+
+
+@pytest.mark.parametrize("greeted", [True, False])
+def test_the_end_of_its_token_ends_a_session_and_leaves_its_leases(greeted: bool) -> None:
+    driver = Driver()
+    if greeted:
+        driver.say(hello())
+        driver.tell(Attached(resumed=(), lost=()))
+    commands = driver.tell(BearerEnded(reason="the token was revoked"))
+    detached = [Detach(session_id=7)] if greeted else []
+    assert commands == [*detached, HangUp(code=4401, reason="the token was revoked")]
+    assert driver.core.ended
+    assert driver.core.wakeup_at is None
+    assert driver.tell(BearerEnded(reason="again")) == []

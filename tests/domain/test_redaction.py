@@ -135,6 +135,87 @@ def test_an_operator_adds_names_and_a_shape() -> None:
     assert REDACTOR.text("licence_code=L1 for ACME-42") == "licence_code=L1 for ACME-42"
 
 
+BODY = ["MHcCAQEEIA1b" + "aB3/" * 13, "Qm9i" * 16, "abc="]
+KEY_LINES = ["-----BEGIN RSA PRIVATE KEY-----", *BODY, "-----END RSA PRIVATE KEY-----"]
+
+
+def block(*lines: str) -> list[str]:
+    return [stand_in("\n".join(lines))] * len(lines)
+
+
+@pytest.mark.parametrize(
+    ("lines", "kept"),
+    [
+        (["a", *KEY_LINES, "b"], ["a", *block(*KEY_LINES), "b"]),
+        ([*KEY_LINES, *KEY_LINES], [*block(*KEY_LINES), *block(*KEY_LINES)]),
+        (["x", *KEY_LINES[:3], "cut off here"], ["x", *block(*KEY_LINES[:3]), "cut off here"]),
+        (["job done", *KEY_LINES[3:], "b"], ["job done", *block(*KEY_LINES[3:]), "b"]),
+        ([*KEY_LINES[:1]], block(KEY_LINES[0])),
+        ([BODY[1], "b"], [stand_in(BODY[1]), "b"]),
+        (["\n".join(KEY_LINES), "b"], [stand_in("\n".join(KEY_LINES)), "b"]),
+        (
+            [KEY_LINES[0], "Proc-Type: 4,ENCRYPTED", "", *KEY_LINES[1:]],
+            block(KEY_LINES[0], "Proc-Type: 4,ENCRYPTED", "", *KEY_LINES[1:]),
+        ),
+        (
+            [f"12:00 key={KEY_LINES[0]}", *BODY, f"{KEY_LINES[-1]} loaded"],
+            [
+                f"12:00 key={block(*KEY_LINES)[0]}",
+                *block(*KEY_LINES)[:3],
+                f"{block(*KEY_LINES)[0]} loaded",
+            ],
+        ),
+    ],
+)
+def test_a_key_over_several_lines_of_a_batch_is_replaced_whole(
+    lines: list[str], kept: list[str]
+) -> None:
+    found = REDACTOR.lines(lines)
+    assert found == kept
+    assert REDACTOR.lines(found) == found
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["-----BEGIN CERTIFICATE-----", "MIIB", "-----END CERTIFICATE-----"],
+        ["----- phase 1 -----", "x", "----- phase 2 -----"],
+        ["9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"],
+        [],
+    ],
+)
+def test_lines_without_a_key_stay(lines: list[str]) -> None:
+    assert REDACTOR.lines(lines) == lines
+
+
+def test_lines_lose_other_secrets_too() -> None:
+    assert REDACTOR.lines(["a", "password=hunter2"]) == ["a", f"password={stand_in('hunter2')}"]
+
+
+@given(
+    st.lists(st.sampled_from([*KEY_LINES, "a line", "-----", ""]) | st.text(max_size=8)),
+    st.lists(st.sampled_from(["before", ""])),
+)
+def test_no_line_of_a_whole_key_survives_whatever_is_around_it(
+    around: list[str], before: list[str]
+) -> None:
+    found = REDACTOR.lines([*around, *before, *KEY_LINES, *around])
+    assert len(found) == 2 * len(around) + len(before) + len(KEY_LINES)
+    at = len(around) + len(before)
+    assert not {*found[at : at + len(KEY_LINES)]} & {*KEY_LINES}
+    assert REDACTOR.lines(found) == found
+
+
+def test_time_of_a_batch_grows_with_its_lines_only() -> None:
+    def cost_s(count: int) -> float:
+        lines = [KEY_LINES[0], "x", KEY_LINES[-1], *BODY[:1] * 8, "x"] * (count // 12)
+        began = time.perf_counter()
+        REDACTOR.lines(lines)
+        return time.perf_counter() - began
+
+    assert cost_s(48_000) < 100 * cost_s(2_400) + 0.05
+
+
 TEXTS = st.lists(
     st.sampled_from(
         [*"=:\"' /@-_.;&\n", "--", "://", "password", "token", "Bearer ", "Cookie: ", "x", "s3cr3t",
@@ -147,6 +228,7 @@ TEXTS = st.lists(
 
 @given(TEXTS)
 @example("token: redacted:sha256:0123456789abcdef")
+@example("Bearer :0")
 def test_what_is_redacted_stays_as_it_is(text: str) -> None:
     once = REDACTOR.text(text)
     assert REDACTOR.text(once) == once

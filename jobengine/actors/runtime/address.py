@@ -1,8 +1,9 @@
 """Addresses: how an actor is spoken to, and how an answer finds whoever asked.
 
-`tell` hands over a request, `deliver` an answer, `ask` a request whose answer is waited for. An ask
-is a number that travels in the message; the core gives it back in the commands `Answer` or
-`Refuse`, which the shell resolves through the engine's one `Asks`.
+`tell` hands over a request, `deliver` an answer, `ask` a request whose answer is waited for, and
+`ask_nowait` one whose answer is called back, which costs no task. An ask is a number that travels
+in the message; the core gives it back in the commands `Answer` or `Refuse`, which the shell
+resolves through the engine's one `Asks`.
 
 I1  Every ask ends once: answered, refused, timed out or cancelled; nothing of it stays behind.
 I2  An answer that nobody waits for any more is dropped and counted.
@@ -39,11 +40,16 @@ class ActorStopped(Exception):
         self.target = target
 
 
-class _Ask:
-    __slots__ = ("outcome", "position", "target", "task")
+Answered = Callable[[outcome.Outcome[Any]], None]
+"""Told once how an ask ended, within the step of whoever ended it; neither waits nor raises."""
 
-    def __init__(self, target: str) -> None:
+
+class _Ask:
+    __slots__ = ("answered", "outcome", "position", "target", "task")
+
+    def __init__(self, target: str, answered: Answered | None) -> None:
         self.target = target
+        self.answered = answered
         self.position: int | None = None
         self.task: Task | None = None
         self.outcome: outcome.Outcome[Any] | None = None
@@ -62,10 +68,11 @@ class Asks:
     def __len__(self) -> int:
         return len(self._open)
 
-    def open(self, target: str) -> int:
-        """A fresh id for an ask of the actor `target`; end it with `wait` or `forget`."""
+    def open(self, target: str, answered: Answered | None = None) -> int:
+        """A fresh id for an ask of the actor `target`; end it with `wait` or `forget`. With
+        `answered` it also ends by being answered or refused."""
         self._last_id += 1
-        self._open[self._last_id] = _Ask(target)
+        self._open[self._last_id] = _Ask(target, answered)
         return self._last_id
 
     def sent(self, ask_id: int, position: int) -> None:
@@ -82,6 +89,12 @@ class Asks:
     def refuse(self, ask_id: int, error: Exception) -> None:
         """Raise `error` in the asker."""
         self._resolve(ask_id, outcome.Error(error))
+
+    def expire(self, ask_id: int, timeout_s: float) -> None:
+        """Raise `AskTimeout` in the asker, unless the ask has ended."""
+        ask = self._open.get(ask_id)
+        if ask is not None:
+            self.refuse(ask_id, AskTimeout(ask.target, timeout_s))
 
     def refuse_taken(self, target: str, taken_total: int) -> None:
         """Refuse what `target` took, the first `taken_total` messages of its mailbox."""
@@ -115,9 +128,31 @@ class Asks:
         if ask is None or ask.outcome is not None:
             self.dropped_total += 1
             return
+        if ask.answered is not None:
+            del self._open[ask_id]
+            ask.answered(result)
+            return
         ask.outcome = result
         if ask.task is not None:
             reschedule(ask.task, result)
+
+
+class OpenAsk:
+    """The asker's hold on an ask whose answer is called back; of no effect once it has ended."""
+
+    __slots__ = ("_ask_id", "_asks")
+
+    def __init__(self, asks: Asks, ask_id: int) -> None:
+        self._asks = asks
+        self._ask_id = ask_id
+
+    def give_up(self, timeout_s: float) -> None:
+        """End it with `AskTimeout`."""
+        self._asks.expire(self._ask_id, timeout_s)
+
+    def forget(self) -> None:
+        """End it without a word; its answer will be dropped."""
+        self._asks.forget(self._ask_id)
 
 
 class Address(Generic[M]):
@@ -160,6 +195,21 @@ class Address(Generic[M]):
             asks.forget(ask_id)
             raise
         return await asks.wait(ask_id, timeout_s)
+
+    def ask_nowait(self, build: Callable[[int], M], answered: Answered) -> OpenAsk:
+        """Send the request that `build` makes of a fresh ask id; `answered` is told what `ask`
+        would return or raise, but for the time, which the asker keeps: `OpenAsk.give_up`.
+
+        Raises `MailboxFull` and `MailboxClosed`, and then calls nothing.
+        """
+        asks = self._asks
+        ask_id = asks.open(self._mailbox.name, answered)
+        try:
+            asks.sent(ask_id, self._mailbox.put_nowait(build(ask_id)))
+        except BaseException:
+            asks.forget(ask_id)
+            raise
+        return OpenAsk(asks, ask_id)
 
 
 def _abort(_: object) -> Abort:

@@ -1,22 +1,26 @@
 """The shell: the one loop that drives every core.
 
 A wake-up takes everything that waits, hands it to the core message by message with one `Moment`,
-wakes the core if its time has come, then performs all commands in order, then flushes once.
+wakes the core if its time has come, then performs all commands in order, then flushes once. Where
+that takes longer than `SLICE_S`, the rest of the messages is left to another wake-up, after others
+have run.
 
-I1  Commands are performed in the order in which the core returned them, after the whole burst was
-    decided: if the core fails on one message, no command of that wake-up is performed.
+I1  Commands are performed in the order in which the core returned them, after all messages of the
+    wake-up were decided: if the core fails on one, no command of that wake-up is performed.
 I2  Performing never waits. What is slow is spawned as a `SlowCalls` task, and its result comes
     back as a message, so the mailbox stays live.
 I3  Operating errors of slow calls become messages; every other exception leaves through the loop
     to the supervisor, which builds the actor anew from the store.
 I4  However the loop ends, asks that the actor had taken are refused.
+I5  No wake-up decides longer than `SLICE_S` and one message: all actors share one thread, so a
+    burst for one tenant is a wait for all others.
 
 Not here: decisions (`core`), what to restart (`supervisor.py`).
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 import trio
 
@@ -27,6 +31,9 @@ from jobengine.core.machine import Answer, Machine, Refuse
 from jobengine.messages.wake import Wake
 
 M = TypeVar("M")
+
+SLICE_S: Final = 0.005
+"""Monotonic seconds: some tens of a checkpoint's cost, and little beside a commit."""
 
 Perform = Mapping[type, Callable[[Any], None]]
 """Per command type (exactly that type) the synchronous, non-blocking function that performs it."""
@@ -59,7 +66,8 @@ async def run_shell(
 
     `Answer` and `Refuse` are performed here. `flush` is called after the commands of a wake-up, if
     there were any: ports that gather (one frame for many leases) send then. Cancellation takes
-    effect between wake-ups only, so a wake-up is performed whole or not at all.
+    effect between wake-ups only, so a wake-up is performed whole or not at all; what was taken and
+    not decided by then is lost, as it is in a crash.
     """
     ports: dict[type, Callable[[Any], None]] = {
         Answer: lambda command: asks.answer(command.ask_id, command.value),
@@ -72,28 +80,39 @@ async def run_shell(
                 messages = await mailbox.take(machine.wakeup_at)
             except MailboxClosed:
                 return
-            started_at = trio.current_time() if observe is not None else 0.0
-            commands = _decide(machine, messages, clock)
-            _perform(commands, ports, mailbox.name)
-            if commands and flush is not None:
-                flush()
-            if observe is not None:
-                busy_s = trio.current_time() - started_at
-                observe(Wakeup(mailbox.name, len(messages), len(commands), busy_s))
+            while True:
+                started_at = trio.current_time()
+                commands, decided = _decide(machine, messages, clock)
+                _perform(commands, ports, mailbox.name)
+                if commands and flush is not None:
+                    flush()
+                if observe is not None:
+                    busy_s = trio.current_time() - started_at
+                    observe(Wakeup(mailbox.name, decided, len(commands), busy_s))
+                if decided == len(messages):
+                    break
+                del messages[:decided]
+                await trio.lowlevel.checkpoint()
     finally:
         asks.refuse_taken(mailbox.name, mailbox.taken_total)
 
 
-def _decide(machine: Machine[M, Any], messages: list[M], clock: Clock) -> list[Any]:
+def _decide(machine: Machine[M, Any], messages: list[M], clock: Clock) -> tuple[list[Any], int]:
+    """The commands of one wake-up, and how many messages it decided before its slice was over."""
     now = clock.moment()
+    ends_at = now.mono + SLICE_S
     handle = machine.handle
     commands: list[Any] = []
+    decided = 0
     for message in messages:
         commands.extend(handle(message, now))
+        decided += 1
+        if trio.current_time() > ends_at:
+            break
     wakeup_at = machine.wakeup_at
     if wakeup_at is not None and wakeup_at <= now.mono:
         commands.extend(handle(Wake(), now))
-    return commands
+    return commands, decided
 
 
 def _perform(commands: list[Any], ports: Mapping[type, Callable[[Any], None]], actor: str) -> None:

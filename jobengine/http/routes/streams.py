@@ -54,10 +54,9 @@ async def _stream(call: Call[Any, None], wanted: EventFilter) -> StreamAnswer:
         tenant_id=call.tenant_id,
         after_seq=newest if cursor is None else cursor,
         wanted=wanted,
-        until_at=call.identity.expires_at,
         heartbeat_s=call.front.limits.heartbeat_s,
         stopping=call.front.stopping,
-        ended=partial(call.front.identities.ended, call.identity, call.tenant_id),
+        bearer_ended=partial(call.front.identities.ended, call.identity, call.tenant_id),
     )
     return StreamAnswer(
         stream.open,

@@ -11,7 +11,14 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from jobengine.actors.runtime.address import ActorStopped, Address, Asks
 from jobengine.actors.runtime.clock import SimulatedClock
 from jobengine.actors.runtime.mailbox import Mailbox
-from jobengine.actors.runtime.shell import Perform, UnknownCommand, Wakeup, open_calls, run_shell
+from jobengine.actors.runtime.shell import (
+    SLICE_S,
+    Perform,
+    UnknownCommand,
+    Wakeup,
+    open_calls,
+    run_shell,
+)
 from jobengine.core.machine import Answer, Refuse
 from jobengine.domain.instant import Moment
 from jobengine.messages.wake import Wake
@@ -55,6 +62,73 @@ async def test_a_burst_is_decided_then_performed_in_order_then_flushed_once() ->
     )
     assert log == ["a.1", "a.2", "b.1", "b.2", "flush"]
     assert [wakeup[:3] for wakeup in wakeups] == [("actor", 2, 4)]
+
+
+async def test_a_burst_that_takes_long_is_cut_so_that_others_run(mock_clock: MockClock) -> None:
+    box = Mailbox[str]("actor", 10)
+    log: list[str] = []
+    wakeups: list[Wakeup] = []
+
+    def decide(message: Any, now: Moment) -> tuple[Any, ...]:
+        if message in ("a", "c"):
+            mock_clock.jump(2 * SLICE_S)
+        return (Say(f"{message} at {now.mono:g}"),)
+
+    async def others() -> None:
+        for _ in range(4):
+            log.append("others")
+            await trio.lowlevel.checkpoint()
+
+    for text in "abcd":
+        box.put_nowait(text)
+    box.close()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(others)
+        await run_shell(
+            Scripted(decide),
+            box,
+            {Say: lambda command: log.append(command.text)},
+            SimulatedClock(0),
+            asks=Asks(),
+            flush=lambda: log.append("flush"),
+            observe=wakeups.append,
+        )
+    decided = [text for text in log if text not in ("others", "flush")]
+    assert decided == ["a at 0", "b at 0.01", "c at 0.01", "d at 0.02"]
+    assert [wakeup.messages for wakeup in wakeups] == [1, 2, 1]
+    assert log.count("flush") == 3
+    assert log[: log.index("d at 0.02")].count("others") >= 2
+
+
+async def test_a_burst_that_is_cut_short_by_cancellation_has_its_asks_refused(
+    mock_clock: MockClock,
+) -> None:
+    box, asks = Mailbox[Any]("actor", 10), Asks()
+    address = Address[Any](box, asks)
+    decided: list[Any] = []
+    refused: list[type[Exception]] = []
+
+    async def ask() -> None:
+        try:
+            await address.ask(lambda ask_id: ask_id, 60.0)
+        except ActorStopped as error:
+            refused.append(type(error))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(2):
+            nursery.start_soon(ask)
+        await wait_all_tasks_blocked()
+        with trio.CancelScope() as scope:
+
+            def decide(message: Any, _: Moment) -> tuple[Any, ...]:
+                decided.append(message)
+                mock_clock.jump(2 * SLICE_S)
+                scope.cancel()
+                return ()
+
+            await run_shell(Scripted(decide), box, {}, SimulatedClock(0), asks=asks)
+    assert len(decided) == 1
+    assert refused == [ActorStopped, ActorStopped]
 
 
 async def test_a_core_is_woken_at_the_time_it_asked_for(autojump_clock: MockClock) -> None:

@@ -1,0 +1,150 @@
+"""A worker's connection as a ``FrameChannel``: bytes in and out, control frames answered.
+
+I1  A ping is answered by the receiving task, a close by a close with the same code; a peer that
+    breaks the protocol is told the code and is not read from any more.
+I2  Frames leave whole and in order, whoever sends them.
+I3  Frames that came in one piece are handed out without waiting in between; how many that are is
+    bounded by what is read at once.
+I4  A connection that this side closed drops what still comes, until the peer closes too or
+    ``close_s_max`` has passed, so that the farewell is not lost to a reset.
+
+Not here: the frames' bytes (`websocket_frames`), the opening handshake (`worker_upgrade`), the end
+of the transport (`worker_door`).
+"""
+
+from collections import deque
+from typing import Final
+
+import trio
+
+from jobengine.actors.frame_channel import ChannelClosed
+from jobengine.http.byte_stream import ByteStream
+from jobengine.http.websocket_frames import (
+    CloseFrame,
+    Event,
+    FrameReader,
+    Ping,
+    Violation,
+    close_frame,
+    pong_frame,
+    text_frame,
+)
+
+__all__ = ["SocketChannel"]
+
+_RECEIVE_BYTES: Final = 16 << 10
+_RECEIVE_BYTES_MAX: Final = 256 << 10
+_WITHOUT_FAREWELL: Final = 1006
+
+
+class SocketChannel:
+    """A ``FrameChannel`` whose handshake is over; ``behind`` is what came right behind that."""
+
+    __slots__ = (
+        "_close_s_max",
+        "_closed",
+        "_events",
+        "_leaving",
+        "_over",
+        "_reader",
+        "_receiving",
+        "_sending",
+        "_stream",
+    )
+
+    def __init__(
+        self, stream: ByteStream, behind: bytes, *, message_bytes_max: int, close_s_max: float
+    ) -> None:
+        self._stream = stream
+        self._reader = FrameReader(message_bytes_max)
+        self._close_s_max = close_s_max
+        self._events: deque[Event] = deque(self._reader.feed(behind))
+        self._sending = trio.Lock()
+        self._receiving = False
+        # Whether a close frame was sent, and what the connection ended with once it has.
+        self._leaving = False
+        self._closed: ChannelClosed | None = None
+        self._over = trio.Event()
+
+    async def receive(self) -> str | bytes:
+        """See ``FrameChannel``. A checkpoint only when no frame lies ready (I3)."""
+        while True:
+            while self._events:
+                event = self._events.popleft()
+                if not isinstance(event, str | bytes):
+                    await self._obey(event)
+                elif not self._leaving:
+                    return event
+            await self._fill()
+
+    async def send(self, text: str) -> None:
+        """See ``FrameChannel``. A checkpoint only when the kernel does not take it at once."""
+        if self._leaving:
+            raise ChannelClosed
+        await self._send(text_frame(text))
+
+    async def aclose(self, code: int, reason: str) -> None:
+        with trio.move_on_after(self._close_s_max):
+            try:
+                await self._leave(code, reason)
+                if self._receiving:
+                    await self._over.wait()
+                while self._closed is None:
+                    await self.receive()
+            except ChannelClosed:
+                return
+        self._end(_WITHOUT_FAREWELL, "")
+
+    async def _fill(self) -> None:
+        """Wait for bytes; adds what came whole, or ends the connection and raises that."""
+        if self._closed is not None:
+            raise self._closed
+        room = min(max(_RECEIVE_BYTES, self._reader.missing), _RECEIVE_BYTES_MAX)
+        self._receiving = True
+        try:
+            data = await self._stream.receive_some(room)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            data = b""
+        finally:
+            self._receiving = False
+        if not data:
+            raise self._end(_WITHOUT_FAREWELL, "")
+        self._events.extend(self._reader.feed(data))
+
+    async def _obey(self, event: Ping | CloseFrame | Violation) -> None:
+        match event:
+            case Ping():
+                if not self._leaving:
+                    await self._send(pong_frame(event.payload))
+            case CloseFrame():
+                with trio.move_on_after(self._close_s_max):
+                    await self._leave(event.code, "")
+                raise self._end(event.code, event.reason)
+            case Violation():
+                with trio.move_on_after(self._close_s_max):
+                    await self._leave(event.code, event.reason)
+                raise self._end(event.code, event.reason)
+
+    async def _leave(self, code: int, reason: str) -> None:
+        if not self._leaving:
+            self._leaving = True
+            await self._send(close_frame(code, reason))
+
+    async def _send(self, data: bytes) -> None:
+        lock = self._sending
+        try:
+            lock.acquire_nowait()
+        except trio.WouldBlock:
+            await lock.acquire()
+        try:
+            await self._stream.send_all(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            raise self._end(_WITHOUT_FAREWELL, "") from None
+        finally:
+            lock.release()
+
+    def _end(self, code: int, reason: str) -> ChannelClosed:
+        if self._closed is None:
+            self._closed = ChannelClosed(code, reason)
+            self._over.set()
+        return self._closed
