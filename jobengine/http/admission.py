@@ -22,7 +22,7 @@ from jobengine.http.errors import invalid, refused_by_wire
 from jobengine.http.front import Front
 from jobengine.http.identities import Identities
 from jobengine.http.query import QueryReader
-from jobengine.http.route import Call, RawBody, Route
+from jobengine.http.route import Call, OctetBody, RawBody, Route
 from jobengine.messages.lease_shard import Actor, IdempotencyClaim
 from jobengine.wire.refusal import refusal_of
 
@@ -44,6 +44,8 @@ _CORRELATION: Final = "X-Correlation-Id"
 _REASON_CHARACTERS_MAX: Final = 256
 _TICKET_CHARACTERS_MAX: Final = 128
 _NAME_CHARACTERS_MAX: Final = 256
+_OCTETS: Final = "application/octet-stream"
+_MEDIA_TYPE: Final = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+ *(?:; *[\x20-\x7e]*)?", re.ASCII)
 
 
 def trace_id_of(header: ReadHeader) -> str:
@@ -70,6 +72,7 @@ class Admission:
         read_body: Callable[[], Awaitable[bytes]],
         trace_id: str,
         charge: Callable[[Identity, str], None],
+        read_chunk: Callable[[int], Awaitable[bytes]] | None = None,
     ) -> Call[Any, Any]:
         """The call to hand to the row's handler. Raises `RefusedError`, as `charge` may, which is
         told whose request this is as soon as that is known."""
@@ -82,7 +85,10 @@ class Admission:
         traceparent = header("traceparent") or ""
         key = self._idempotency_key(header)
         query, filter_key = self._query.read(raw_query)
-        data, body = await self._read_body(header, read_body)
+        if self._route.body is bytes and read_chunk is not None:
+            data, body = b"", _octets(header, read_chunk)
+        else:
+            data, body = await self._read_body(header, read_body)
         return Call(
             front=self._front,
             identity=identity,
@@ -100,6 +106,9 @@ class Admission:
             trace_id=trace_id,
             last_event_id=header("Last-Event-ID"),
             filter_key=(tenant_id, http_path, project_id or "", filter_key),
+            headers={
+                name: value for name in self._route.headers if (value := header(name)) is not None
+            },
         )
 
     def _acting(self, header: ReadHeader, identity: Identity) -> Actor:
@@ -144,13 +153,7 @@ class Admission:
         media_type = (header("Content-Type") or "").partition(";")[0].strip().lower()
         if media_type and media_type not in self._route.consumes:
             wanted = " or ".join(self._route.consumes)
-            raise RefusedError(
-                Refusal(
-                    ErrorCode.UNSUPPORTED_MEDIA_TYPE,
-                    f"Content-Type: send {wanted}",
-                    {"path": "Content-Type"},
-                )
-            )
+            raise _unsupported("Content-Type", f"send {wanted}")
         data = await read_body()
         if self._route.body_raw:
             return data, RawBody(data, media_type)
@@ -158,6 +161,23 @@ class Admission:
             return data, self._body.decode(data or b"{}" if self._route.body_optional else data)
         except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
             raise RefusedError(refused_by_wire(refusal_of(error))) from None
+
+
+def _octets(header: ReadHeader, read_chunk: Callable[[int], Awaitable[bytes]]) -> OctetBody:
+    """Bytes are kept as they are sent, so a coding would have to be kept too; none is taken."""
+    if (header("Content-Encoding") or "identity").strip().lower() != "identity":
+        raise _unsupported("Content-Encoding", "send the bytes as they are")
+    media_type = (header("Content-Type") or _OCTETS).strip()
+    if len(media_type) > _NAME_CHARACTERS_MAX or _MEDIA_TYPE.fullmatch(media_type) is None:
+        raise _unsupported("Content-Type", "send type/subtype, or leave it out")
+    length = header("Content-Length") or ""
+    return OctetBody(media_type, int(length) if length.isdecimal() else None, read_chunk)
+
+
+def _unsupported(name: str, message: str) -> RefusedError:
+    return RefusedError(
+        Refusal(ErrorCode.UNSUPPORTED_MEDIA_TYPE, f"{name}: {message}", {"path": name})
+    )
 
 
 async def identify(identities: Identities, header: ReadHeader) -> Identity:

@@ -23,9 +23,10 @@ class Answer:
 
 @attrs.frozen
 class StreamAnswer:
-    """A body without an end of its own. `open` is entered when sending begins, and left when the
+    """A body that is made while it is sent. `open` is entered when sending begins, and left when the
     client has gone or the chunks have ended; then everything it started must be over."""
 
     open: Callable[[], AbstractAsyncContextManager[AsyncIterator[bytes]]]
     media_type: str
     headers: dict[str, str] = attrs.field(factory=dict, kw_only=True)
+    status: int = attrs.field(default=200, kw_only=True)

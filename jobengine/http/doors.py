@@ -27,7 +27,8 @@ from jobengine.auth.tokens import Tokens
 from jobengine.core.session import SessionLimits
 from jobengine.engine import Engine
 from jobengine.http.app import create_app
-from jobengine.http.front import Check, Front, Readiness
+from jobengine.http.direct import direct_first
+from jobengine.http.front import Check, Front, FrontLimits, Readiness
 from jobengine.http.identities import Identities, Trust
 from jobengine.http.limits import RequestGate, rate_limits_of
 from jobengine.http.metrics import metrics_of
@@ -112,13 +113,18 @@ async def open_doors(
     front = Front(
         gateway=engine.gateway,
         tokens=tokens,
-        pages=PageTokens(key),
+        pages=PageTokens(tokens.ring),
         readiness=_readiness(engine, identities),
         render_metrics=metrics_of(engine, door.statistics, identities.metrics),
         identities=identities,
         redactor=redactor,
+        limits=FrontLimits(
+            artifact_bytes_max=engine.settings.artifact_bytes_max,
+            tenant_artifact_bytes_max=engine.settings.tenant_artifact_bytes_max,
+        ),
         gate=RequestGate(limits),
         cors=cors or Cors(),
+        tls=tls is not None,
     )
     leases = LeaseCalls(engine.registry, lease_frame, answer_s_max=engine.settings.ask_timeout_s)
     if certificates is not None and certificates.asks_workers:
@@ -133,7 +139,7 @@ async def open_doors(
             bound = await requests.start(
                 partial(
                     serve,
-                    app,
+                    direct_first(front, ROUTES, app),
                     listen(*http),
                     ServerLimits(),
                     stopping=front.stopping,

@@ -2,10 +2,11 @@
 
 I1  Every `ErrorCode` has a status, whoever raises it.
 I2  The body of an error is `{"error": {code, message, traceId, state?, details?}}`, also where the
-    framework refused; a 5xx says nothing of the inside.
+    framework or the server refused; a 5xx says nothing of the inside.
 I3  `details[].path` names the field, query parameter or header at issue.
 """
 
+import secrets
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -14,26 +15,33 @@ import msgspec
 from jobengine.actors.gateway import UnavailableError
 from jobengine.domain.errors import ErrorCode, Refusal, RefusedError
 from jobengine.http.answer import Answer
+from jobengine.store.errors import StoreUnavailable
 from jobengine.wire import refusal as wire
 from jobengine.wire.jobs import ErrorBody, ErrorEnvelope
 
 __all__ = [
     "STATUS_OF",
+    "TRANSPORT_CODES",
+    "answer_to",
     "error_answer",
     "error_body",
     "framework_refusal",
+    "internal_answer",
     "invalid",
     "refused_by_wire",
+    "transport_refusal",
     "unavailable_answer",
 ]
 
 STATUS_OF: Final[dict[ErrorCode, int]] = {
     ErrorCode.ARTIFACT_INVALID: 400,
+    ErrorCode.ARTIFACT_QUOTA_EXCEEDED: 409,
     ErrorCode.AUDIT_REASON_REQUIRED: 400,
     ErrorCode.BAD_JSON: 400,
     ErrorCode.BULK_TOO_LARGE: 413,
     ErrorCode.CAPACITY_EXCEEDED: 429,
     ErrorCode.DEAD_LETTER_CLOSED: 409,
+    ErrorCode.DIGEST_MISMATCH: 422,
     ErrorCode.DUPLICATE_HELLO: 409,
     ErrorCode.HELLO_REQUIRED: 400,
     ErrorCode.IDEMPOTENCY_IN_PROGRESS: 409,
@@ -46,6 +54,7 @@ STATUS_OF: Final[dict[ErrorCode, int]] = {
     ErrorCode.NOT_FOUND: 404,
     ErrorCode.OVERLOADED: 503,
     ErrorCode.PAYLOAD_TOO_LARGE: 413,
+    ErrorCode.RANGE_NOT_SATISFIABLE: 416,
     ErrorCode.RATE_LIMITED: 429,
     ErrorCode.SCOPE_REQUIRED: 403,
     ErrorCode.SOURCE_UNKNOWN: 422,
@@ -67,6 +76,16 @@ _FRAMEWORK: Final[dict[int, tuple[str, str]]] = {
     413: (ErrorCode.PAYLOAD_TOO_LARGE, "the body is too large"),
     415: (ErrorCode.UNSUPPORTED_MEDIA_TYPE, "the media type is not supported"),
 }
+TRANSPORT_CODES: Final[dict[int, str]] = {
+    400: "REQUEST_MALFORMED",
+    408: "REQUEST_TIMEOUT",
+    417: "EXPECTATION_FAILED",
+    431: "HEADERS_TOO_LARGE",
+    501: "NOT_IMPLEMENTED",
+    505: "HTTP_VERSION_NOT_SUPPORTED",
+}
+"""Of what is no request at all, by status; any path can be answered with them."""
+
 _encoder: Final = msgspec.json.Encoder()
 
 
@@ -103,6 +122,8 @@ def error_answer(refusal: Refusal, trace_id: str) -> Answer:
     headers: dict[str, str] = {}
     if status in (429, 503):
         headers["Retry-After"] = str(refusal.details.get("retryAfterSeconds", _RETRY_AFTER_S))
+    if status == 416:
+        headers["Content-Range"] = f"bytes */{refusal.details['sizeBytes']}"
     if status == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="jobengine"'
     return _answer(status, error_body(refusal, trace_id), headers)
@@ -113,6 +134,31 @@ def unavailable_answer(error: UnavailableError, trace_id: str) -> Answer:
     answer = error_answer(error.refusal, trace_id)
     answer.headers["Retry-After"] = str(error.retry_after_s)
     return answer
+
+
+def answer_to(error: BaseException, trace_id: str) -> Answer | None:
+    """The whole answer to a request that ended in this error; None when nobody foresaw it."""
+    match error:
+        case RefusedError():
+            return error_answer(error.refusal, trace_id)
+        case UnavailableError():
+            return unavailable_answer(error, trace_id)
+        case StoreUnavailable():
+            message = "the database does not answer; retry later"
+            return error_answer(Refusal(ErrorCode.STORE_UNAVAILABLE, message), trace_id)
+    return None
+
+
+def internal_answer(trace_id: str) -> Answer:
+    """The whole answer to a request that failed for a reason which the log has."""
+    message = "the request failed inside the engine; its log has this traceId"
+    return error_answer(Refusal(ErrorCode.INTERNAL, message), trace_id)
+
+
+def transport_refusal(status: int, message: str, headers: dict[str, str]) -> Answer:
+    """The whole answer to bytes that are no request, under a trace id of its own."""
+    body = ErrorBody(code=TRANSPORT_CODES[status], message=message, trace_id=secrets.token_hex(16))
+    return _answer(status, body, headers)
 
 
 def framework_refusal(status: int, trace_id: str, headers: dict[str, str]) -> Answer:

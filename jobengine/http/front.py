@@ -31,16 +31,22 @@ Readiness = Callable[[], Awaitable[Sequence[Check]]]
 
 @attrs.frozen(kw_only=True)
 class FrontLimits:
-    """`body_s`: a body that has not arrived by then is refused with 408."""
+    """`body_s`: a body that has not arrived by then is refused with 408; of an artifact's bytes,
+    each chunk. `artifact_bytes_max`: of one artifact; `tenant_artifact_bytes_max`: of all that a
+    tenant has. `transfers_max`: artifacts that are on their way at once, in both directions."""
 
     body_bytes_max: int = 8 * 1024 * 1024
     body_s: float = 30.0
     heartbeat_s: float = 15.0
+    artifact_bytes_max: int = 64 * 1024 * 1024
+    tenant_artifact_bytes_max: int = 10 * 1024 * 1024 * 1024
+    transfers_max: int = 64
 
 
 @attrs.frozen(kw_only=True)
 class Front:
-    """The ports of the REST front. Streams end when `stopping` is set."""
+    """The ports of the REST front. Streams end when `stopping` is set. `tls`: its listener speaks
+    nothing else."""
 
     gateway: Gateway
     tokens: Tokens
@@ -51,7 +57,13 @@ class Front:
     redactor: Redactor = attrs.field(factory=Redactor)
     gate: RequestGate = attrs.field(factory=lambda: RequestGate(RateLimits()))
     cors: Cors = attrs.field(factory=Cors)
+    tls: bool = False
     stopping: trio.Event = attrs.field(factory=trio.Event)
+    transfers: trio.Semaphore = attrs.field(
+        default=attrs.Factory(
+            lambda front: trio.Semaphore(front.limits.transfers_max), takes_self=True
+        )
+    )
     identities: Identities = attrs.field(
         default=attrs.Factory(
             lambda front: Identities(front.tokens, front.gateway.store, front.gateway.clock),

@@ -29,6 +29,8 @@ _PARAMETER: Final = re.compile(r"\{(\w+)\}")
 _PHRASES: Final = {
     200: "Done",
     201: "Created",
+    206: "The range that was asked for",
+    304: "The client has it already",
     400: "The request is not well formed",
     401: "No valid token",
     403: "Not allowed",
@@ -37,6 +39,7 @@ _PHRASES: Final = {
     409: "The state of the target, or a request under way, does not allow it",
     413: "Too large",
     415: "A media type that is not taken",
+    416: "There is no such range",
     422: "Well formed, but cannot be carried out",
     429: "Too much at the moment",
     500: "A fault inside the engine",
@@ -61,6 +64,7 @@ _WITH_BODY: Final = (
 _REPEATABLE: Final = (ErrorCode.IDEMPOTENCY_MISMATCH, ErrorCode.IDEMPOTENCY_IN_PROGRESS)
 _PATH_VALUES: Final[dict[str, dict[str, Any]]] = {
     "jobId": {"type": "string", "format": "uuid"},
+    "digest": {"type": "string", "pattern": "^(sha256:)?[0-9a-f]{64}$"},
 }
 
 
@@ -110,6 +114,8 @@ def codes_of(row: Route) -> dict[int, list[str]]:
         codes.add(ErrorCode.AUDIT_REASON_REQUIRED)
     if row.body is not None:
         codes.update(_WITH_BODY)
+    if row.body is bytes:
+        codes.remove(ErrorCode.BAD_JSON)
     if _takes_idempotency_key(row):
         codes.update(_REPEATABLE)
     if _PARAMETER.search(row.path):
@@ -176,6 +182,7 @@ def _headers(row: Route) -> Iterable[dict[str, Any]]:
         names.append("IdempotencyKey")
     if row.media_type == "text/event-stream":
         names.append("LastEventId")
+    names += [name.replace("-", "") for name in row.headers]
     yield from ({"$ref": f"#/components/parameters/{name}"} for name in names)
     rules = _rules(row)
     for name, needs in (
@@ -198,6 +205,8 @@ def _query(row: Route, schemas: Schemas) -> Iterable[dict[str, Any]]:
 
 
 def _body(row: Route, schemas: Schemas) -> dict[str, Any]:
+    if row.body is bytes:
+        return {"required": False, "content": {parts.OCTETS: {"schema": parts.ANY_BYTES}}}
     content: dict[str, Any] = {}
     for media_type in row.consumes:
         if media_type == JSON:
@@ -224,7 +233,10 @@ def _answer(row: Route, status: int, schemas: Schemas) -> dict[str, Any]:
         headers.append("Idempotent-Replayed")
     if row.successor:
         headers += ["Deprecation", "Sunset", "Link"]
+    headers += [*row.answer_headers, *(["Content-Range"] if status == 206 else [])]
     examples = EXAMPLES.get((row.name, str(status)), {})
+    if status == 304:
+        return {"description": _PHRASES[304], "headers": _header_refs(headers), "content": {}}
     return {
         "description": _PHRASES[status],
         "headers": _header_refs(headers),
@@ -235,6 +247,8 @@ def _answer(row: Route, status: int, schemas: Schemas) -> dict[str, Any]:
 def _content(
     media_type: str, kind: Any, schemas: Schemas, examples: dict[str, Any]
 ) -> dict[str, Any]:
+    if kind is bytes:
+        return {media_type: {"schema": parts.ANY_BYTES}}
     schema = {"type": "string"} if kind is None else schemas.of(kind)
     said: dict[str, Any] = {"schema": schema}
     if examples:
@@ -265,6 +279,8 @@ def _shown_refusal(status: int, codes: Sequence[str]) -> dict[str, Any]:
         headers += parts.RATE_HEADERS
     if status in (429, 503):
         headers.append("Retry-After")
+    if status == 416:
+        headers.append("Content-Range")
     if status == 401:
         headers.append("WWW-Authenticate")
     content: dict[str, Any] = {"schema": {"$ref": REF.format(name="ErrorEnvelope")}}
@@ -290,7 +306,7 @@ def _valued(examples: dict[str, Any]) -> dict[str, Any]:
 
 def _takes_idempotency_key(row: Route) -> bool:
     # A worker's reports are told apart by their lease and its token already.
-    return row.method == "POST" and Scope.WORK not in row.scopes
+    return row.method == "POST" and row.scopes != (Scope.WORK,)
 
 
 def _rules(row: Route) -> list[AuditRule]:

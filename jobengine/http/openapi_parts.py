@@ -40,9 +40,11 @@ answer as `x-error-codes`.
 
 TAGS: Final = {
     "jobs": "Create, read and operate jobs",
+    "artifacts": "Bytes under their SHA-256, of one tenant",
     "deadletter": "Jobs that failed for good, and what becomes of them",
     "stream": "Events as they are committed (server-sent events)",
     "worker": "The worker protocol as plain requests",
+    "workers": "Workers: which are attached, what they hold, and how one is drained",
     "apikeys": "Keys for programs: made, listed, revoked",
     "tokens": "Revoke a token; the keys that check the engine's own",
     "health": "Probes and metrics; no token, no tenant",
@@ -72,6 +74,9 @@ SECURITY_SCHEMES: Final[dict[str, Any]] = {
     }
 }
 
+_DIGEST_FIELD: Final = "sha-256=:ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=:"
+_DIGEST_PATTERN: Final = "^sha-256=:[A-Za-z0-9+/]{43}=:$"
+_ETAG: Final = '"sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"'
 _TRACEPARENT: Final = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
@@ -131,6 +136,25 @@ REQUEST_HEADERS: Final[dict[str, dict[str, Any]]] = {
         "formed is ignored.",
         _TRACEPARENT,
     ),
+    "ContentDigest": _header(
+        "Content-Digest",
+        "The SHA-256 of the body (RFC 9530); another body is refused.",
+        _DIGEST_FIELD,
+        pattern=_DIGEST_PATTERN,
+    ),
+    "ReprDigest": _header(
+        "Repr-Digest",
+        "The same; a body has no coding here.",
+        _DIGEST_FIELD,
+        pattern=_DIGEST_PATTERN,
+    ),
+    "Range": _header(
+        "Range",
+        "One range of bytes (RFC 9110); what is none of these is passed over.",
+        "bytes=0-1023",
+    ),
+    "IfRange": _header("If-Range", "The ETag for which alone the range is meant.", _ETAG),
+    "IfNoneMatch": _header("If-None-Match", "The ETag of what the client has.", _ETAG),
     "LastEventId": _header(
         "Last-Event-ID",
         "The id of the last event seen; goes before `after`.",
@@ -140,6 +164,10 @@ REQUEST_HEADERS: Final[dict[str, dict[str, Any]]] = {
 }
 
 _NUMBER: Final = {"type": "string", "pattern": "^[0-9]+$"}
+
+OCTETS: Final = "application/octet-stream"
+ANY_BYTES: Final = {"type": "string", "format": "binary"}
+"""A body of any bytes, under any media type. OpenAPI 3.1 needs no format for it, generators do."""
 
 RATE_HEADERS: Final = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset")
 """Of every answer to a token that was verified."""
@@ -175,6 +203,20 @@ ANSWER_HEADERS: Final[dict[str, dict[str, Any]]] = {
         "description": "Seconds after which to come again.",
         "required": True,
         "schema": _NUMBER,
+    },
+    "ETag": {
+        "description": "The digest, as a strong validator.",
+        "required": True,
+        "schema": {"type": "string"},
+    },
+    "Repr-Digest": {
+        "description": "The SHA-256 of all bytes, also where a range is answered (RFC 9530).",
+        "schema": {"type": "string", "pattern": _DIGEST_PATTERN},
+    },
+    "Content-Range": {
+        "description": "Which bytes these are, and how many there are.",
+        "required": True,
+        "schema": {"type": "string", "pattern": "^bytes ([0-9]+-[0-9]+|\\*)/[0-9]+$"},
     },
     "WWW-Authenticate": {
         "description": "RFC 6750.",

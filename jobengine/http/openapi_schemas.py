@@ -11,13 +11,14 @@ from typing import Any, Final, cast
 import msgspec
 
 from jobengine.domain.errors import ErrorCode
+from jobengine.http.errors import TRANSPORT_CODES
 from jobengine.http.route import OpenRoute, Route
 from jobengine.wire.jobs import ErrorEnvelope
 
 __all__ = ["REF", "REQUEST_TIMEOUT", "Schemas"]
 
 REF: Final = "#/components/schemas/{name}"
-REQUEST_TIMEOUT: Final = (408, "REQUEST_TIMEOUT")
+REQUEST_TIMEOUT: Final = (408, TRANSPORT_CODES[408])
 """Status and code of a body that does not arrive: the one refusal that the framework makes up."""
 
 
@@ -42,7 +43,7 @@ class Schemas:
             "type": "string",
             "description": "What went wrong, for programs. More may come.",
             "examples": [str(ErrorCode.INVALID_FIELD)],
-            "x-extensible-enum": sorted([*map(str, ErrorCode), REQUEST_TIMEOUT[1]]),
+            "x-extensible-enum": sorted([*map(str, ErrorCode), *TRANSPORT_CODES.values()]),
         }
 
     def of(self, kind: Any) -> dict[str, Any]:

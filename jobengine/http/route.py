@@ -8,7 +8,7 @@ I1  A row with scopes is answered to a token that has one of them. The first of 
 I2  Unknown query parameters and unknown fields are refused before the handler runs.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any, Generic, TypeVar
 
 import attrs
@@ -21,7 +21,17 @@ from jobengine.http.answer import JSON, Answer, StreamAnswer
 from jobengine.http.front import Front
 from jobengine.messages.lease_shard import Actor, IdempotencyClaim
 
-__all__ = ["BASE", "Call", "NoBody", "NoQuery", "OpenRoute", "Paging", "RawBody", "Route"]
+__all__ = [
+    "BASE",
+    "Call",
+    "NoBody",
+    "NoQuery",
+    "OctetBody",
+    "OpenRoute",
+    "Paging",
+    "RawBody",
+    "Route",
+]
 
 BASE = "/api/v1/jobengine"
 
@@ -52,10 +62,21 @@ class RawBody:
     media_type: str
 
 
+@attrs.frozen
+class OctetBody:
+    """A body of any bytes that the handler reads as they come. `length` is what the client says.
+    `read`: the next so many bytes, fewer at the end, none behind it; raises if they do not come."""
+
+    media_type: str
+    length: int | None
+    read: Callable[[int], Awaitable[bytes]]
+
+
 @attrs.frozen(kw_only=True)
 class Call(Generic[Q, B]):
     """One admitted request. `project_id` is what X-Stella-Project says, `path` the values in the
-    path by name, `filter_key` what a page token of this list is bound to."""
+    path by name, `headers` those given of the row's own, `filter_key` what a page token of this
+    list is bound to. Where the body is read by the handler, `claim` does not cover it yet."""
 
     front: Front
     identity: Identity
@@ -71,6 +92,7 @@ class Call(Generic[Q, B]):
     trace_id: str
     last_event_id: str | None
     filter_key: tuple[str, ...]
+    headers: Mapping[str, str] = attrs.field(factory=dict)
 
 
 Handler = Callable[[Call[Any, Any]], Awaitable[Answer | StreamAnswer]]
@@ -80,6 +102,13 @@ Handler = Callable[[Call[Any, Any]], Awaitable[Answer | StreamAnswer]]
 class Route:
     """An endpoint of a tenant. `answers` maps a status to the type of its body (None: no JSON but
     `media_type`); `errors` names the codes beyond those that every endpoint can answer with.
+
+    `direct`: asked so often that it is answered without the web framework (`direct`). It has no
+    name in its path, and its handler waits for a commit and nothing else.
+
+    `bytes` as the type of a body is any bytes: those of a request come as an `OctetBody`, under any
+    media type. `headers`: request headers that this row reads beside those of every row;
+    `answer_headers`: what its answers tell beside them.
 
     `location`: the answer names what was created in `Location`. `successor`: the endpoint is
     deprecated, and this path (below `BASE`) answers in its place."""
@@ -96,9 +125,12 @@ class Route:
     body_optional: bool = False
     body_raw: bool = False
     consumes: tuple[str, ...] = (JSON,)
+    headers: tuple[str, ...] = ()
+    answer_headers: tuple[str, ...] = ()
     errors: tuple[ErrorCode, ...] = ()
     base: str = BASE
     media_type: str = JSON
+    direct: bool = False
     location: bool = False
     successor: str | None = None
 

@@ -6,6 +6,7 @@ cannot act in somebody's name (no CSRF) and why credentials are not a part of CO
 
 I1  Without an allowed origin no answer carries `Access-Control-…`; origins are compared whole.
 I2  With allowed origins every answer says `Vary: Origin`, whether or not this one was allowed.
+I3  `Strict-Transport-Security` is said over TLS alone (RFC 6797 §7.2), and of this host alone.
 """
 
 import re
@@ -15,10 +16,11 @@ from urllib.parse import urlsplit
 
 import attrs
 
+from jobengine import __version__
 from jobengine.domain.redaction import Redactor
 from jobengine.settings import Settings
 
-__all__ = ["SECURITY_HEADERS", "Cors", "origins_of", "redactor_of"]
+__all__ = ["SECURITY_HEADERS", "Cors", "origins_of", "redactor_of", "standing_headers"]
 
 SECURITY_HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -28,16 +30,26 @@ SECURITY_HEADERS: Final = {
 }
 """Of every answer; a page that loads something states a policy of its own."""
 
+_HSTS: Final = "max-age=31536000"
+
 _METHODS: Final = "DELETE, GET, HEAD, PATCH, POST, PUT"
 _ASKED: Final = (
-    "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, traceparent, X-Correlation-Id, "
+    "Authorization, Content-Digest, Content-Type, Idempotency-Key, If-None-Match, If-Range, "
+    "Last-Event-ID, Range, Repr-Digest, traceparent, X-Correlation-Id, "
     "X-Stella-Operator-Reason, X-Stella-Operator-Ticket, X-Stella-Project, X-Stella-Tenant"
 )
 _TOLD: Final = (
-    "Deprecation, Idempotent-Replayed, Link, Location, Retry-After, Sunset, X-JobEngine-Version, "
+    "Content-Disposition, Content-Range, Deprecation, ETag, Idempotent-Replayed, Link, Location, "
+    "Repr-Digest, Retry-After, Sunset, X-JobEngine-Version, "
     "X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset"
 )
 _PREFLIGHT_S: Final = "600"
+
+
+def standing_headers(*, tls: bool) -> dict[str, str]:
+    """Of every answer, whoever makes it; `tls`: this listener speaks nothing else."""
+    headers = {**SECURITY_HEADERS, "X-JobEngine-Version": __version__}
+    return headers | {"Strict-Transport-Security": _HSTS} if tls else headers
 
 
 def origins_of(text: str) -> frozenset[str]:

@@ -1,28 +1,25 @@
 """Serves an ASGI application over TCP; the one file that knows Hypercorn.
 
-Hypercorn's pieces (its connection, its protocols) run under an accept loop of our own, which adds
-what its own loop lacks:
+HTTP/1.1 is spoken by a connection of our own (`connection`); a WebSocket handshake is handed to
+Hypercorn with the socket, and its connection is Hypercorn's from then on.
 
 I1  No connection can end the server: whatever leaves a connection ends that connection. Hypercorn
     0.18 lets an error of a WebSocket upgrade with bytes right behind it out of the connection, into
     the nursery of all connections (upstream issue 225).
-I2  A connection that is to be closed is closed, and one that falls idle is watched, also when the
-    request that says so is being cancelled at that moment (Hypercorn can leave it open for ever).
-I3  A peer that does not read holds nothing for longer than `write_s`: a write can be cancelled, and
+I2  A peer that does not read holds nothing for longer than `write_s`: a write can be cancelled, and
     one that waits longer ends the connection (Hypercorn shields writes, and sets no limit).
-I4  At most `connections_max` connections are open; one more is closed at once.
-I5  Stopping is in order: listen no more, let requests in flight end within `graceful_s`, cancel.
+I3  At most `connections_max` connections are open; one more is closed at once.
+I4  Stopping is in order: close what is idle, listen no more, let requests in flight end within
+    `graceful_s`, cancel.
 
-Not here: limits of a request's body (`http/app.py`), certificates (`http/tls.py`).
+Not here: limits of a request's body (`app`, `direct`), certificates (`tls`). HTTP/2 is not spoken.
 """
 
 import errno
 import logging
 import socket
-from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
-import attrs
 import structlog
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
@@ -32,11 +29,12 @@ from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState, LifespanState
 
+from jobengine.http.connection import AsgiApp, Connection, Peers, ServerLimits
+from jobengine.http.http1 import Head, request_head
+from jobengine.http.security import standing_headers
 from jobengine.http.tls import Tls, TlsStream
 
 __all__ = ["AddressUnavailable", "Bound", "ServerLimits", "listen", "serve"]
-
-AsgiApp = Callable[..., Awaitable[Any]]
 
 _SETTLE_S = 1.0
 """How long a connection that is being cancelled may take to close."""
@@ -53,25 +51,6 @@ class Bound(NamedTuple):
 
     host: str
     port: int
-
-
-@attrs.frozen(kw_only=True)
-class ServerLimits:
-    """Bounds of all connections together and of each one.
-
-    `head_bytes_max`: request line and headers, as long as they are not complete. `idle_s`: a
-    connection without a request, or whose headers do not come, is closed after it. `write_s`: how
-    long one write may wait for the peer. `graceful_s`: what requests in flight get at the end.
-    """
-
-    connections_max: int = 4_096
-    backlog: int = 1_024
-    head_bytes_max: int = 32 * 1024
-    idle_s: float = 75.0
-    tls_handshake_s: float = 10.0
-    write_s: float = 60.0
-    requests_per_connection_max: int = 1_000_000
-    graceful_s: float = 5.0
 
 
 def listen(host: str, port: int, backlog: int = ServerLimits().backlog) -> socket.socket:
@@ -114,15 +93,15 @@ async def serve(
 
     Reports where it listens once connections are taken. Cancelled: connections are cut at once.
     """
-    config = _config(limits)
     context = WorkerContext(None)
-    crowd = _Crowd(ASGIWrapper(app), config, context, limits, tls)
+    crowd = _Crowd(app, limits, tls, context)
     accepting = trio.SocketListener(trio.socket.from_stdlib_socket(listener))
     async with trio.open_nursery() as connections:
         async with trio.open_nursery() as door:
             await door.start(_accept, accepting, crowd, connections)
             task_status.started(Bound(*listener.getsockname()[:2]))
             await stopping.wait()
+            crowd.peers.stop()
             door.cancel_scope.cancel()
         await context.terminated.set()
         connections.cancel_scope.deadline = trio.current_time() + limits.graceful_s
@@ -143,18 +122,14 @@ class _Crowd:
     """All connections of one server."""
 
     def __init__(
-        self,
-        app: ASGIWrapper,
-        config: Config,
-        context: WorkerContext,
-        limits: ServerLimits,
-        tls: Tls | None,
+        self, app: AsgiApp, limits: ServerLimits, tls: Tls | None, context: WorkerContext
     ) -> None:
+        self.peers = Peers()
         self._app = app
-        self._config = config
-        self._context = context
         self._limits = limits
         self._tls = tls
+        self._standing = standing_headers(tls=tls is not None)
+        self._upgraded = _Upgraded(app, limits, context)
         self._open = 0
 
     async def serve(self, stream: trio.SocketStream) -> None:
@@ -163,27 +138,53 @@ class _Crowd:
             return
         self._open += 1
         try:
-            await self._serve(stream)
-        finally:
-            self._open -= 1
-
-    async def _serve(self, plain: trio.SocketStream) -> None:
-        stream = plain if self._tls is None else self._tls.http(plain)
-        connection = _Connection(
-            self._app, self._config, self._context, stream, self._limits.write_s
-        )
-        try:
-            await connection.run()
+            await self._serve(stream if self._tls is None else self._tls.http(stream))
         except* Exception as group:  # noqa: BLE001 - I1
             _log.warning(
                 "http_connection_failed", errors=sorted({type(e).__name__ for e in _leaves(group)})
             )
         finally:
+            self._open -= 1
             await trio.aclose_forcefully(stream)
 
+    async def _serve(self, stream: trio.SocketStream | TlsStream) -> None:
+        if isinstance(stream, trio.SSLStream) and not await self._shakes_hands(stream):
+            return
+        try:
+            connection = Connection(self._app, stream, self._limits, self.peers, self._standing)
+        except OSError:
+            return  # gone before it was looked at
+        handshake = await connection.serve()
+        if handshake is not None:
+            await self._upgraded.serve(stream, handshake)
 
-class _Connection(TCPServer):
-    """Hypercorn's connection with another way of sending (I2, I3)."""
+    async def _shakes_hands(self, stream: TlsStream) -> bool:
+        done = False
+        with trio.move_on_after(self._limits.tls_handshake_s):
+            try:
+                await stream.do_handshake()
+                done = True
+            except trio.BrokenResourceError:
+                pass
+        return done
+
+
+class _Upgraded:
+    """Connections that have become WebSockets."""
+
+    def __init__(self, app: AsgiApp, limits: ServerLimits, context: WorkerContext) -> None:
+        self._app = ASGIWrapper(_ending_refusals(app))
+        self._config = _config(limits)
+        self._context = context
+        self._write_s = limits.write_s
+
+    async def serve(self, stream: trio.SocketStream | TlsStream, handshake: Head) -> None:
+        ahead = request_head(handshake)
+        await _WebSocket(self._app, self._config, self._context, stream, self._write_s, ahead).run()
+
+
+class _WebSocket(TCPServer):
+    """Hypercorn's connection, with another way of sending (I2) and a handshake read before."""
 
     def __init__(
         self,
@@ -192,11 +193,17 @@ class _Connection(TCPServer):
         context: WorkerContext,
         stream: trio.SocketStream | TlsStream,
         write_s: float,
+        ahead: bytes,
     ) -> None:
         state = ConnectionState(LifespanState())
         # Hypercorn tells a plain stream from TLS by what it lacks.
         super().__init__(app, config, context, state, stream)  # type: ignore[arg-type]
         self._write_s = write_s
+        self._ahead = ahead
+
+    async def _read_data(self) -> None:
+        await self.protocol.handle(RawData(self._ahead))
+        await super()._read_data()
 
     async def protocol_send(self, event: Event) -> None:
         if isinstance(event, RawData):
@@ -222,6 +229,21 @@ class _Connection(TCPServer):
             await self.protocol.handle(Closed())
 
 
+def _ending_refusals(app: AsgiApp) -> AsgiApp:
+    """The application, but its refusal of a handshake says that the connection ends with it, as
+    Hypercorn takes nothing behind one for a request."""
+
+    async def ending(scope: Any, receive: Any, send: Any) -> None:
+        async def say(message: Any) -> None:
+            if message["type"] == "websocket.http.response.start":
+                message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
+            await send(message)
+
+        await app(scope, receive, say)
+
+    return ending
+
+
 def _leaves(group: BaseExceptionGroup[Any]) -> list[BaseException]:
     found: list[BaseException] = []
     for error in group.exceptions:
@@ -232,12 +254,9 @@ def _leaves(group: BaseExceptionGroup[Any]) -> list[BaseException]:
 def _config(limits: ServerLimits) -> Config:
     config = Config()
     config.errorlog = logging.getLogger("jobengine.http")
-    config.h11_max_incomplete_size = limits.head_bytes_max
-    config.h2_max_header_list_size = limits.head_bytes_max
+    config.h11_max_incomplete_size = 2 * limits.head_bytes_max
     config.keep_alive_timeout = limits.idle_s
-    config.keep_alive_max_requests = limits.requests_per_connection_max
     config.include_server_header = False
-    config.ssl_handshake_timeout = limits.tls_handshake_s
     return config
 
 

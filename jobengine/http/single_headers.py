@@ -17,9 +17,14 @@ _SINGLE: Final = {
     name.lower(): name
     for name in (
         "Authorization",
+        "Content-Digest",
+        "Content-Encoding",
         "Content-Type",
         "Idempotency-Key",
+        "If-Range",
         "Last-Event-ID",
+        "Range",
+        "Repr-Digest",
         "X-Correlation-Id",
         "X-Stella-Operator-Reason",
         "X-Stella-Operator-Ticket",

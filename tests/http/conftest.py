@@ -16,9 +16,11 @@ from jobengine.auth.scopes import Scope
 from jobengine.auth.tokens import Tokens
 from jobengine.engine import Engine
 from jobengine.http.app import create_app
+from jobengine.http.direct import direct_first
 from jobengine.http.front import Front, FrontLimits
 from jobengine.http.routes.health import readiness_of
 from jobengine.http.server import ServerLimits, listen, serve
+from jobengine.http.table import ROUTES
 from jobengine.testing import memory_engine
 
 BASE = "/api/v1/jobengine"
@@ -82,7 +84,7 @@ async def rest(tmp_path: Path) -> AsyncIterator[Rest]:
         front = Front(
             gateway=engine.gateway,
             tokens=Tokens(key),
-            pages=PageTokens(key),
+            pages=PageTokens(Tokens(key).ring),
             readiness=readiness_of(engine.gateway),
             render_metrics=lambda: b"jobengine_up 1\n",
             limits=FrontLimits(body_bytes_max=1 << 20, body_s=2.0, heartbeat_s=0.05),
@@ -90,7 +92,7 @@ async def rest(tmp_path: Path) -> AsyncIterator[Rest]:
         bound = await nursery.start(
             partial(
                 serve,
-                create_app(front),
+                direct_first(front, ROUTES, create_app(front)),
                 listen("127.0.0.1", 0),
                 ServerLimits(graceful_s=1.0, head_bytes_max=8_192),
                 stopping=front.stopping,

@@ -144,6 +144,7 @@ ROUTES: Final = (
         scopes=(Scope.SUBMIT,),
         body=JobRequest,
         answers={201: JobView, 200: JobView},
+        direct=True,
         location=True,
     ),
     Route(
@@ -157,6 +158,7 @@ ROUTES: Final = (
         body_raw=True,
         consumes=(JSON, NDJSON),
         answers={200: BulkAnswer},
+        direct=True,
         errors=(ErrorCode.BULK_TOO_LARGE,),
     ),
 )
