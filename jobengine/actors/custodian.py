@@ -11,11 +11,23 @@ from jobengine.actors.runtime.mailbox import Mailbox
 from jobengine.actors.runtime.shell import Perform, open_calls, run_shell
 from jobengine.actors.runtime.supervisor import Life
 from jobengine.core.custodian import CustodianCore
-from jobengine.messages.custodian import Prepare, Prepared, PrepareFailed
+from jobengine.messages.custodian import (
+    ArtifactsSwept,
+    Prepare,
+    Prepared,
+    PrepareFailed,
+    SweepArtifacts,
+)
 from jobengine.store.errors import StoreUnavailable
 from jobengine.store.port import Store
 
 __all__ = ["CustodianActor"]
+
+_SWEPT_MAX = 64
+"""Artifacts looked at in one statement."""
+
+_UPLOAD_S_MAX = 3_600
+"""An upload of which nothing came for so long was cut, and its node had no time to clear up."""
 
 
 @attrs.define(kw_only=True)
@@ -24,6 +36,7 @@ class CustodianActor:
     clock: Clock
     asks: Asks
     interval_s: float
+    artifact_grace_s: float
 
     async def run(self, life: Life) -> None:
         """The first preparation is due at once; nobody waits for it."""
@@ -34,11 +47,23 @@ class CustodianActor:
             await self.store.prepare(command.now_at)
             return Prepared()
 
+        async def sweep(command: SweepArtifacts) -> ArtifactsSwept:
+            swept = await self.store.sweep_artifacts(
+                command.after,
+                command.now_at - round(self.artifact_grace_s * 1_000_000),
+                command.now_at - _UPLOAD_S_MAX * 1_000_000,
+                _SWEPT_MAX,
+            )
+            return ArtifactsSwept(after=swept.after)
+
         async with open_calls(mailbox, (StoreUnavailable,)) as calls:
 
             def perform_prepare(command: Prepare) -> None:
                 calls.spawn(prepare, command, failed=lambda _: PrepareFailed())
 
-            perform: Perform = {Prepare: perform_prepare}
+            def perform_sweep(command: SweepArtifacts) -> None:
+                calls.spawn(sweep, command, failed=lambda _: PrepareFailed())
+
+            perform: Perform = {Prepare: perform_prepare, SweepArtifacts: perform_sweep}
             life.ready()
             await run_shell(core, mailbox, perform, self.clock, asks=self.asks)

@@ -1,6 +1,8 @@
-"""The custodian: decides when the store is made ready for the days to come.
+"""The custodian: decides when the store is made ready for the days to come, and swept.
 
-I1  One preparation at a time; the next comes an interval after the last one ended.
+A round is a preparation, then a sweep of artifacts in bounded steps.
+
+I1  One round at a time; the next comes an interval after the last one ended.
 I2  A failed one is repeated soon, since days without a partition would refuse commits.
 
 Not here: retention of history, self-checks.
@@ -9,7 +11,13 @@ Not here: retention of history, self-checks.
 from collections.abc import Sequence
 
 from jobengine.domain.instant import Moment
-from jobengine.messages.custodian import Prepare, Prepared, PrepareFailed
+from jobengine.messages.custodian import (
+    ArtifactsSwept,
+    Prepare,
+    Prepared,
+    PrepareFailed,
+    SweepArtifacts,
+)
 from jobengine.messages.wake import Wake
 
 __all__ = ["CustodianCore"]
@@ -24,13 +32,19 @@ class CustodianCore:
         self._interval_s = interval_s
         self.wakeup_at: float | None = first_at
 
-    def handle(self, message: Prepared | PrepareFailed | Wake, now: Moment) -> Sequence[Prepare]:
+    def handle(
+        self, message: Prepared | PrepareFailed | ArtifactsSwept | Wake, now: Moment
+    ) -> Sequence[Prepare | SweepArtifacts]:
         match message:
             case Wake():
                 self.wakeup_at = None
                 return (Prepare(now_at=now.at),)
             case Prepared():
+                return (SweepArtifacts(now_at=now.at, after=None),)
+            case ArtifactsSwept(after=None):
                 self.wakeup_at = now.mono + self._interval_s
+            case ArtifactsSwept():
+                return (SweepArtifacts(now_at=now.at, after=message.after),)
             case PrepareFailed():
                 self.wakeup_at = now.mono + _AGAIN_S
         return ()

@@ -2,7 +2,13 @@
 
 import msgspec
 
-__all__ = ["Prepare", "PrepareFailed", "Prepared"]
+__all__ = [
+    "ArtifactsSwept",
+    "Prepare",
+    "PrepareFailed",
+    "Prepared",
+    "SweepArtifacts",
+]
 
 
 class Prepare(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -17,3 +23,16 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 class PrepareFailed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     pass
+
+
+class SweepArtifacts(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Command: look at the next artifacts behind a place, and remove those nobody names."""
+
+    now_at: int
+    after: tuple[int, str, str] | None
+
+
+class ArtifactsSwept(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """``after`` is where to go on; None at the end."""
+
+    after: tuple[int, str, str] | None

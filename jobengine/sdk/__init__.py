@@ -4,23 +4,21 @@ Names below are the public interface; `session` (the protocol without a socket) 
 simulators. The SDK imports nothing of the engine but its wire types.
 """
 
-from jobengine.sdk.client import AsyncClient, Client
-from jobengine.sdk.context import (
-    Cancellation,
-    JobContext,
-    JobError,
-    JobStopped,
-    Snooze,
-    job_request,
-)
+from jobengine.sdk.artifacts import ArtifactDamaged
+from jobengine.sdk.async_client import AsyncClient
+from jobengine.sdk.client import Client
+from jobengine.sdk.context import JobContext, job_request
 from jobengine.sdk.feed import Event
 from jobengine.sdk.operations import ApiError
+from jobengine.sdk.outcomes import Cancellation, JobError, JobStopped, Snooze
 from jobengine.sdk.transport import WorkerRejected
 from jobengine.sdk.worker import Worker
+from jobengine.wire.artifacts import StoredArtifact
 from jobengine.wire.jobs import JobRequest
 
 __all__ = [
     "ApiError",
+    "ArtifactDamaged",
     "AsyncClient",
     "Cancellation",
     "Client",
@@ -30,6 +28,7 @@ __all__ = [
     "JobRequest",
     "JobStopped",
     "Snooze",
+    "StoredArtifact",
     "Worker",
     "WorkerRejected",
     "job_request",

@@ -1,25 +1,32 @@
-"""What a handler sees of its job, and how what it returns or raises becomes an outcome.
+"""What a handler sees of its job.
 
-Every method of `JobContext` may be called from any thread and returns at once; messages leave in
-the order of the calls, before the outcome. Deliberately not here: running the handler.
+Every method of `JobContext` may be called from any thread and, `artifact` aside, returns at once;
+messages leave in the order of the calls, before the outcome. Deliberately not here: running the
+handler, what its end means (`outcomes`).
 """
 
-import hashlib
-import threading
-import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias, TypeVar
+from typing import Any, Final, Literal, TypeAlias, TypeVar, overload
 
 import msgspec
 
+from jobengine.sdk.artifacts import Source, note_of_file, note_of_stored
 from jobengine.sdk.commands import SignOfLife, Stopped, StopReason
+from jobengine.sdk.outcomes import (
+    Cancellation,
+    JobStopped,
+    clean,
+    outcome_of,
+    outcome_of_error,
+    within,
+)
 from jobengine.sdk.session import Posted
-from jobengine.wire.fields import DELAY_S_MAX, PAYLOAD_BYTES_MAX, raw, raw_null
-from jobengine.wire.jobs import JobFailure, JobRequest
+from jobengine.wire.artifacts import StoredArtifact
+from jobengine.wire.fields import raw
+from jobengine.wire.jobs import JobRequest
 from jobengine.wire.worker import (
-    ArtifactNote,
     Complete,
     Fail,
     Lease,
@@ -33,69 +40,9 @@ from jobengine.wire.worker import (
 
 Level: TypeAlias = Literal["debug", "info", "warning", "error"]
 T = TypeVar("T")
+Store: TypeAlias = Callable[[Source, str | None, str], StoredArtifact]
+"""Stores bytes under a media type, or a guessed one, for a tenant; blocks."""
 TEXT_MAX: Final = 16_384
-STACK_MAX: Final = 16_384
-CHUNK_BYTES: Final = 1 << 20
-
-
-class JobError(Exception):
-    """Raised by a handler to fail with a class, an upstream's HTTP status, or without a retry.
-
-    `retry_after_s` is a lower bound for the delay of the retry.
-    """
-
-    def __init__(
-        self,
-        message: str,
-        class_: str | None = None,
-        *,
-        retryable: bool = True,
-        http_status: int | None = None,
-        retry_after_s: float | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.class_ = class_
-        self.retryable = retryable
-        self.http_status = http_status if http_status in range(100, 600) else None
-        self.retry_after_s = _within(retry_after_s)
-
-
-class Snooze(Exception):
-    """Raised by a handler to give the job back for `delay_s` seconds; costs no retry."""
-
-    def __init__(self, delay_s: float, reason: str = "snooze") -> None:
-        super().__init__(reason)
-        self.delay_s = _within(delay_s)
-        self.reason = reason
-
-
-class JobStopped(Exception):
-    """Raised by `JobContext.check` in a handler that was told to stop."""
-
-
-class Cancellation:
-    """Whether a handler was told to stop, and why. True once it was."""
-
-    __slots__ = ("_event", "reason")
-
-    def __init__(self) -> None:
-        self.reason: StopReason | None = None
-        self._event = threading.Event()
-
-    def __bool__(self) -> bool:
-        return self._event.is_set()
-
-    def is_set(self) -> bool:
-        """Whether the handler was told to stop."""
-        return self._event.is_set()
-
-    def wait(self, timeout_s: float | None = None) -> bool:
-        """Block this thread until told to stop or `timeout_s` passed; whether it was told."""
-        return self._event.wait(timeout_s)
-
-    def tell(self, reason: StopReason) -> None:
-        self.reason = reason
-        self._event.set()
 
 
 class JobLog:
@@ -133,13 +80,16 @@ class JobContext:
     """
 
     __slots__ = (
-        "_cancelled", "_follow_ups", "_payload", "interrupt", "lease", "post", "stop_reason",
-        "where",
+        "_cancelled", "_follow_ups", "_payload", "_store", "interrupt", "lease", "post",
+        "stop_reason", "where",
     )  # fmt: skip
 
-    def __init__(self, lease: Lease, post: Callable[[Posted], None]) -> None:
+    def __init__(
+        self, lease: Lease, post: Callable[[Posted], None], store: Store | None = None
+    ) -> None:
         self.lease = lease
         self.post = post
+        self._store = store
         self.stop_reason: StopReason | None = None
         self.interrupt: Callable[[], None] | None = None
         self.where: Any = None
@@ -236,28 +186,41 @@ class JobContext:
         """Give a sign of life and renew the lease now. Leases are renewed without this, too."""
         self.post(SignOfLife(self.lease.lease_id, renew=True))
 
+    @overload
     def artifact(
-        self, path: str | Path, name: str | None = None, mime: str = "application/octet-stream"
-    ) -> str:
-        """Register a file with the attempt; returns its digest `sha256:…`.
+        self, path: str | Path, /, *, name: str | None = None, mime: str | None = None
+    ) -> str: ...
 
-        Reads the file in pieces, in this thread: from an async handler use a worker thread for
-        large files. The bytes stay where they are.
+    @overload
+    def artifact(self, name: str, source: Source, /, *, mime: str | None = None) -> str: ...
+
+    def artifact(
+        self,
+        first: str | Path,
+        source: Source | None = None,
+        /,
+        *,
+        name: str | None = None,
+        mime: str | None = None,
+    ) -> str:
+        """Register bytes with the attempt; returns their digest `sha256:…`.
+
+        `artifact(path)` names a file, whose bytes stay where they are; `artifact(name, source)`
+        stores bytes, a file or what is left of an open one in the engine and names that. `mime` is
+        guessed from a path by default. Reads in pieces, and blocks, in this thread: an async
+        handler calls it in a worker thread. Storing raises as `Client.upload_artifact`.
         """
-        file = Path(path).resolve()
-        digest, size_bytes = digest_of(file)
-        self.post(
-            ArtifactNote(
-                lease_id=self.lease.lease_id,
-                token=self.lease.token,
-                uri=file.as_uri(),
-                digest=digest,
-                mime=mime,
-                size_bytes=size_bytes,
-                name=name or file.name,
-            )
-        )
-        return digest
+        lease = self.lease
+        if source is None:
+            note = note_of_file(lease, Path(first), name, mime)
+        elif self._store is None:
+            raise RuntimeError("this job runs without an engine to store bytes in")
+        else:
+            stored = self._store(source, mime, lease.tenant_id)
+            note = note_of_stored(lease, stored, str(first), mime)
+        self.post(note)
+        assert note.digest is not None
+        return note.digest
 
     def throttled(
         self, http_status: int, retry_after_s: float | None = None, source_id: str | None = None
@@ -269,7 +232,7 @@ class JobContext:
                 token=self.lease.token,
                 source_id=source_id,
                 http_status=http_status,
-                retry_after=_within(retry_after_s),
+                retry_after=within(retry_after_s),
             )
         )
 
@@ -300,70 +263,11 @@ class JobContext:
 
     def outcome_of(self, result: Any) -> Complete | Fail:
         """The outcome of a handler that returned; one that cannot be sent is a failure."""
-        lease = self.lease
-        if result is None and self._follow_ups is None:
-            return Complete(lease_id=lease.lease_id, token=lease.token, result=raw_null())
-        try:
-            body = msgspec.json.encode(result)
-        except (TypeError, ValueError, RecursionError) as error:
-            return self._unsendable(f"the result is no JSON: {error}")
-        follow_ups = self._follow_ups or []
-        if len(body) > PAYLOAD_BYTES_MAX:
-            return self._unsendable("the result is over 256 KiB; make it an artifact")
-        if follow_ups and len(msgspec.json.encode(follow_ups)) > 2 * PAYLOAD_BYTES_MAX:
-            return self._unsendable("the follow-up jobs are over 512 KiB; submit them in bulk")
-        return Complete(
-            lease_id=lease.lease_id,
-            token=lease.token,
-            result=msgspec.Raw(body),
-            follow_ups=follow_ups,
-        )
-
-    def _unsendable(self, message: str) -> Fail:
-        error = JobFailure(class_="UnsendableResult", message=message, retryable=False)
-        return Fail(lease_id=self.lease.lease_id, token=self.lease.token, error=error)
+        return outcome_of(self.lease, result, self._follow_ups or ())
 
     def outcome_of_error(self, error: BaseException) -> Fail | Release | Stopped:
         """The outcome of a handler that raised."""
-        lease = self.lease
-        if isinstance(error, JobStopped) and self.stop_reason is not None:
-            return Stopped(lease.lease_id)
-        if isinstance(error, Snooze):
-            return Release(
-                lease_id=lease.lease_id,
-                token=lease.token,
-                reason=clean(error.reason, 1024),
-                delay_seconds=error.delay_s,
-            )
-        known = error if isinstance(error, JobError) else JobError("", _name_of(error))
-        failure = JobFailure(
-            class_=clean(known.class_ or _name_of(error), 256),
-            message=clean(str(error), 4096),
-            retryable=known.retryable,
-            http_status=known.http_status,
-            stack=clean("".join(traceback.format_exception(error))[-STACK_MAX:], STACK_MAX),
-        )
-        return Fail(
-            lease_id=lease.lease_id,
-            token=lease.token,
-            error=failure,
-            retry_after=known.retry_after_s,
-        )
-
-
-def clean(text: str, length_max: int) -> str:
-    """Text the engine accepts: cut, without NUL and lone surrogates."""
-    return text[:length_max].replace("\0", "\ufffd").encode("utf-8", "replace").decode()
-
-
-def _name_of(error: BaseException) -> str:
-    kind = type(error)
-    bare = kind.__module__ == "builtins"
-    return kind.__qualname__ if bare else f"{kind.__module__}.{kind.__qualname__}"
-
-
-def _within(seconds: float | None) -> float | None:
-    return None if seconds is None else min(max(seconds, 0.0), float(DELAY_S_MAX))
+        return outcome_of_error(self.lease, error, self.stop_reason)
 
 
 def job_request(job_type: str, payload: Any = None, **fields: Any) -> JobRequest:
@@ -372,16 +276,6 @@ def job_request(job_type: str, payload: Any = None, **fields: Any) -> JobRequest
     if payload is not None:
         values["payload"] = payload if isinstance(payload, msgspec.Raw) else raw(payload)
     return msgspec.json.decode(msgspec.json.encode(JobRequest(**values)), type=JobRequest)
-
-
-def digest_of(file: Path) -> tuple[str, int]:
-    """`sha256:…` and size of a file, read in pieces of one MiB."""
-    found, size_bytes = hashlib.sha256(), 0
-    with file.open("rb") as stream:
-        while chunk := stream.read(CHUNK_BYTES):
-            found.update(chunk)
-            size_bytes += len(chunk)
-    return f"sha256:{found.hexdigest()}", size_bytes
 
 
 def _instant(moment: datetime) -> str:

@@ -17,7 +17,7 @@ from jobengine.sdk.commands import (
     StopJob,
     Stopped,
 )
-from jobengine.sdk.context import JobContext
+from jobengine.sdk.context import JobContext, Store
 from jobengine.sdk.runners import Job, Post, Runner
 from jobengine.sdk.session import Posted
 from jobengine.wire.worker import Complete, Fail, Lease, Release
@@ -39,9 +39,14 @@ class Crew:
     """See the module. `runners` has one for every room that a handler names."""
 
     def __init__(
-        self, handlers: Mapping[str, Handler], runners: Mapping[Room, Runner], post: Post
+        self,
+        handlers: Mapping[str, Handler],
+        runners: Mapping[Room, Runner],
+        post: Post,
+        store: Store | None = None,
     ) -> None:
         self._post = post
+        self._store = store
         self._at_work: dict[str, tuple[JobContext, Runner]] = {}
         self._stations = {
             job_type: (handler.function, runners[handler.room])
@@ -77,7 +82,7 @@ class Crew:
         batches: dict[Runner, list[Job]] = {}
         for lease in leases:
             function, runner = self._stations[lease.job_type]
-            context = JobContext(lease, self._post)
+            context = JobContext(lease, self._post, self._store)
             self._at_work[lease.lease_id] = (context, runner)
             batch = batches.get(runner)
             if batch is None:

@@ -1,0 +1,155 @@
+"""How a handler is told to stop, what it raises, and how its end becomes an outcome."""
+
+import threading
+import traceback
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+
+from jobengine.sdk.commands import Stopped, StopReason
+from jobengine.wire.fields import DELAY_S_MAX, PAYLOAD_BYTES_MAX, raw_null
+from jobengine.wire.jobs import JobFailure, JobRequest
+from jobengine.wire.worker import Complete, Fail, Lease, Release
+
+__all__ = [
+    "Cancellation",
+    "JobError",
+    "JobStopped",
+    "Snooze",
+    "clean",
+    "outcome_of",
+    "outcome_of_error",
+    "within",
+]
+
+STACK_MAX: Final = 16_384
+
+
+class JobError(Exception):
+    """Raised by a handler to fail with a class, an upstream's HTTP status, or without a retry.
+
+    `retry_after_s` is a lower bound for the delay of the retry.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        class_: str | None = None,
+        *,
+        retryable: bool = True,
+        http_status: int | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.class_ = class_
+        self.retryable = retryable
+        self.http_status = http_status if http_status in range(100, 600) else None
+        self.retry_after_s = within(retry_after_s)
+
+
+class Snooze(Exception):
+    """Raised by a handler to give the job back for `delay_s` seconds; costs no retry."""
+
+    def __init__(self, delay_s: float, reason: str = "snooze") -> None:
+        super().__init__(reason)
+        self.delay_s = within(delay_s)
+        self.reason = reason
+
+
+class JobStopped(Exception):
+    """Raised by `JobContext.check` in a handler that was told to stop."""
+
+
+class Cancellation:
+    """Whether a handler was told to stop, and why. True once it was."""
+
+    __slots__ = ("_event", "reason")
+
+    def __init__(self) -> None:
+        self.reason: StopReason | None = None
+        self._event = threading.Event()
+
+    def __bool__(self) -> bool:
+        return self._event.is_set()
+
+    def is_set(self) -> bool:
+        """Whether the handler was told to stop."""
+        return self._event.is_set()
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Block this thread until told to stop or `timeout_s` passed; whether it was told."""
+        return self._event.wait(timeout_s)
+
+    def tell(self, reason: StopReason) -> None:
+        self.reason = reason
+        self._event.set()
+
+
+def outcome_of(lease: Lease, result: Any, follow_ups: Sequence[JobRequest]) -> Complete | Fail:
+    """The outcome of a handler that returned; one that cannot be sent is a failure."""
+    if result is None and not follow_ups:
+        return Complete(lease_id=lease.lease_id, token=lease.token, result=raw_null())
+    try:
+        body = msgspec.json.encode(result)
+    except (TypeError, ValueError, RecursionError) as error:
+        return _unsendable(lease, f"the result is no JSON: {error}")
+    if len(body) > PAYLOAD_BYTES_MAX:
+        return _unsendable(lease, "the result is over 256 KiB; make it an artifact")
+    if follow_ups and len(msgspec.json.encode(follow_ups)) > 2 * PAYLOAD_BYTES_MAX:
+        return _unsendable(lease, "the follow-up jobs are over 512 KiB; submit them in bulk")
+    return Complete(
+        lease_id=lease.lease_id,
+        token=lease.token,
+        result=msgspec.Raw(body),
+        follow_ups=list(follow_ups),
+    )
+
+
+def _unsendable(lease: Lease, message: str) -> Fail:
+    error = JobFailure(class_="UnsendableResult", message=message, retryable=False)
+    return Fail(lease_id=lease.lease_id, token=lease.token, error=error)
+
+
+def outcome_of_error(
+    lease: Lease, error: BaseException, stop_reason: StopReason | None
+) -> Fail | Release | Stopped:
+    """The outcome of a handler that raised."""
+    if isinstance(error, JobStopped) and stop_reason is not None:
+        return Stopped(lease.lease_id)
+    if isinstance(error, Snooze):
+        return Release(
+            lease_id=lease.lease_id,
+            token=lease.token,
+            reason=clean(error.reason, 1024),
+            delay_seconds=error.delay_s,
+        )
+    known = error if isinstance(error, JobError) else JobError("", _name_of(error))
+    failure = JobFailure(
+        class_=clean(known.class_ or _name_of(error), 256),
+        message=clean(str(error), 4096),
+        retryable=known.retryable,
+        http_status=known.http_status,
+        stack=clean("".join(traceback.format_exception(error))[-STACK_MAX:], STACK_MAX),
+    )
+    return Fail(
+        lease_id=lease.lease_id,
+        token=lease.token,
+        error=failure,
+        retry_after=known.retry_after_s,
+    )
+
+
+def clean(text: str, length_max: int) -> str:
+    """Text the engine accepts: cut, without NUL and lone surrogates."""
+    return text[:length_max].replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+
+
+def _name_of(error: BaseException) -> str:
+    kind = type(error)
+    bare = kind.__module__ == "builtins"
+    return kind.__qualname__ if bare else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def within(seconds: float | None) -> float | None:
+    return None if seconds is None else min(max(seconds, 0.0), float(DELAY_S_MAX))

@@ -1,0 +1,94 @@
+"""What both clients share: where the engine is, who asks, and the form of their requests."""
+
+import os
+import ssl
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+
+from jobengine.sdk.artifacts import Download, Upload, path_of
+from jobengine.sdk.feed import Feed
+from jobengine.sdk.operations import BASE, Answer, Call, Operations, error_of, retry_after_s
+from jobengine.sdk.trust import trusted
+
+__all__ = ["DEFAULT_URL", "Requests", "busy_for_s", "lower"]
+
+DEFAULT_URL: Final = "http://127.0.0.1:7070"
+QUIET_S_MAX: Final = 40.0
+"""The engine comments every 15 s; a stream silent for longer than this is dead."""
+
+
+class Requests:
+    """Built alike by both; see `Client` for the parameters."""
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        token: str | None = None,
+        tenant: str | None = None,
+        project: str | None = None,
+        timeout_s: float = 30.0,
+        retries_max: int = 5,
+        verify: ssl.SSLContext | str | Path | None = None,
+    ) -> None:
+        self._url = (url or os.environ.get("JOBENGINE_URL") or DEFAULT_URL).rstrip("/")
+        token = token or os.environ.get("JOBENGINE_TOKEN")
+        tenant = tenant or os.environ.get("JOBENGINE_TENANT")
+        headers = {
+            "Authorization": f"Bearer {token}" if token else None,
+            "X-Stella-Tenant": tenant,
+            "X-Stella-Project": project,
+        }
+        given = {name: value for name, value in headers.items() if value is not None}
+        self._timeout_s = timeout_s
+        self._tls = verify if isinstance(verify, ssl.SSLContext) else trusted(verify)
+        self._operations = Operations(given, retries_max)
+
+    def _stream_request(
+        self, path: str, query: Mapping[str, str], feed: Feed, until: float
+    ) -> dict[str, Any]:
+        read_s = max(0.05, min(QUIET_S_MAX, until - time.monotonic()))
+        return {
+            "method": "GET",
+            "url": self._url + BASE + path,
+            "params": dict(query),
+            "headers": {**self._operations.headers, **feed.resume_headers()},
+            "timeout": httpx.Timeout(self._timeout_s, read=read_s),
+        }
+
+    def _download_request(self, download: Download) -> dict[str, Any]:
+        return {
+            "method": "GET",
+            "url": self._url + path_of(download.digest),
+            "headers": {**self._operations.headers, **download.headers()},
+        }
+
+    def _request(self, http: httpx.Client | httpx.AsyncClient, call: Call) -> httpx.Request:
+        body = call.body
+        request = http.build_request(
+            call.method,
+            self._url + call.path,
+            params=dict(call.query),
+            headers=dict(call.headers),
+            content=None if isinstance(body, Upload) else body,
+        )
+        if isinstance(body, Upload):
+            request.stream = body
+        return request
+
+
+def lower(headers: httpx.Headers) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}
+
+
+def busy_for_s(response: httpx.Response) -> float | None:
+    """How long a stream's 429 or 503 asks to wait; any other refusal is raised."""
+    answer = Answer(response.status_code, lower(response.headers), response.content)
+    if answer.http_status not in (429, 503):
+        raise error_of(answer)
+    return retry_after_s(answer.headers, datetime.now(UTC))
