@@ -1,5 +1,6 @@
 """`jobengine deadletter`: jobs that failed for good, kept until somebody has decided."""
 
+import sys
 from itertools import islice
 from typing import Any
 
@@ -8,6 +9,7 @@ import click
 from jobengine.cli.connection import Engine, audited, engine_options
 from jobengine.cli.job import failure_text, print_job
 from jobengine.cli.output import Form, print_fields, print_json, print_table
+from jobengine.cli.redrive import filter_options, redrive
 
 __all__ = ["deadletter"]
 
@@ -83,6 +85,72 @@ def discard(engine: Engine, output: Form, dead_letter_id: str, reason: str, tick
         _print_dead_letter(
             client.discard_dead_letter(dead_letter_id, reason=reason, ticket=ticket), output
         )
+
+
+@deadletter.command()
+@engine_options
+def stats(engine: Engine, output: Form) -> None:
+    """Count dead letters by state, class, job type, queue and error signature."""
+    with engine.client() as client:
+        found = client.dead_letter_stats()
+    if output == "json":
+        print_json(found)
+        return
+    kinds = {
+        "state": found.by_state,
+        "class": found.by_class,
+        "job type": found.by_job_type,
+        "queue": found.by_queue,
+    }
+    rows: list[tuple[object, ...]] = [
+        (kind, value or None, letters, None, None, None)
+        for kind, counts in kinds.items()
+        for value, letters in counts.items()
+    ]
+    rows += [
+        ("signature", one.signature or None, one.letters, one.open, one.first_at, one.last_at)
+        for one in found.signatures
+    ]
+    print_table(("BY", "VALUE", "LETTERS", "OPEN", "FIRST", "LAST"), rows)
+    _print_incomplete(found.complete, found.letters)
+
+
+@deadletter.command()
+@filter_options
+@click.option("--top", type=click.IntRange(1, 50), help="How many signatures; default 10.")
+@engine_options
+def summary(engine: Engine, output: Form, top: int | None, **filters: str | None) -> None:
+    """Show the commonest errors of open dead letters: what `redrive start` would replay."""
+    with engine.client() as client:
+        found = client.dead_letter_summary(top=top, **filters)
+    if output == "json":
+        print_json(found)
+        return
+    print_table(
+        ("SIGNATURE", "CLASS", "TYPE", "LETTERS", "FIRST", "LAST", "SAMPLE", "ERROR"),
+        [
+            (
+                group.signature,
+                group.class_,
+                group.job_type,
+                group.letters,
+                group.first_at,
+                group.last_at,
+                group.sample.dead_letter_id,
+                failure_text(group.sample.error),
+            )
+            for group in found.items
+        ],
+    )
+    _print_incomplete(found.complete, found.letters)
+
+
+deadletter.add_command(redrive)
+
+
+def _print_incomplete(complete: bool, letters: int) -> None:
+    if not complete:
+        print(f"There are more; these are the newest {letters}.", file=sys.stderr)
 
 
 def _print_dead_letter(letter: Any, output: Form) -> None:

@@ -163,6 +163,19 @@ _operation("replay", "Create a new job from a finished one, and show that.")
 
 @job.command()
 @click.argument("job_id", metavar="JOB")
+@click.argument("priority", metavar="PRIORITY", type=click.IntRange(0, 9))
+@audited
+@engine_options
+def prioritize(
+    engine: Engine, output: Form, job_id: str, priority: int, reason: str, ticket: str
+) -> None:
+    """Give a waiting job another PRIORITY, 0 to 9; 9 goes first."""
+    with engine.client() as client:
+        print_job(client.prioritize(job_id, priority, reason=reason, ticket=ticket), output)
+
+
+@job.command()
+@click.argument("job_id", metavar="JOB")
 @click.option("--reason", help="Why; needed unless the token may submit.")
 @click.option("--ticket", help="Where it was decided; needed unless the token may submit.")
 @engine_options

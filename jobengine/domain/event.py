@@ -116,4 +116,6 @@ def _job(entry: Entry, subject: About) -> dict[str, Any]:
         job["error"] = msgspec.json.decode(entry.error)
     if entry.kind == "job.progressed" and entry.data:
         job["progress"] = msgspec.json.decode(entry.data)
+    if entry.kind == "job.prioritized":
+        job["priority"] = msgspec.json.decode(entry.data)
     return job

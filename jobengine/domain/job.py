@@ -186,7 +186,8 @@ class Backoff(
 class Definition(
     msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel", gc=False
 ):
-    """What a producer asked for; never changes once created.
+    """What a producer asked for; never changes once created, but for the priority of a job that
+    waits, which an operator may set anew.
 
     The fields stand in the sorted order of their stored names and hold no floats, so the encoder's
     output *is* canonical JSON. Durations and instants are integer microseconds. The payload is kept

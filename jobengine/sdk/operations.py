@@ -5,7 +5,8 @@ a call (`Answer` or `Unreachable`), and returns its result. `client` has one dri
 and one for async use, so every decision below exists once.
 
 Invariants
-    I1  Every POST carries an Idempotency-Key, and every repetition carries the same one.
+    I1  Every POST carries an Idempotency-Key, and every repetition carries the same one; but for
+        that of an artifact's bytes, which are stored once however often they are sent.
     I2  Only what is safe is repeated: connection errors, 429, 503, and answers that say when.
 
 Sources: RFC 9110 §10.2.3 (Retry-After).
@@ -17,11 +18,14 @@ from collections.abc import Generator, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeVar
+from urllib.parse import quote
 
 import attrs
 import msgspec
 
+from jobengine.sdk.artifacts import OCTETS, ArtifactDamaged, Upload, path_of
 from jobengine.sdk.context import job_request
+from jobengine.wire.artifacts import StoredArtifact
 from jobengine.wire.jobs import (
     BulkAnswer,
     DeadLetterView,
@@ -31,6 +35,16 @@ from jobengine.wire.jobs import (
     JobStateName,
     JobView,
     Page,
+)
+from jobengine.wire.operating import (
+    DeadLetterStats,
+    DeadLetterSummary,
+    DrainRequest,
+    PrioritizeRequest,
+    RedriveFilter,
+    RedriveRequest,
+    RedriveView,
+    WorkerView,
 )
 
 T = TypeVar("T")
@@ -45,11 +59,11 @@ NDJSON: Final = "application/x-ndjson"
 class Call(NamedTuple):
     """One HTTP request."""
 
-    method: Literal["GET", "POST"]
+    method: Literal["GET", "HEAD", "POST"]
     path: str
     query: Mapping[str, str]
     headers: Mapping[str, str]
-    body: bytes | None
+    body: bytes | Upload | None
 
 
 class Pause(NamedTuple):
@@ -233,6 +247,13 @@ class Operations:
         """Release a job that was created held."""
         return (yield from self._operate(f"/jobs/{job_id}:release", JobView, reason, ticket))
 
+    def prioritize(
+        self, job_id: str, priority: int, *, reason: str, ticket: str
+    ) -> Operation[JobView]:
+        """Give a waiting job another priority; 9 goes first."""
+        path, body = f"/jobs/{job_id}:prioritize", PrioritizeRequest(priority)
+        return (yield from self._operate(path, JobView, reason, ticket, body))
+
     def replay_dead_letter(
         self, dead_letter_id: str, *, reason: str, ticket: str
     ) -> Operation[JobView]:
@@ -258,15 +279,138 @@ class Operations:
         path = f"/deadletter/{dead_letter_id}:discard"
         return (yield from self._operate(path, DeadLetterView, reason, ticket))
 
+    def dead_letter_stats(self) -> Operation[DeadLetterStats]:
+        """Dead letters counted by state, class, job type, queue and error signature."""
+        return (yield from self._get("/deadletter/stats", DeadLetterStats))
+
+    def dead_letter_summary(
+        self,
+        *,
+        job_type: str | None = None,
+        queue: str | None = None,
+        class_: str | None = None,
+        signature: str | None = None,
+        top: int | None = None,
+    ) -> Operation[DeadLetterSummary]:
+        """The commonest signatures of open dead letters: what a redrive of them would replay."""
+        query = _query(
+            jobType=job_type, queue=queue, signature=signature, top=top, **{"class": class_}
+        )
+        return (yield from self._get("/deadletter/summary", DeadLetterSummary, query))
+
+    def redrive(
+        self,
+        *,
+        reason: str,
+        ticket: str,
+        job_type: str | None = None,
+        queue: str | None = None,
+        class_: str | None = None,
+        signature: str | None = None,
+        per_second: float = 10.0,
+        letters_max: int | None = None,
+    ) -> Operation[RedriveView]:
+        """Begin to replay the open dead letters that match, all of them without a filter."""
+        wanted = RedriveFilter(job_type=job_type, queue=queue, class_=class_, signature=signature)
+        body = RedriveRequest(filter=wanted, per_second=per_second, max=letters_max)
+        path = "/deadletter:redrive"
+        return (yield from self._operate(path, RedriveView, reason, ticket, body))
+
+    def redrives_page(
+        self, *, page_size: int | None = None, page_token: str | None = None
+    ) -> Operation[Page[RedriveView]]:
+        """One page of redrives, newest first."""
+        query = _query(pageSize=page_size, pageToken=page_token)
+        return (yield from self._get("/deadletter/redrives", Page[RedriveView], query))
+
+    def redrive_state(self, redrive_id: str) -> Operation[RedriveView]:
+        """How far a redrive has come."""
+        return (yield from self._get(f"/deadletter/redrives/{redrive_id}", RedriveView))
+
+    def pause_redrive(self, redrive_id: str, *, reason: str, ticket: str) -> Operation[RedriveView]:
+        """Let a redrive rest."""
+        path = f"/deadletter/redrives/{redrive_id}:pause"
+        return (yield from self._operate(path, RedriveView, reason, ticket))
+
+    def resume_redrive(
+        self, redrive_id: str, *, reason: str, ticket: str
+    ) -> Operation[RedriveView]:
+        """Let a paused redrive go on."""
+        path = f"/deadletter/redrives/{redrive_id}:resume"
+        return (yield from self._operate(path, RedriveView, reason, ticket))
+
+    def stop_redrive(self, redrive_id: str, *, reason: str, ticket: str) -> Operation[RedriveView]:
+        """End a redrive for good; what it has replayed stays."""
+        path = f"/deadletter/redrives/{redrive_id}:stop"
+        return (yield from self._operate(path, RedriveView, reason, ticket))
+
+    def workers_page(
+        self, *, page_size: int | None = None, page_token: str | None = None
+    ) -> Operation[Page[WorkerView]]:
+        """One page of the workers that are attached, by id."""
+        query = _query(pageSize=page_size, pageToken=page_token)
+        return (yield from self._get("/workers", Page[WorkerView], query))
+
+    def worker(self, worker_id: str) -> Operation[WorkerView]:
+        """One attached worker."""
+        return (yield from self._get(f"/workers/{quote(worker_id, safe='')}", WorkerView))
+
+    def drain_worker(
+        self, worker_id: str, *, reason: str, ticket: str, within_s: int = 300
+    ) -> Operation[WorkerView]:
+        """Grant a worker no more leases, and tell it to end what it holds by then."""
+        path, body = f"/workers/{quote(worker_id, safe='')}:drain", DrainRequest(within_s)
+        return (yield from self._operate(path, WorkerView, reason, ticket, body))
+
+    def upload_artifact(self, upload: Upload) -> Operation[StoredArtifact]:
+        """Store the bytes of an upload, under the digest that it has."""
+        sent = {**self.headers, **upload.headers()}
+        answer = yield from self._exchange(Call("POST", BASE + "/artifacts", {}, sent, upload))
+        stored = msgspec.json.decode(answer.body, type=StoredArtifact)
+        if stored.digest != upload.digest:
+            raise ArtifactDamaged(f"{upload.digest} was stored as {stored.digest}")
+        return stored
+
+    def artifact(self, digest: str) -> Operation[StoredArtifact]:
+        """What there is under a digest, without its bytes."""
+        call = Call("HEAD", path_of(digest), {}, self.headers, None)
+        try:
+            answer = yield from self._exchange(call)
+        except ApiError as error:
+            if error.http_status != 404:
+                raise
+            # The answer to HEAD has no body to say it with.
+            message = "the tenant has no artifact with this digest"
+            raise ApiError(404, "NOT_FOUND", message, trace_id=error.trace_id) from None
+        found = answer.headers.get("etag", "").strip('"')
+        return StoredArtifact(
+            digest=found,
+            size_bytes=int(answer.headers.get("content-length", "0")),
+            mime=answer.headers.get("content-type", OCTETS),
+            uri=path_of(found),
+        )
+
+    def waits(self) -> Iterator[float | None]:
+        """How long to wait after each attempt, in seconds; None after the last one."""
+        for attempt in range(self.retries_max):
+            yield random.random() * min(RETRY_MAX_S, RETRY_BASE_S * 2.0**attempt)
+        yield None
+
     def _operate(
-        self, path: str, kind: type[T], reason: str | None, ticket: str | None
+        self,
+        path: str,
+        kind: type[T],
+        reason: str | None,
+        ticket: str | None,
+        body: msgspec.Struct | None = None,
     ) -> Operation[T]:
         headers = {}
         if reason is not None:
             headers["X-Stella-Operator-Reason"] = reason
         if ticket is not None:
             headers["X-Stella-Operator-Ticket"] = ticket
-        return (yield from self._post(path, kind, b"{}", headers=headers))
+        sent = b"{}" if body is None else msgspec.json.encode(body)
+        return (yield from self._post(path, kind, sent, headers=headers))
 
     def _get(
         self, path: str, kind: type[T], query: Mapping[str, str] | None = None
@@ -296,11 +440,10 @@ class Operations:
 
     def _exchange(self, call: Call) -> Operation[Answer]:
         """Call until there is an answer worth having (I2)."""
-        for attempt in range(self.retries_max + 1):
+        for wait_s in self.waits():
             answer = yield call
-            wait_s = random.random() * min(RETRY_MAX_S, RETRY_BASE_S * 2.0**attempt)
             if isinstance(answer, Unreachable):
-                if attempt == self.retries_max:
+                if wait_s is None:
                     raise answer.error
             elif isinstance(answer, Answer):
                 if answer.http_status < 400:
@@ -309,9 +452,10 @@ class Operations:
                 again = answer.http_status in (429, 503) or (
                     answer.http_status == 409 and asked_s is not None
                 )
-                if not again or attempt == self.retries_max:
+                if not again or wait_s is None:
                     raise error_of(answer)
                 wait_s = wait_s if asked_s is None else asked_s + min(wait_s, 1.0)
+            assert wait_s is not None
             yield Pause(wait_s)
         raise AssertionError("the last attempt returns or raises")
 

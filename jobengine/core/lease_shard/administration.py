@@ -1,6 +1,7 @@
-"""Administration: who may act for a tenant, recorded in its ledger like everything else.
+"""Administration: what is changed of a tenant and of no job, recorded in its ledger like all else.
 
-The door has decided what the change is (a key made or revoked, a token revoked); here it gets its
+Whoever asks has decided what the change is (a key made or revoked, a token revoked, a redrive that
+begins, pauses or ends); here it gets its
 place among the tenant's changes, its entry, and its answer after the commit.
 
 I1  Rows are additions under names that nobody else has, or changes that may be repeated, so that no
@@ -11,6 +12,10 @@ Not here: secrets (the door keeps them), whether a bearer counts (``auth``).
 
 from typing import Any
 
+import msgspec
+
+from jobengine.core.lease_shard.draft import Draft
+from jobengine.core.lease_shard.roster import Roster
 from jobengine.core.lease_shard.state import Pending, ShardState
 from jobengine.core.lease_shard.submits import Submitter, settle_claim, store_claim
 from jobengine.core.machine import Answer
@@ -19,6 +24,7 @@ from jobengine.messages.lease_shard import (
     AdministerAnswer,
     AdministerTenant,
     ClaimsWanted,
+    DrainWorker,
     LoadSubjects,
     SubjectsLoaded,
 )
@@ -27,12 +33,13 @@ __all__ = ["Administrator"]
 
 
 class Administrator:
-    def __init__(self, state: ShardState, submitter: Submitter) -> None:
+    def __init__(self, state: ShardState, submitter: Submitter, roster: Roster) -> None:
         self._state = state
         self._submitter = submitter
-        self._reading: dict[int, AdministerTenant] = {}
+        self._roster = roster
+        self._reading: dict[int, AdministerTenant | DrainWorker] = {}
 
-    def administer(self, message: AdministerTenant) -> None:
+    def administer(self, message: AdministerTenant | DrainWorker) -> None:
         """Begin a change: at once, or when it is known that its claim is new."""
         claim = message.claim
         if claim is None:
@@ -75,19 +82,36 @@ class Administrator:
         self._answer(request, refusal)
         return []
 
-    def _commit(self, message: AdministerTenant) -> None:
+    def _commit(self, message: AdministerTenant | DrainWorker) -> None:
         state = self._state
         draft, pending = state.draft(message.tenant_id, message.actor), Pending()
-        draft.remark(message.kind, message.data)
-        draft.changes.api_keys.extend(message.api_keys)
-        draft.changes.revocations.extend(message.revocations)
+        stored = None
+        if isinstance(message, AdministerTenant):
+            facts = message.facts
+            _write(draft, message)
+        else:
+            worker = self._roster.drain(draft, pending, message)
+            if isinstance(worker, Refusal):
+                self._answer(message, worker)
+                return
+            stored = facts = msgspec.json.encode(worker)
         if message.claim is not None:
-            store_claim(draft, pending, message.tenant_id, message.claim, message.facts)
-        pending.answers.append((message.ask_id, AdministerAnswer()))
+            store_claim(draft, pending, message.tenant_id, message.claim, facts)
+        pending.answers.append((message.ask_id, AdministerAnswer(stored=stored)))
         state.commit(draft, pending)
 
-    def _answer(self, message: AdministerTenant, value: Refusal | AdministerAnswer) -> None:
-        claim = message.claim
-        assert claim is not None
+    def _answer(
+        self, message: AdministerTenant | DrainWorker, value: Refusal | AdministerAnswer
+    ) -> None:
+        """Answer without a commit."""
         self._state.commands.append(Answer(message.ask_id, value))
-        self._submitter.release_claims([(message.tenant_id, claim.key, claim.path)])
+        claim = message.claim
+        if claim is not None:
+            self._submitter.release_claims([(message.tenant_id, claim.key, claim.path)])
+
+
+def _write(draft: Draft, message: AdministerTenant) -> None:
+    draft.remark(message.kind, message.data)
+    draft.changes.api_keys.extend(message.api_keys)
+    draft.changes.revocations.extend(message.revocations)
+    draft.changes.redrives.extend(message.redrives)

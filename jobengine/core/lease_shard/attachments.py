@@ -44,6 +44,9 @@ class Attachments:
             capacity=message.capacity,
             auto_credit=message.auto_credit,
             beat_s=state.lease_now_s(),
+            connected_at=message.connected_at or state.now.at,
+            heard_at=state.now.at,
+            brief=isinstance(message, AttachBriefly),
         )
         state.sessions.add(session)
         resumed, lost = [], []
@@ -83,6 +86,7 @@ class Attachments:
         if session is None:
             return
         now_s = state.lease_now_s()
+        session.heard_at = state.now.at
         lost: list[str] = []
         if message.leases is None:
             session.beat_s = now_s

@@ -1,4 +1,7 @@
-"""Operations on one job: cancel, retry, replay, release. Each answers with the changed job."""
+"""Operations on one job: cancel, retry, replay, prioritise, release.
+
+Each answers with the changed job.
+"""
 
 from collections.abc import Callable
 from typing import Annotated, Any, Final
@@ -16,11 +19,13 @@ from jobengine.messages.lease_shard import (
     CancelJob,
     OperateAnswer,
     Operation,
+    PrioritizeJob,
     ReleaseJob,
     ReplayJob,
     RetryJob,
 )
 from jobengine.wire.jobs import JobView
+from jobengine.wire.operating import PrioritizeRequest
 
 __all__ = ["ROUTES", "ReplayRequest", "changed_job", "created_job"]
 
@@ -73,6 +78,21 @@ async def replay_job(call: Call[NoQuery, ReplayRequest]) -> Answer:
             actor=call.actor,
             claim=call.claim,
             new_job_id=new_job_id,
+            priority=call.body.priority,
+        ),
+    )
+
+
+async def prioritize_job(call: Call[NoQuery, PrioritizeRequest]) -> Answer:
+    job_id = job_id_in(call)
+    return await changed_job(
+        call,
+        lambda ask_id: PrioritizeJob(
+            ask_id=ask_id,
+            tenant_id=call.tenant_id,
+            job_id=job_id,
+            actor=call.actor,
+            claim=call.claim,
             priority=call.body.priority,
         ),
     )
@@ -137,6 +157,17 @@ ROUTES: Final = (
         body_optional=True,
         answers={201: JobView, 200: JobView},
         location=True,
+        errors=_ERRORS,
+    ),
+    Route(
+        method="POST",
+        path="/jobs/{jobId}:prioritize",
+        name="prioritizeJob",
+        summary="Give a waiting job another priority",
+        handler=prioritize_job,
+        scopes=(Scope.OPERATE,),
+        body=PrioritizeRequest,
+        answers={200: JobView},
         errors=_ERRORS,
     ),
     # Whoever may create a job held may also let it go, so a producer needs no operator for it.
