@@ -4,8 +4,8 @@
 builds the actors over a store and supervises them. Doors are put in front by their own layer.
 
 Order of starting, and reverse order of stopping: store, custodian, broadcaster, ledger, lease
-shards, sessions, doors. A ledger that fails takes its shards with it, since what they believe to
-be under way is gone.
+shards, redriver, sessions, doors. A ledger that fails takes its shards with it, since what they
+believe to be under way is gone.
 """
 
 import random
@@ -24,6 +24,8 @@ from jobengine.actors.custodian import CustodianActor
 from jobengine.actors.gateway import Gateway, LedgerState
 from jobengine.actors.lease_shard import LeaseShardActor
 from jobengine.actors.ledger import LedgerActor
+from jobengine.actors.rate_bucket import RateBucketActor
+from jobengine.actors.redriver import RedriverActor
 from jobengine.actors.runtime.address import Address, Asks
 from jobengine.actors.runtime.clock import Clock, SystemClock
 from jobengine.actors.runtime.dice import Dice, SystemDice
@@ -39,6 +41,7 @@ from jobengine.actors.session_registry import SessionRegistry
 from jobengine.core.broadcaster import BroadcasterLimits
 from jobengine.core.lease_shard import ShardLimits
 from jobengine.core.ledger import LedgerLimits
+from jobengine.core.redriver import RedriverLimits
 from jobengine.settings import Settings
 from jobengine.store.embedded import EmbeddedServer, EmbeddedServerError
 from jobengine.store.port import Store
@@ -103,7 +106,9 @@ class Engine:
     asks: Asks
     ledger: LedgerActor
     shards: tuple[LeaseShardActor, ...]
+    rates: tuple[RateBucketActor, ...]
     broadcaster: BroadcasterActor
+    redriver: RedriverActor
     mailboxes: tuple[Mailbox[Any], ...]
 
 
@@ -233,6 +238,7 @@ def _build(store: Store, settings: Settings, clock: Clock, dice: Dice) -> Engine
     ]
     ledger_box: Mailbox[Any] = Mailbox("ledger", capacity)
     broadcaster_box: Mailbox[Any] = Mailbox("broadcaster", capacity)
+    redriver_box: Mailbox[Any] = Mailbox("redriver", capacity)
     addresses = [Address(box, asks) for box in shard_boxes]
     broadcaster_address: Address[Any] = Address(broadcaster_box, asks)
     registry = SessionRegistry(addresses, clock)
@@ -250,6 +256,10 @@ def _build(store: Store, settings: Settings, clock: Clock, dice: Dice) -> Engine
         ),
     )
     limits = _shard_limits(settings)
+    rates = tuple(
+        RateBucketActor(shard=number, owner=owner, clock=clock, asks=asks)
+        for number, owner in enumerate(addresses)
+    )
     shards = tuple(
         LeaseShardActor(
             shard=number,
@@ -260,6 +270,7 @@ def _build(store: Store, settings: Settings, clock: Clock, dice: Dice) -> Engine
             asks=asks,
             limits=limits,
             tell=registry.deliver,
+            tell_bucket=rates[number].deliver,
             restarted=registry.shard_restarted,
         )
         for number, box in enumerate(shard_boxes)
@@ -272,9 +283,20 @@ def _build(store: Store, settings: Settings, clock: Clock, dice: Dice) -> Engine
             ring_events_max=settings.ring_events_max, ring_bytes_max=settings.ring_bytes_max
         ),
     )
+    redriver = RedriverActor(
+        mailbox=redriver_box,
+        shards=addresses,
+        ledger=Address(ledger_box, asks),
+        store=store,
+        clock=clock,
+        dice=dice,
+        asks=asks,
+        limits=RedriverLimits(),
+    )
     gateway = Gateway(
         shards=addresses,
         broadcaster=broadcaster_address,
+        redriver=Address(redriver_box, asks),
         store=store,
         ledger=state,
         clock=clock,
@@ -291,8 +313,10 @@ def _build(store: Store, settings: Settings, clock: Clock, dice: Dice) -> Engine
         asks=asks,
         ledger=ledger,
         shards=shards,
+        rates=rates,
         broadcaster=broadcaster,
-        mailboxes=(ledger_box, broadcaster_box, *shard_boxes),
+        redriver=redriver,
+        mailboxes=(ledger_box, broadcaster_box, redriver_box, *shard_boxes),
     )
 
 
@@ -302,11 +326,13 @@ def _tree(engine: Engine) -> GroupSpec:
         clock=engine.clock,
         asks=engine.asks,
         interval_s=engine.settings.prepare_interval_s,
+        artifact_grace_s=engine.settings.artifact_grace_s,
     )
     jobs = GroupSpec(
         "jobs",
         (
             ActorSpec("ledger", engine.ledger.run, policy=RestartPolicy(restarts_max=0)),
+            *(ActorSpec(f"rate-buckets-{each.shard}", each.run) for each in engine.rates),
             *(ActorSpec(f"lease-shard-{shard.shard}", shard.run) for shard in engine.shards),
         ),
     )
@@ -316,6 +342,7 @@ def _tree(engine: Engine) -> GroupSpec:
             ActorSpec("custodian", custodian.run),
             ActorSpec("broadcaster", engine.broadcaster.run),
             jobs,
+            ActorSpec("redriver", engine.redriver.run),
         ),
     )
 

@@ -88,6 +88,9 @@ class Settings:
     batch_entries_max: int = _count(12_000, 1, 1_000_000)
     """Ledger entries in one transaction: bounds the longest commit, and what is sent again."""
 
+    commit_target_s: float = _number(0.05, 0.001, 10.0)
+    """How long a commit may take while tenants share the ledger: what bounds its entries then."""
+
     backoff_s_max: float = _number(2.0, 0.05, 60.0)
     """Longest pause between tries while the database is away."""
 
@@ -97,6 +100,16 @@ class Settings:
 
     ring_bytes_max: int = _count(8 << 20, 1 << 16, 1 << 30)
     """Bytes of those events, for large ones."""
+
+    # ---- artifacts
+    artifact_bytes_max: int = _count(64 << 20, 1 << 10, 1 << 36)
+    """The largest artifact that is taken."""
+
+    tenant_artifact_bytes_max: int = _count(10 << 30, 1 << 10, 1 << 50)
+    """What the artifacts of one tenant may add up to; they are kept in the database."""
+
+    artifact_grace_s: float = _number(7 * 86_400.0, 3_600.0, 10 * 365 * 86_400.0)
+    """How long an artifact that no attempt has named is kept after it was stored last."""
 
     # ---- secrets
     redact_names: str | None = None

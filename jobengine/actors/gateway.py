@@ -11,11 +11,14 @@ Not here: authentication, JSON (``http``), decisions (``core``).
 """
 
 from collections.abc import AsyncGenerator, Callable, Sequence
+from typing import Any
 
 import attrs
+import msgspec
+import outcome
 import trio
 
-from jobengine.actors.runtime.address import ActorStopped, Address, AskTimeout
+from jobengine.actors.runtime.address import ActorStopped, Address, AskTimeout, OpenAsk
 from jobengine.actors.runtime.clock import Clock
 from jobengine.actors.runtime.dice import Dice
 from jobengine.actors.runtime.mailbox import MailboxClosed, MailboxFull
@@ -24,23 +27,40 @@ from jobengine.domain.errors import ErrorCode, Refusal, RefusedError
 from jobengine.domain.event import Event, events_of
 from jobengine.domain.ids import shard_of
 from jobengine.domain.records import NewJob
+from jobengine.messages.admission import (
+    ChangeControl,
+    ControlAnswer,
+    Explain,
+    ExplainAnswer,
+    Explanation,
+    GatesAnswer,
+    LearnRate,
+    OperateBreaker,
+    ReadGates,
+)
 from jobengine.messages.broadcaster import Follow, Leave, Read, ReadAnswer
 from jobengine.messages.lease_shard import (
     Actor,
     AdministerAnswer,
     AdministerTenant,
+    DrainWorker,
     IdempotencyClaim,
+    ListWorkers,
     OperateAnswer,
     Operation,
     SubmitAnswer,
     SubmitJobs,
+    WorkersAnswer,
 )
+from jobengine.messages.redriver import ChangeRedrive, RedriveAnswer, StartRedrive
 from jobengine.store.port import Store
 
 __all__ = ["Gateway", "LedgerState", "UnavailableError"]
 
 _BLOCKS_MAX = 64
 _BYTES_MAX = 4 << 20
+_AHEAD_MAX = 10_000
+_NOT_ANSWERED = (MailboxFull, AskTimeout, ActorStopped, MailboxClosed)
 
 
 class UnavailableError(Exception):
@@ -72,6 +92,7 @@ class Gateway:
 
     shards: Sequence[Address[object]]
     broadcaster: Address[object]
+    redriver: Address[object]
     store: Store
     ledger: LedgerState
     clock: Clock
@@ -96,6 +117,40 @@ class Gateway:
         assert isinstance(answer, SubmitAnswer)
         return answer
 
+    def submit_nowait(
+        self,
+        tenant_id: str,
+        actor: Actor,
+        jobs: Sequence[NewJob],
+        claim: IdempotencyClaim | None,
+        answered: Callable[[SubmitAnswer | Refusal], None],
+    ) -> OpenAsk | None:
+        """Like `submit`, but the answer is called back: once, within a step of the engine.
+
+        What cannot be asked is answered before this returns, which is None then. The caller bounds
+        the time: `ask_timeout_s`. `answered` does not raise.
+        """
+
+        def tell(result: outcome.Outcome[Any]) -> None:
+            try:
+                answered(result.unwrap())
+            except _NOT_ANSWERED as error:
+                answered(_unavailable(error).refusal)
+
+        try:
+            self._check_away()
+            return self.shard(tenant_id).ask_nowait(
+                lambda ask_id: SubmitJobs(
+                    ask_id=ask_id, tenant_id=tenant_id, actor=actor, jobs=jobs, claim=claim
+                ),
+                tell,
+            )
+        except UnavailableError as error:
+            answered(error.refusal)
+        except _NOT_ANSWERED as error:
+            answered(_unavailable(error).refusal)
+        return None
+
     async def operate(self, tenant_id: str, build: Callable[[int], Operation]) -> OperateAnswer:
         """Carry out an operation that ``build`` makes of an ask id; returns after its commit."""
         answer = await self._ask(tenant_id, build)
@@ -103,12 +158,79 @@ class Gateway:
         return answer
 
     async def administer(
-        self, tenant_id: str, build: Callable[[int], AdministerTenant]
+        self, tenant_id: str, build: Callable[[int], AdministerTenant | DrainWorker]
     ) -> AdministerAnswer:
-        """Change who may act for a tenant; returns after the commit."""
+        """Change something of a tenant that is no job's; returns after the commit."""
         answer = await self._ask(tenant_id, build)
         assert isinstance(answer, AdministerAnswer)
         return answer
+
+    async def redrive(
+        self, tenant_id: str, build: Callable[[int], StartRedrive | ChangeRedrive]
+    ) -> RedriveAnswer:
+        """Begin or change a redrive; returns after the commit."""
+        answer = await self._ask(tenant_id, build, self.redriver)
+        assert isinstance(answer, RedriveAnswer)
+        return answer
+
+    async def workers(self, tenant_id: str, build: Callable[[int], ListWorkers]) -> WorkersAnswer:
+        """Workers of a tenant that are attached now."""
+        answer = await self._ask(tenant_id, build)
+        assert isinstance(answer, WorkersAnswer)
+        return answer
+
+    async def change_control(
+        self, tenant_id: str, build: Callable[[int], ChangeControl]
+    ) -> ControlAnswer:
+        """Set or take away a control; returns after the commit."""
+        answer = await self._ask(tenant_id, build)
+        assert isinstance(answer, ControlAnswer)
+        return answer
+
+    async def gates(
+        self, tenant_id: str, build: Callable[[int], OperateBreaker | LearnRate | ReadGates]
+    ) -> GatesAnswer:
+        """Where a tenant's gates stand, after a change of one if there is any."""
+        answer = await self._ask(tenant_id, build)
+        assert isinstance(answer, GatesAnswer)
+        return answer
+
+    async def explain(self, tenant_id: str, job_ids: Sequence[str]) -> Sequence[Explanation]:
+        """Why these jobs do not start, in their order; unknown ones are left out."""
+        answer = await self._ask(
+            tenant_id,
+            lambda ask_id: Explain(ask_id=ask_id, tenant_id=tenant_id, job_ids=job_ids),
+        )
+        assert isinstance(answer, ExplainAnswer)
+        return [await self._with_position(each) for each in answer.jobs]
+
+    async def explain_queue(
+        self, tenant_id: str, queue: str, jobs_max: int
+    ) -> Sequence[Explanation]:
+        """Why the first jobs in memory that wait in this queue do not start, in their order."""
+        answer = await self._ask(
+            tenant_id,
+            lambda ask_id: Explain(
+                ask_id=ask_id, tenant_id=tenant_id, queue=queue, jobs_max=jobs_max
+            ),
+        )
+        assert isinstance(answer, ExplainAnswer)
+        return [await self._with_position(each) for each in answer.jobs]
+
+    async def _with_position(self, explanation: Explanation) -> Explanation:
+        """Count those ahead that are only in the store, too."""
+        if explanation.place is None:
+            return explanation
+        lane, rank = explanation.place
+        ahead = await self.store.jobs_ahead(
+            lane, (rank, explanation.job_id), self.clock.moment().at, _AHEAD_MAX
+        )
+        position = max(ahead + 1, explanation.position or 0)
+        return msgspec.structs.replace(explanation, position=position)
+
+    def new_id(self) -> str:
+        """A fresh UUIDv7; later ones sort behind it."""
+        return self.dice.uuid7(self.clock.moment().at)
 
     def new_job_ids(self, count: int) -> list[str]:
         """Fresh UUIDv7 job ids in increasing order."""
@@ -166,24 +288,37 @@ class Gateway:
             await trio.lowlevel.checkpoint()
         return events
 
-    async def _ask(self, tenant_id: str, build: Callable[[int], object]) -> object:
+    async def _ask(
+        self,
+        tenant_id: str,
+        build: Callable[[int], object],
+        owner: Address[object] | None = None,
+    ) -> object:
+        """Ask the owner of a decision, which is the tenant's shard unless another is named."""
+        self._check_away()
+        try:
+            answer = await (owner or self.shard(tenant_id)).ask(build, self.ask_timeout_s)
+        except _NOT_ANSWERED as error:
+            raise _unavailable(error) from None
+        if isinstance(answer, Refusal):
+            raise RefusedError(answer)
+        return answer
+
+    def _check_away(self) -> None:
         if self.ledger.away_since_mono is not None:
             raise UnavailableError(
                 ErrorCode.STORE_UNAVAILABLE, "the database does not answer; retry later", 2
             )
-        try:
-            answer = await self.shard(tenant_id).ask(build, self.ask_timeout_s)
-        except MailboxFull:
-            raise UnavailableError(
-                ErrorCode.OVERLOADED, "too many requests are waiting; retry later", 1
-            ) from None
-        except (AskTimeout, ActorStopped, MailboxClosed):
-            raise UnavailableError(
-                ErrorCode.STORE_UNAVAILABLE,
-                "no answer in time; the request may still take effect: "
-                "repeat it with the same Idempotency-Key",
-                2,
-            ) from None
-        if isinstance(answer, Refusal):
-            raise RefusedError(answer)
-        return answer
+
+
+def _unavailable(error: Exception) -> UnavailableError:
+    if isinstance(error, MailboxFull):
+        return UnavailableError(
+            ErrorCode.OVERLOADED, "too many requests are waiting; retry later", 1
+        )
+    return UnavailableError(
+        ErrorCode.STORE_UNAVAILABLE,
+        "no answer in time; the request may still take effect: "
+        "repeat it with the same Idempotency-Key",
+        2,
+    )

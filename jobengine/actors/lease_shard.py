@@ -30,6 +30,15 @@ from jobengine.messages.lease_shard import (
 )
 from jobengine.messages.ledger import Append, Fence
 from jobengine.messages.ledger import Message as LedgerMessage
+from jobengine.messages.rate_bucket import (
+    Configure,
+    Learn,
+    Peek,
+    PushedBack,
+    Refund,
+    Reserve,
+    Started,
+)
 from jobengine.messages.session import Tell
 from jobengine.store.errors import StoreUnavailable
 from jobengine.store.port import Store
@@ -37,6 +46,7 @@ from jobengine.store.port import Store
 __all__ = ["LeaseShardActor", "ShardAbandoned"]
 
 _FENCE_TIMEOUT_S = 24 * 3600.0
+_TO_BUCKETS = (Configure, Reserve, Refund, Started, Peek, PushedBack, Learn)
 
 
 class ShardAbandoned(Exception):
@@ -45,8 +55,8 @@ class ShardAbandoned(Exception):
 
 @attrs.define(kw_only=True)
 class LeaseShardActor:
-    """``tell`` hands a session what its shard says; ``restarted`` tells all sessions of this shard
-    to attach again."""
+    """``tell`` hands a session what its shard says, ``tell_bucket`` the rate bucket of a tenant;
+    ``restarted`` tells all sessions of this shard to attach again."""
 
     shard: int
     mailbox: Mailbox[Any]
@@ -56,6 +66,7 @@ class LeaseShardActor:
     asks: Asks
     limits: ShardLimits
     tell: Callable[[int, Any], None]
+    tell_bucket: Callable[[Any], None]
     restarted: Callable[[int], None]
     core: LeaseShard | None = None
     _calls: SlowCalls[Any] = attrs.field(init=False)
@@ -71,6 +82,7 @@ class LeaseShardActor:
             LoadSubjects: self._load_subjects,
             Tell: self._tell,
             Abandon: self._abandon,
+            **dict.fromkeys(_TO_BUCKETS, self.tell_bucket),
         }
         await self.ledger.ask(lambda ask_id: Fence(ask_id=ask_id), _FENCE_TIMEOUT_S)
         recovered = await self._recover_patiently()
@@ -93,7 +105,12 @@ class LeaseShardActor:
     async def _recover(self) -> Recovered:
         leased = await self.store.leased(self.shard)
         lanes = await self.store.lanes(self.shard, self.clock.moment().at)
-        return Recovered(leased=leased, lanes=lanes)
+        return Recovered(
+            leased=leased,
+            lanes=lanes,
+            controls=await self.store.controls(self.shard),
+            gate_states=await self.store.gate_states(self.shard),
+        )
 
     def _commit(self, command: Commit) -> None:
         self.ledger.deliver(Append(sender=self.shard, stamp=command.stamp, changes=command.changes))

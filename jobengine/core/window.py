@@ -17,7 +17,7 @@ Not here: who asks the store, what an item means. Used for ready lanes (by rank)
 due instant) and expiries.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from heapq import heapify, heappop, heappush
 from typing import Final, Generic, TypeVar
 
@@ -106,6 +106,16 @@ class Window(Generic[T]):
                 return heap[0]
             heappop(heap)
         return None
+
+    def peek(self) -> T:
+        """The item with the lowest key; there must be one (see ``first``)."""
+        key = self.first()
+        assert key is not None
+        return self._items[key[1]][1]
+
+    def all_keys(self) -> Iterable[Key]:
+        """The keys in memory, in no order."""
+        return (held[0] for held in self._items.values())
 
     def pop(self) -> T:
         """Take out the item with the lowest key; there must be one (see ``first``)."""

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from jobengine.domain.control import ControlKind
 from jobengine.domain.entry import NO_DATA, Block, Entry
 
 __all__ = [
@@ -23,11 +24,14 @@ __all__ = [
     "ArtifactRow",
     "ChangeSet",
     "CommitBatch",
+    "ControlRow",
     "DeadLetterRow",
     "DeadLetterState",
+    "GateStateRow",
     "IdempotencyRow",
     "JobRow",
     "LogRow",
+    "RedriveRow",
     "RevocationRow",
     "UniqueRow",
 ]
@@ -180,6 +184,49 @@ class RevocationRow(msgspec.Struct, kw_only=True, omit_defaults=True):
     at: int
 
 
+class RedriveRow(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A redrive, new where ``order`` (canonical JSON) is given. Else a change of it: ``replayed``
+    adds to the count, what is None stays as it is, and a redrive that has ended stays ended. A
+    batch may hold several changes of one redrive, of which one names a ``state``."""
+
+    tenant_id: str = msgspec.field(name="t")
+    redrive_id: str = msgspec.field(name="id")
+    state: str | None = msgspec.field(name="st", default=None)
+    replayed: int = msgspec.field(name="n", default=0)
+    failed: int | None = msgspec.field(name="fa", default=None)
+    after_at: int | None = msgspec.field(name="ca", default=None)
+    after_id: str | None = msgspec.field(name="ci", default=None)
+    last_error: str | None = msgspec.field(name="le", default=None)
+    changed_at: int | None = msgspec.field(name="at", default=None)
+    order: msgspec.Raw = msgspec.field(name="o", default=NO_DATA)
+
+
+class ControlRow(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A control as it is from now on; ``dropped`` takes it away. ``revision`` counts its changes."""
+
+    tenant_id: str = msgspec.field(name="t")
+    shard: int = msgspec.field(name="s")
+    kind: ControlKind = msgspec.field(name="k")
+    name: str = msgspec.field(name="n")
+    body: msgspec.Raw = msgspec.field(name="b", default=NO_DATA)
+    revision: int = msgspec.field(name="rv", default=0)
+    at: int
+    dropped: bool = msgspec.field(name="dp", default=False)
+
+
+class GateStateRow(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What a gate remembers across a restart: tokens of a bucket, the state of a breaker.
+
+    ``name`` is the kind of gate and its key: ``rate:host:registry.example``, ``breaker:osv``.
+    Without a body it is forgotten. The last one of a commit counts.
+    """
+
+    tenant_id: str = msgspec.field(name="t")
+    shard: int = msgspec.field(name="s")
+    name: str = msgspec.field(name="n")
+    body: msgspec.Raw = msgspec.field(name="b", default=NO_DATA)
+
+
 class ChangeSet(msgspec.Struct, kw_only=True):
     """One tenant's change, all or nothing. Consumed by the ledger, which numbers it."""
 
@@ -194,6 +241,9 @@ class ChangeSet(msgspec.Struct, kw_only=True):
     idempotency: list[IdempotencyRow] = []
     api_keys: list[ApiKeyRow] = []
     revocations: list[RevocationRow] = []
+    redrives: list[RedriveRow] = []
+    controls: list[ControlRow] = []
+    gate_states: list[GateStateRow] = []
 
 
 class CommitBatch(msgspec.Struct, frozen=True, kw_only=True):

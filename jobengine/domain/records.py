@@ -11,11 +11,12 @@ __all__ = ["DueJob", "Lane", "LeasedJob", "NewJob", "Ranked"]
 
 
 class Lane(NamedTuple):
-    """One ordered stream of ready jobs."""
+    """One ordered stream of ready jobs; jobs of no source have the source id ""."""
 
     tenant_id: str
     queue: str
     job_type: str
+    source_id: str = ""
 
 
 @attrs.frozen

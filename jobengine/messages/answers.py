@@ -25,6 +25,7 @@ from jobengine.domain.job import Job
 from jobengine.messages.lease_shard import JobOutcome
 
 __all__ = [
+    "ControlFacts",
     "JobFacts",
     "OperateFacts",
     "OutcomeFacts",
@@ -65,6 +66,16 @@ class JobFacts(_Facts, frozen=True, kw_only=True):
     result: msgspec.Raw = _ABSENT
     error: msgspec.Raw = _ABSENT
     progress: msgspec.Raw = _ABSENT
+
+
+class ControlFacts(_Facts, frozen=True, kw_only=True):
+    """A control after its change, in canonical JSON; empty when it was taken away."""
+
+    kind: str
+    name: str
+    revision: int
+    changed_at: int
+    control: msgspec.Raw = _ABSENT
 
 
 class RefusalFacts(_Facts, frozen=True, kw_only=True):

@@ -14,8 +14,11 @@ from jobengine.domain.change import (
     ApiKeyRow,
     ArtifactRow,
     ChangeSet,
+    ControlRow,
     DeadLetterRow,
+    GateStateRow,
     IdempotencyRow,
+    RedriveRow,
     RevocationRow,
 )
 from jobengine.domain.errors import Refusal
@@ -40,6 +43,7 @@ __all__ = [
     "Detach",
     "DiscardDeadLetter",
     "Drain",
+    "DrainWorker",
     "DueLoaded",
     "Failed",
     "GivenBack",
@@ -48,6 +52,7 @@ __all__ = [
     "LeaseClaim",
     "LedgerAway",
     "LedgerBack",
+    "ListWorkers",
     "LoadDelayed",
     "LoadExpiring",
     "LoadLane",
@@ -56,6 +61,7 @@ __all__ = [
     "NewJob",
     "OperateAnswer",
     "Operation",
+    "PrioritizeJob",
     "Progressed",
     "RankedLoaded",
     "ReadFailed",
@@ -71,6 +77,8 @@ __all__ = [
     "SubmitJobs",
     "ThrottleSeen",
     "WatermarkMoved",
+    "WorkerFacts",
+    "WorkersAnswer",
 ]
 
 
@@ -151,18 +159,28 @@ class ReleaseJob(_Operation, frozen=True, kw_only=True):
 
 
 class ReplayJob(_Operation, frozen=True, kw_only=True):
-    """Create a copy of a finished job; an open dead letter of it becomes ``replayed``."""
+    """Create a copy of a finished job; an open dead letter of it becomes ``replayed``.
+
+    ``redrive_id`` names the redrive that counts it, in the same commit.
+    """
 
     new_job_id: str
     priority: int = 8
     dead_letter_id: str | None = None
+    redrive_id: str | None = None
+
+
+class PrioritizeJob(_Operation, frozen=True, kw_only=True):
+    """Give a waiting job another priority."""
+
+    priority: int
 
 
 class DiscardDeadLetter(_Operation, frozen=True, kw_only=True):
     dead_letter_id: str
 
 
-Operation = CancelJob | RetryJob | ReleaseJob | ReplayJob | DiscardDeadLetter
+Operation = CancelJob | RetryJob | ReleaseJob | ReplayJob | PrioritizeJob | DiscardDeadLetter
 
 
 class OperateAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -174,7 +192,8 @@ class OperateAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AdministerTenant(_Message, frozen=True, kw_only=True):
-    """Change who may act for a tenant; answered by ``AdministerAnswer`` or a ``Refusal``.
+    """Record a change that is of the tenant and of no job: who may act for it, or where a redrive
+    stands; answered by ``AdministerAnswer`` or a ``Refusal``.
 
     ``kind`` and ``data`` (canonical JSON) become the ledger entry, ``facts`` what is kept under the
     idempotency key. Rows are additions, or changes that can be repeated.
@@ -188,14 +207,69 @@ class AdministerTenant(_Message, frozen=True, kw_only=True):
     facts: bytes
     api_keys: Sequence[ApiKeyRow] = ()
     revocations: Sequence[RevocationRow] = ()
+    redrives: Sequence[RedriveRow] = ()
     claim: IdempotencyClaim | None = None
 
 
 class AdministerAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """After the commit; ``stored`` are the facts of the first request when this is ``replayed``."""
+    """After the commit; ``stored`` are the facts of the first request when this is ``replayed``, or
+    those that its maker could not know before."""
 
     stored: bytes | None = None
     replayed: bool = False
+
+
+class ListWorkers(_Message, frozen=True, kw_only=True):
+    """Which workers of a tenant are attached; answered by ``WorkersAnswer``.
+
+    Up to ``workers_max`` of them after ``after``, by worker id; with ``worker_id`` that one alone.
+    """
+
+    ask_id: int
+    tenant_id: str
+    worker_id: str | None = None
+    after: str = ""
+    workers_max: int = 1
+
+
+class WorkerFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
+    """An attached worker, all of its sessions together; instants in UTC microseconds.
+
+    ``slots`` is how many more leases it would be given now.
+    """
+
+    worker_id: str
+    task_runner_id: str
+    queues: Sequence[str]
+    job_types: Sequence[str]
+    capacity: int
+    leases: int
+    slots: int
+    draining: bool
+    sessions: int
+    connected_at: int
+    heard_at: int
+
+
+class WorkersAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """By worker id."""
+
+    workers: Sequence[WorkerFacts]
+
+
+class DrainWorker(_Message, frozen=True, kw_only=True):
+    """Grant a worker no more leases and tell it so; answered by ``AdministerAnswer``, whose
+    ``stored`` are the worker's facts as JSON, or a ``Refusal``.
+
+    A drain holds for the sessions that the worker has now, as long as they last.
+    """
+
+    ask_id: int
+    tenant_id: str
+    actor: Actor
+    worker_id: str
+    deadline_at: int
+    claim: IdempotencyClaim | None = None
 
 
 # ---- requests of sessions
@@ -212,6 +286,7 @@ class Attach(_Message, frozen=True, kw_only=True):
     """A worker session opens: no credit yet. ``resume`` names every lease the worker still holds.
 
     A worker takes jobs that match every filter it gives; an empty filter matches all.
+    ``connected_at`` is when its connection opened, 0 where there is none to speak of.
     """
 
     session_id: int
@@ -222,6 +297,7 @@ class Attach(_Message, frozen=True, kw_only=True):
     job_types: frozenset[str]
     capacity: int
     auto_credit: bool = False
+    connected_at: int = 0
     resume: Sequence[LeaseClaim] = ()
 
 
@@ -425,6 +501,8 @@ class Recovered(_Message, frozen=True, kw_only=True):
 
     leased: Sequence[LeasedJob]
     lanes: Sequence[Lane]
+    controls: Sequence[ControlRow] = ()
+    gate_states: Sequence[GateStateRow] = ()
 
 
 class Abandon(_Message, frozen=True, kw_only=True):

@@ -72,7 +72,10 @@ class Write(_Message, frozen=True, kw_only=True):
 
 
 class BatchCommitted(_Message, frozen=True, kw_only=True):
+    """``took_s`` is from its sending to the store's answer."""
+
     stamp: int
+    took_s: float = 0.0
 
 
 class BatchUnavailable(_Message, frozen=True, kw_only=True):

@@ -29,6 +29,9 @@ from jobengine.domain.change import (
 from jobengine.domain.entry import Block, Entry, Head
 from jobengine.domain.job import Job, State
 from jobengine.domain.records import DueJob, Lane, LeasedJob, Ranked
+from jobengine.domain.redrive import Redrive
+from jobengine.store.admission import AdmissionStore
+from jobengine.store.artifacts import ArtifactStore
 
 __all__ = [
     "Claims",
@@ -38,6 +41,8 @@ __all__ = [
     "JobPage",
     "Lane",
     "LeasedJob",
+    "LetterGroup",
+    "LetterGroups",
     "LogLines",
     "Ranked",
     "Store",
@@ -88,6 +93,33 @@ class DeadLetterFilter:
     signature: str | None = None
 
 
+@attrs.frozen
+class LetterGroup:
+    """Dead letters that have one value in common. ``newest_id`` is given of a signature."""
+
+    value: str
+    letters: int
+    open: int
+    first_at: int
+    last_at: int
+    newest_id: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class LetterGroups:
+    """Of the newest ``looked_at`` dead letters those that match, by one kind of value each, the
+    largest groups first. A letter without a class or a signature counts under the empty text."""
+
+    looked_at: int
+    letters: int
+    open: int
+    by_state: Sequence[LetterGroup]
+    by_class: Sequence[LetterGroup]
+    by_job_type: Sequence[LetterGroup]
+    by_queue: Sequence[LetterGroup]
+    by_signature: Sequence[LetterGroup]
+
+
 @attrs.frozen(kw_only=True)
 class LogLines:
     attempt: int
@@ -106,7 +138,7 @@ class StoreHealth:
     detail: str = ""
 
 
-class Store(Protocol):
+class Store(ArtifactStore, AdmissionStore, Protocol):
     async def commit(self, batch: CommitBatch) -> None:
         """Apply a batch.
 
@@ -186,6 +218,25 @@ class Store(Protocol):
         """Dead letters newest first, by (at, id) descending."""
 
     async def dead_letter(self, tenant_id: str, dead_letter_id: str) -> DeadLetterRow | None: ...
+
+    async def dead_letter_groups(
+        self, tenant_id: str, wanted: DeadLetterFilter, letters_max: int, groups_max: int
+    ) -> LetterGroups:
+        """Dead letters counted by what they have in common, among the newest ``letters_max``; with
+        a filter on the open state, among the newest open ones. Up to ``groups_max`` of a kind, by
+        (letters descending, value)."""
+
+    async def redrives(
+        self, tenant_id: str, after: str | None, redrives_max: int
+    ) -> Sequence[Redrive]:
+        """A tenant's redrives newest first, by id descending."""
+
+    async def redrive(self, tenant_id: str, redrive_id: str) -> Redrive | None: ...
+
+    async def redrives_unfinished(
+        self, after: tuple[str, str] | None, redrives_max: int
+    ) -> Sequence[Redrive]:
+        """Redrives of every tenant that have not ended, after (tenant, id), in that order."""
 
     async def artifacts(self, tenant_id: str, job_id: str) -> Sequence[ArtifactRow]:
         """Artifacts of a job by (attempt, at, name)."""

@@ -7,44 +7,68 @@ import msgspec
 
 from jobengine.core.lease_shard import LeaseShard, ShardLimits
 from jobengine.core.machine import Answer
+from jobengine.core.rate_bucket import RateBucket
 from jobengine.domain.canonical import canonical_of, digest
+from jobengine.domain.change import ControlRow, GateStateRow
+from jobengine.domain.control import Control, ControlKind
 from jobengine.domain.instant import Moment
 from jobengine.domain.job import Definition, Job, State
 from jobengine.domain.records import Lane, LeasedJob, NewJob
+from jobengine.messages.admission import ChangeControl, Explain
 from jobengine.messages.lease_shard import (
     Actor,
     Attach,
     Commit,
     Committed,
+    LoadSubjects,
     Recovered,
     Reports,
     SetCredit,
+    SubjectsLoaded,
     SubmitJobs,
+)
+from jobengine.messages.rate_bucket import (
+    Configure,
+    Learn,
+    Peek,
+    PushedBack,
+    Refund,
+    Reserve,
+    Started,
 )
 from jobengine.messages.session import Grant, Granted, Settled, Tell
 from jobengine.messages.wake import Wake
 
 C = TypeVar("C")
+TO_BUCKETS = (Configure, Reserve, Refund, Started, Peek, PushedBack, Learn)
 EPOCH_AT = 1_767_225_600_000_000
 LANE = Lane("acme", "scan", "scan")
 
 
 class ShardDriver:
-    """``commands`` gathers everything; ``settle`` plays a ledger that commits what was sent."""
+    """``commands`` gathers everything; ``settle`` plays a ledger that commits what was sent.
+
+    Rate buckets answer at once, unless ``buckets_answer`` is turned off.
+    """
 
     def __init__(
         self,
         *,
         leased: Sequence[LeasedJob] = (),
         lanes: Sequence[Lane] = (),
+        controls: Sequence[ControlRow] = (),
+        gate_states: Sequence[GateStateRow] = (),
         **limits: Any,
     ) -> None:
         self.mono = 1000.0
         self.core = LeaseShard(0, ShardLimits(**limits))
         self.commands: list[Any] = []
+        self.buckets: dict[str, RateBucket] = {}
+        self.buckets_answer = True
+        self._unanswered: list[Any] = []
         self._settled: set[int] = set()
         self._asks = 0
-        self.send(Recovered(leased=leased, lanes=lanes))
+        self.send(Recovered(leased=leased, lanes=lanes, controls=controls, gate_states=gate_states))
 
     @property
     def now(self) -> Moment:
@@ -61,6 +85,19 @@ class ShardDriver:
         else:
             raise AssertionError("the core wants to be woken for ever")
         self.commands.extend(commands)
+        self._unanswered += [command for command in commands if isinstance(command, TO_BUCKETS)]
+        if self.buckets_answer:
+            commands = commands + self.answer_buckets()
+        return commands
+
+    def answer_buckets(self) -> list[Any]:
+        """Every rate bucket answers what it was asked; what the core commands because of it."""
+        commands: list[Any] = []
+        while self._unanswered:
+            asked = self._unanswered.pop(0)
+            bucket = self.buckets.setdefault(asked.tenant_id, RateBucket(asked.tenant_id))
+            for answer in bucket.handle(asked, self.now):
+                commands += self.send(answer)
         return commands
 
     def wait(self, seconds: float) -> list[Any]:
@@ -125,6 +162,33 @@ class ShardDriver:
                 ask_id=self.ask_id(), tenant_id=tenant_id, actor=Actor("p"), jobs=jobs, **fields
             )
         )
+
+    def control(self, kind: ControlKind, name: str, control: Control | None, **fields: Any) -> Any:
+        """Change a control of ``acme``; the answer, once it is committed."""
+        self.send(
+            ChangeControl(
+                ask_id=self.ask_id(),
+                tenant_id="acme",
+                actor=Actor("operator"),
+                event=f"{kind}.changed",
+                kind=kind,
+                name=name,
+                control=control,
+                **fields,
+            )
+        )
+        self.settle()
+        return self.answers()[-1]
+
+    def explain(self, *jobs: Job) -> dict[str, list[str]]:
+        """The closed gates of jobs, by job id; ``jobs`` are as the store would read them."""
+        self.send(
+            Explain(ask_id=self.ask_id(), tenant_id="acme", job_ids=[job.job_id for job in jobs])
+        )
+        wanted = self.last(LoadSubjects)
+        self.send(SubjectsLoaded(stamp=wanted.stamp, jobs={job.job_id: job for job in jobs}))
+        answer = self.answers()[-1]
+        return {each.job_id: [gate.gate for gate in each.gates] for each in answer.jobs}
 
     def report(self, *reports: Any, session_id: int = 1) -> list[Any]:
         return self.send(Reports(session_id=session_id, reports=reports))

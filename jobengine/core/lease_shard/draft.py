@@ -11,7 +11,8 @@ I2  ``spans`` stays aligned with ``rows``.
 
 import msgspec
 
-from jobengine.domain.change import ChangeSet, JobRow
+from jobengine.domain.change import ChangeSet, ControlRow, GateStateRow, JobRow
+from jobengine.domain.control import ControlKind
 from jobengine.domain.entry import NO_DATA, Entry, about
 from jobengine.domain.instant import Moment
 from jobengine.domain.job import Job, State, find_transition
@@ -51,6 +52,8 @@ class Draft:
             logs=[],
             unique=[],
             idempotency=[],
+            controls=[],
+            gate_states=[],
         )
         self.actor = actor
         self.at = now.at
@@ -155,6 +158,32 @@ class Draft:
             )
         )
 
+    def keep_state(self, name: str, body: bytes | None) -> None:
+        """Store what a gate has to remember, or forget it with None."""
+        self.changes.gate_states.append(
+            GateStateRow(
+                tenant_id=self.changes.tenant_id,
+                shard=self.shard,
+                name=name,
+                body=NO_DATA if body is None else _Raw(body),
+            )
+        )
+
+    def control(self, kind: ControlKind, name: str, body: bytes | None, revision: int) -> None:
+        """Store a control, or take it away with None."""
+        self.changes.controls.append(
+            ControlRow(
+                tenant_id=self.changes.tenant_id,
+                shard=self.shard,
+                kind=kind,
+                name=name,
+                body=NO_DATA if body is None else _Raw(body),
+                revision=revision,
+                at=self.at,
+                dropped=body is None,
+            )
+        )
+
     def close(
         self,
         job: Job,
@@ -214,6 +243,7 @@ class Draft:
         definition = job.definition
         row.queue = definition.queue
         row.job_type = definition.job_type
+        row.source_id = definition.source_id
         row.rank = rank_of(job.due_at, definition.priority, self._ageing_us)
         row.delayed = job.due_at > self.at and job.state is State.SCHEDULED
         row.expires_at = definition.expires_at if job.attempt == 0 else None

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from jobengine.core.breaker import Outcome, speaks_of_source
 from jobengine.core.lease_shard.draft import Draft
 from jobengine.core.lease_shard.leases import Lease, Phase
 from jobengine.core.lease_shard.state import ENGINE, Pending, ShardState
@@ -96,7 +97,9 @@ class Endings:
             self.stop(draft, pending, lease)
             return
         draft.open()
-        self.end(pending, lease)
+        outcome = None if reason is Reason.LEASE_EXPIRED else speaks_of_source(failure)
+        self.end(pending, lease, outcome)
+        self._state.note_push_back(job, failure.http_status, retry_after_us)
         error = _json.encode(failure)
         job.failures += 1
         job.error = error
@@ -139,9 +142,13 @@ class Endings:
         draft.close(job, State.RUNNING)
         let_go_of_key(draft, job)
 
-    def end(self, pending: Pending, lease: Lease) -> None:
-        """Take a lease from its session; it is gone when the commit returns."""
+    def end(self, pending: Pending, lease: Lease, outcome: Outcome | None = None) -> None:
+        """Take a lease from its session; it is gone when the commit returns.
+
+        ``outcome`` is what the end says of the job's source; None when it says nothing.
+        """
         lease.phase = Phase.SETTLING
+        self._state.note_end(pending, lease, outcome)
         if lease.session is not None:
             lease.session.leases.pop(lease.job.job_id, None)
         pending.ended.append(lease)

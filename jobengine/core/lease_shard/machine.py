@@ -17,22 +17,29 @@ I4  Instants that are recorded never go back, so what was due once stays due; a 
     set back stands still here until it has caught up.
 I5  While the ledger is away no lease grows older and nothing is decided to have expired.
 
-Not here: limits, fairness and breakers (admission), sequence numbers (ledger), frames (session).
-The parts: ``submits``, ``operations``, ``reports``, ``endings`` decide; ``attachments`` knows the
-workers; ``grants`` matches; ``supply`` keeps the windows; ``draft`` writes; ``settlement`` tells;
-``state``, ``leases``, ``sessions`` and ``window`` remember.
+I6  A job starts when no gate keeps it and a session asks for it; what keeps it explains it.
+
+Not here: tokens (rate_bucket), sequence numbers (ledger), frames (session).
+The parts: ``submits``, ``operations``, ``reports``, ``endings`` and ``controls`` decide;
+``attachments`` knows the workers, ``roster`` tells of them; ``gates`` admits and ``explain`` says
+why not; ``grants`` matches; ``proposals`` asks for tokens; ``supply`` keeps the windows; ``draft``
+writes; ``settlement`` tells; ``state``, ``leases``, ``sessions``, ``occupancy``, ``sources``,
+``waiting_room`` and ``window`` remember.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from jobengine.core.lease_shard.administration import Administrator
 from jobengine.core.lease_shard.attachments import Attachments
+from jobengine.core.lease_shard.controls import Controller
 from jobengine.core.lease_shard.endings import Endings
+from jobengine.core.lease_shard.explain import Explainer
 from jobengine.core.lease_shard.grants import Granter
 from jobengine.core.lease_shard.leases import Lease, Phase
 from jobengine.core.lease_shard.operations import Operator
 from jobengine.core.lease_shard.reports import Reporter
+from jobengine.core.lease_shard.roster import Roster
 from jobengine.core.lease_shard.settlement import Settlement
 from jobengine.core.lease_shard.state import (
     ShardLimits,
@@ -43,6 +50,15 @@ from jobengine.core.lease_shard.supply import Supply
 from jobengine.core.window import BEFORE_ALL
 from jobengine.domain.instant import Moment
 from jobengine.domain.records import DueJob, Lane
+from jobengine.messages.admission import (
+    Allot,
+    ChangeControl,
+    Explain,
+    LearnRate,
+    OperateBreaker,
+    ReadGates,
+    SetLoad,
+)
 from jobengine.messages.lease_shard import (
     AdministerTenant,
     Attach,
@@ -53,9 +69,12 @@ from jobengine.messages.lease_shard import (
     Detach,
     DiscardDeadLetter,
     Drain,
+    DrainWorker,
     DueLoaded,
     LedgerAway,
     LedgerBack,
+    ListWorkers,
+    PrioritizeJob,
     RankedLoaded,
     ReadFailed,
     Recovered,
@@ -67,9 +86,13 @@ from jobengine.messages.lease_shard import (
     SubjectsLoaded,
     SubmitJobs,
 )
+from jobengine.messages.rate_bucket import Adapted, BucketLost, Peeked, Reserved, Started
+from jobengine.messages.session import AttachBriefly
 from jobengine.messages.wake import Wake
 
 __all__ = ["LeaseShard"]
+
+_OPERATIONS = (CancelJob, RetryJob, ReleaseJob, ReplayJob, PrioritizeJob, DiscardDeadLetter)
 
 
 class LeaseShard:
@@ -82,11 +105,16 @@ class LeaseShard:
         self._submitter = submitter = Submitter(state, granter)
         self._reporter = reporter = Reporter(state, granter, submitter, endings)
         self._operator = operator = Operator(state, granter, submitter)
-        self._administrator = Administrator(state, submitter)
+        self._roster = roster = Roster(state)
+        self._administrator = Administrator(state, submitter, roster)
         self._attachments = Attachments(state, granter, reporter, endings)
         self._settlement = Settlement(state, granter, submitter, endings)
         self._supply = Supply(state, granter, operator)
         self._endings = endings
+        self._controller = Controller(state, granter, submitter)
+        self._explainer = Explainer(state)
+        self._granter = granter
+        self._by_type = self._handlers()
 
     @property
     def wakeup_at(self) -> float | None:
@@ -112,66 +140,78 @@ class LeaseShard:
         state.commands = []
         todo = [message]
         while todo:
-            todo.extend(self._one(todo.pop(0)))
+            message = todo.pop(0)
+            handler = self._by_type.get(type(message))
+            if handler is None:
+                raise TypeError(f"a lease shard does not understand {type(message).__name__}")
+            todo.extend(handler(message) or ())
+            self._granter.serve_opened()
         self._supply.refill_due()
+        self._tell_first_starts()
         return state.commands
 
-    def _one(self, message: Any) -> Iterable[Any]:
-        """Handle one message; returns what may be handled again because of it."""
-        match message:
-            case Reports():
-                self._reporter.reports(message)
-            case SubmitJobs():
-                self._submitter.submit(message)
-            case Committed():
-                return self._settlement.committed(message)
-            case SetCredit():
-                self._attachments.set_credit(message)
-            case Beat():
-                self._attachments.beat(message)
-            case Wake():
-                self._wake()
-            case CancelJob() | RetryJob() | ReleaseJob() | ReplayJob() | DiscardDeadLetter():
-                self._operator.operate(message)
-            case AdministerTenant():
-                self._administrator.administer(message)
-            case Attach():
-                self._attachments.attach(message)
-            case Detach():
-                self._attachments.detach(message)
-            case Drain():
-                self._attachments.drain(message)
-            case RankedLoaded():
-                self._supply.ranked_loaded(message)
-            case DueLoaded():
-                self._supply.due_loaded(message)
-            case SubjectsLoaded():
-                return self._subjects_loaded(message)
-            case ReadFailed():
-                return self._read_failed(message)
-            case LedgerAway() | LedgerBack():
-                self._ledger_moved(away=isinstance(message, LedgerAway))
-            case CommitRefused():
-                self._settlement.refused(message)
-            case DueJob():
-                self._operator.expire([message])
-            case Recovered():
-                self._recover(message)
-            case _:
-                raise TypeError(f"a lease shard does not understand {type(message).__name__}")
-        return ()
+    def _tell_first_starts(self) -> None:
+        """Feed the retry budgets of sources with what has started."""
+        state = self._state
+        for tenant_id, starts in state.first_starts.items():
+            fed = Started(tenant_id=tenant_id, starts=starts)
+            state.commands.extend(state.proposals.tell(tenant_id, fed))
+        state.first_starts = {}
 
-    def _ledger_moved(self, *, away: bool) -> None:
-        """Lease time stands still while no report can be made durable."""
-        leases, mono = self._state.leases, self._state.now.mono
-        if away:
-            leases.stop_clock(mono)
-        else:
-            leases.start_clock(mono)
+    def _handlers(self) -> Mapping[type, Callable[[Any], Iterable[Any] | None]]:
+        """What handles each kind of message; what it returns may be handled again."""
+        operate, administer = self._operator.operate, self._administrator.administer
+        attachments, controller = self._attachments, self._controller
+        return {
+            Reports: self._reporter.reports,
+            SubmitJobs: self._submitter.submit,
+            Committed: self._settlement.committed,
+            SetCredit: attachments.set_credit,
+            Beat: attachments.beat,
+            Wake: self._wake,
+            Reserved: self._reserved,
+            **dict.fromkeys(_OPERATIONS, operate),
+            **dict.fromkeys((AdministerTenant, DrainWorker), administer),
+            ListWorkers: self._roster.list_workers,
+            Attach: attachments.attach,
+            AttachBriefly: attachments.attach,
+            Detach: attachments.detach,
+            Drain: attachments.drain,
+            RankedLoaded: self._supply.ranked_loaded,
+            DueLoaded: self._supply.due_loaded,
+            SubjectsLoaded: self._subjects_loaded,
+            ReadFailed: self._read_failed,
+            LedgerAway: lambda _: self._state.leases.stop_clock(self._state.now.mono),
+            LedgerBack: lambda _: self._state.leases.start_clock(self._state.now.mono),
+            CommitRefused: self._settlement.refused,
+            DueJob: lambda due: self._operator.expire([due]),
+            Recovered: self._recover,
+            Peeked: self._explainer.peeked,
+            BucketLost: self._bucket_lost,
+            Adapted: controller.adapted,
+            Explain: self._explainer.explain,
+            **dict.fromkeys((ChangeControl, OperateBreaker, LearnRate), controller.change),
+            ReadGates: controller.read_gates,
+            SetLoad: controller.set_load,
+            Allot: controller.allot,
+        }
+
+    def _bucket_lost(self, message: BucketLost) -> None:
+        self._state.commands.extend(self._state.proposals.lost(message))
+
+    def _reserved(self, message: Reserved) -> Iterable[Any] | None:
+        """A bucket has answered: about candidates, or about jobs not yet created."""
+        proposals = self._state.proposals
+        proposals.keep(message)
+        candidates = proposals.answered(message.stamp)
+        if candidates is not None:
+            return self._granter.answered(candidates, message)
+        return self._submitter.reserved(message)
 
     def _recover(self, message: Recovered) -> None:
         """Every live lease gets one full period for its worker to return."""
         state = self._state
+        self._controller.restore(message.controls, message.gate_states)
         now_s = state.lease_now_s()
         for leased in message.leased:
             job = leased.job
@@ -194,10 +234,11 @@ class LeaseShard:
                 phase=Phase.LIVE,
             )
             state.leases.add(lease)
+            state.occupancy.hold(job)
         for lane in message.lanes:
             state.open_lane(lane, BEFORE_ALL)
 
-    def _wake(self) -> None:
+    def _wake(self, _: Wake) -> None:
         state = self._state
         for lease in state.leases.pop_due(state.now.mono):
             if lease.job.job_id in state.operating:
@@ -207,7 +248,13 @@ class LeaseShard:
         self._supply.wake()
 
     def _subjects_loaded(self, message: SubjectsLoaded) -> Iterable[Any]:
-        for part in (self._operator, self._submitter, self._administrator):
+        for part in (
+            self._operator,
+            self._submitter,
+            self._administrator,
+            self._controller,
+            self._explainer,
+        ):
             again = part.loaded(message)
             if again is not None:
                 return again
@@ -217,7 +264,14 @@ class LeaseShard:
     def _read_failed(self, message: ReadFailed) -> Iterable[Any]:
         if self._supply.read_failed(message.stamp):
             return ()
-        for part in (self._submitter, self._operator, self._administrator, self._reporter):
+        for part in (
+            self._submitter,
+            self._operator,
+            self._administrator,
+            self._controller,
+            self._explainer,
+            self._reporter,
+        ):
             again = part.read_failed(message.stamp)
             if again is not None:
                 return again

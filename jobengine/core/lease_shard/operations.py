@@ -1,5 +1,8 @@
 """Operations: what people ask of single jobs, and what falls due on waiting ones.
 
+Here an operation finds its job and gets its answer; what it makes of the job is decided in
+``live_jobs`` (cancel, release, prioritise) and ``past_jobs`` (retry, replay, discard).
+
 I1  An operation sees the job as committed: nothing else of the job is in flight while it decides.
 I2  What the transition table does not allow is refused with the pair and what would be legal, and
     changes nothing.
@@ -8,26 +11,17 @@ I2  What the transition table does not allow is refused with the pair and what w
 from collections.abc import Sequence
 from typing import Any, assert_never
 
-import msgspec
-
 from jobengine.core.lease_shard.draft import Draft
 from jobengine.core.lease_shard.grants import Granter
 from jobengine.core.lease_shard.leases import Lease, Phase
+from jobengine.core.lease_shard.live_jobs import LiveJobs
+from jobengine.core.lease_shard.past_jobs import PastJobs
 from jobengine.core.lease_shard.state import DUE_ENTRY_BYTES, ENGINE, Pending, ShardState
-from jobengine.core.lease_shard.submits import Submitter, let_go_of_key, settle_claim, store_claim
+from jobengine.core.lease_shard.submits import Submitter, settle_claim, store_claim
 from jobengine.core.machine import Answer
-from jobengine.domain.canonical import canonical_of
-from jobengine.domain.change import DeadLetterRow, DeadLetterState, UniqueRow
 from jobengine.domain.errors import ErrorCode, Refusal
-from jobengine.domain.job import (
-    FINAL,
-    Job,
-    Reason,
-    State,
-    find_transition,
-    refuse_transition,
-)
-from jobengine.domain.records import DueJob, NewJob
+from jobengine.domain.job import Job, Reason, State
+from jobengine.domain.records import DueJob
 from jobengine.messages.answers import facts_of_operate
 from jobengine.messages.lease_shard import (
     CancelJob,
@@ -36,6 +30,7 @@ from jobengine.messages.lease_shard import (
     LoadSubjects,
     OperateAnswer,
     Operation,
+    PrioritizeJob,
     ReleaseJob,
     ReplayJob,
     RetryJob,
@@ -53,13 +48,17 @@ class Operator:
         self._state = state
         self._granter = granter
         self._submitter = submitter
+        self._live_jobs = LiveJobs(state)
+        self._past_jobs = PastJobs(submitter)
         self._reading: dict[int, Operation | list[DueJob]] = {}
 
     def operate(self, message: Operation) -> None:
         """Begin an operation: at once on a running job, else when the job has been read."""
         state = self._state
         lease = state.leases.of_job(message.job_id)
-        busy = lease is not None and lease.phase is not Phase.LIVE
+        busy = state.proposals.holds(message.job_id) or (
+            lease is not None and lease.phase is not Phase.LIVE
+        )
         if busy or message.job_id in state.operating:
             state.defer(message.job_id, message)
             return
@@ -73,7 +72,7 @@ class Operator:
         state = self._state
         free = []
         for row in due:
-            if row.job_id in state.operating:
+            if row.job_id in state.operating or state.proposals.holds(row.job_id):
                 state.defer(row.job_id, row)
             elif state.leases.of_job(row.job_id) is None:
                 free.append(row)
@@ -132,148 +131,35 @@ class Operator:
         refusal = Refusal(ErrorCode.STORE_UNAVAILABLE, "the database does not answer; retry later")
         return self._answer(subject, refusal, None)
 
-    # ---- each operation; None when its commit is under way
-
     def _carry_out(
         self, message: Operation, job: Job, lease: Lease | None, read: SubjectsLoaded
     ) -> Refusal | OperateAnswer | None:
+        """Decide one operation; None when its commit is under way."""
+        draft, pending = self._state.draft(job.tenant_id, message.actor), Pending()
+        changed: Refusal | Job
         match message:
             case CancelJob():
-                return self._cancel(message, job, lease)
-            case RetryJob():
-                return self._retry(message, job, read)
+                if job.cancel_requested_at is not None and job.state is State.RUNNING:
+                    return OperateAnswer(job=job)
+                changed = self._live_jobs.cancel(draft, pending, message, job, lease)
             case ReleaseJob():
-                return self._release(message, job)
+                changed = self._live_jobs.release(draft, pending, job)
+            case PrioritizeJob():
+                if job.state in _WAITING and job.definition.priority == message.priority:
+                    return OperateAnswer(job=job)
+                changed = self._live_jobs.prioritize(draft, pending, message, job)
+            case RetryJob():
+                changed = self._past_jobs.retry(draft, pending, message, job, read)
             case ReplayJob():
-                return self._replay(message, job, read)
+                changed = self._past_jobs.replay(draft, pending, message, job, read)
             case DiscardDeadLetter():
-                return self._discard(message, job, read)
+                changed = self._past_jobs.discard(draft, message, job, read)
             case _:
                 assert_never(message)
-
-    def _cancel(
-        self, message: CancelJob, job: Job, lease: Lease | None
-    ) -> Refusal | OperateAnswer | None:
-        if find_transition(job.state, State.CANCELLED) is None:
-            return refuse_transition(job.job_id, job.state, State.CANCELLED)
-        state = self._state
-        if job.cancel_requested_at is not None:
-            return OperateAnswer(job=job)
-        draft, pending = state.draft(job.tenant_id, message.actor), Pending()
-        draft.open()
-        if lease is None:
-            self._cancel_waiting(draft, pending, job, Reason(message.reason))
-        else:
-            job.cancel_requested_at = draft.at
-            job.cancel_reason = message.reason
-            draft.note(job, "job.cancel_requested", worker=lease.worker_id)
-            draft.close(
-                job,
-                State.RUNNING,
-                worker_id=lease.worker_id,
-                task_runner_id=lease.task_runner_id,
-            )
-            lease.phase = Phase.SETTLING
-            grace_ends_s = state.lease_now_s() + state.limits.cancel_grace_s
-            if lease.timeout_s is None or grace_ends_s < lease.timeout_s:
-                lease.timeout_s = grace_ends_s
-            pending.kept.append(lease)
-            pending.stops.append(lease)
-        self._finish(message, draft, pending, job)
+        if isinstance(changed, Refusal):
+            return changed
+        self._finish(message, draft, pending, changed)
         return None
-
-    def _retry(self, message: RetryJob, job: Job, read: SubjectsLoaded) -> Refusal | None:
-        if job.state is not State.FAILED:
-            return refuse_transition(job.job_id, job.state, State.SCHEDULED)
-        if message.dead_letter_id is not None:
-            closed = _refuse_closed(read.dead_letters.get(job.job_id), message.dead_letter_id)
-            if closed is not None:
-                return closed
-        key = job.definition.unique_key
-        holder = read.holders.get(key) if key is not None else None
-        if holder is not None and holder.job_id != job.job_id:
-            return Refusal(
-                ErrorCode.UNIQUE_KEY_TAKEN,
-                f"job {holder.job_id} holds this job's uniqueKey by now; cancel it first, "
-                "or replay under another key",
-                {"jobId": holder.job_id},
-            )
-        draft, pending = self._state.draft(job.tenant_id, message.actor), Pending()
-        draft.open()
-        job.scheduled_at = draft.at
-        job.due_at = draft.at
-        job.finished_at = None
-        draft.step(job, State.SCHEDULED, span_us=0)
-        draft.close(job, State.FAILED)
-        if key is not None and job.definition.unique_scope == "active":
-            draft.changes.unique.append(
-                UniqueRow(tenant_id=job.tenant_id, key=key, job_id=job.job_id)
-            )
-        _close_dead_letter(draft.changes.dead_letters, read, job, DeadLetterState.RETRIED)
-        pending.placed.append(job)
-        self._finish(message, draft, pending, job)
-        return None
-
-    def _release(self, message: ReleaseJob, job: Job) -> Refusal | None:
-        if job.state is not State.PENDING:
-            return refuse_transition(job.job_id, job.state, State.SCHEDULED)
-        draft, pending = self._state.draft(job.tenant_id, message.actor), Pending()
-        draft.open()
-        job.scheduled_at = draft.at
-        job.due_at = max(draft.at, job.definition.not_before or 0)
-        draft.step(job, State.SCHEDULED)
-        draft.close(job, State.PENDING)
-        pending.placed.append(job)
-        self._finish(message, draft, pending, job)
-        return None
-
-    def _replay(self, message: ReplayJob, job: Job, read: SubjectsLoaded) -> Refusal | None:
-        if job.state not in FINAL and job.state is not State.FAILED:
-            return Refusal(
-                ErrorCode.ILLEGAL_TRANSITION,
-                f"job {job.job_id} is {job.state}; only a finished job can be replayed",
-                {"jobId": job.job_id, "from": str(job.state)},
-            )
-        letter = read.dead_letters.get(job.job_id)
-        if message.dead_letter_id is not None:
-            closed = _refuse_closed(letter, message.dead_letter_id)
-            if closed is not None:
-                return closed
-        draft, pending = self._state.draft(job.tenant_id, message.actor), Pending()
-        new = _replay_of(job, message)
-        copy = self._submitter.create(draft, pending, new, job.tenant_id)
-        _close_dead_letter(
-            draft.changes.dead_letters,
-            read,
-            job,
-            DeadLetterState.REPLAYED,
-            replayed_as=copy.job_id,
-        )
-        self._finish(message, draft, pending, copy)
-        return None
-
-    def _discard(
-        self, message: DiscardDeadLetter, job: Job, read: SubjectsLoaded
-    ) -> Refusal | None:
-        closed = _refuse_closed(read.dead_letters.get(job.job_id), message.dead_letter_id)
-        if closed is not None:
-            return closed
-        draft, pending = self._state.draft(job.tenant_id, message.actor), Pending()
-        draft.open()
-        draft.note(job, "job.dead_letter_discarded")
-        _close_dead_letter(draft.changes.dead_letters, read, job, DeadLetterState.DISCARDED)
-        self._finish(message, draft, pending, job)
-        return None
-
-    # ---- shared steps
-
-    def _cancel_waiting(self, draft: Draft, pending: Pending, job: Job, reason: Reason) -> None:
-        from_state = job.state
-        job.finished_at = draft.at
-        draft.step(job, State.CANCELLED, reason=reason)
-        draft.close(job, from_state)
-        pending.displaced.append(job)
-        let_go_of_key(draft, job)
 
     def _expire_loaded(self, due: list[DueJob], read: SubjectsLoaded) -> list[Any]:
         state = self._state
@@ -283,7 +169,7 @@ class Operator:
             job = read.jobs.get(row.job_id)
             if job is not None and job.state in _WAITING and job.attempt == 0:
                 draft.open()
-                self._cancel_waiting(draft, pending, job, Reason.EXPIRED)
+                self._live_jobs.cancel_waiting(draft, pending, job, Reason.EXPIRED)
                 pending.operated.append(row.job_id)
             else:
                 again.extend(self._let_go(row.job_id, job))
@@ -341,65 +227,3 @@ class Operator:
             if lane is not None:
                 self._granter.serve_lane(lane)
         return waiting
-
-
-def _replay_of(job: Job, message: ReplayJob) -> NewJob:
-    """A copy of a finished job, free of what bound the original in time or key."""
-    definition = msgspec.structs.replace(
-        job.definition,
-        depends_on=(),
-        expires_at=None,
-        hold=False,
-        not_before=None,
-        priority=message.priority,
-        replay_of=job.job_id,
-        run_id=None,
-        unique_key=None,
-    )
-    text = canonical_of(msgspec.to_builtins(definition))
-    return NewJob(
-        job_id=message.new_job_id,
-        definition=definition,
-        definition_json=text,
-        payload=job.payload,
-    )
-
-
-def _refuse_closed(letter: DeadLetterRow | None, dead_letter_id: str) -> Refusal | None:
-    if letter is None or letter.dead_letter_id != dead_letter_id:
-        return Refusal(
-            ErrorCode.NOT_FOUND,
-            f"no dead letter {dead_letter_id} here",
-            {"deadLetterId": dead_letter_id},
-        )
-    if letter.state != DeadLetterState.OPEN:
-        return Refusal(
-            ErrorCode.DEAD_LETTER_CLOSED,
-            f"dead letter {dead_letter_id} is {letter.state} already",
-            {"deadLetterId": dead_letter_id, "state": letter.state},
-        )
-    return None
-
-
-def _close_dead_letter(
-    rows: list[DeadLetterRow],
-    read: SubjectsLoaded,
-    job: Job,
-    state: str,
-    *,
-    replayed_as: str | None = None,
-) -> None:
-    """Close the open dead letter of a job, if it has one."""
-    letter = read.dead_letters.get(job.job_id)
-    if letter is None or letter.state != DeadLetterState.OPEN:
-        return
-    rows.append(
-        DeadLetterRow(
-            tenant_id=job.tenant_id,
-            dead_letter_id=letter.dead_letter_id,
-            job_id=job.job_id,
-            state=state,
-            from_state=DeadLetterState.OPEN,
-            replayed_as=replayed_as,
-        )
-    )

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from jobengine.core.breaker import Outcome
 from jobengine.core.lease_shard.draft import Draft
 from jobengine.core.lease_shard.endings import Endings
 from jobengine.core.lease_shard.grants import Granter
@@ -218,7 +219,7 @@ class Reporter:
         job = lease.job
         self._remember(lease, report)
         draft.open()
-        self._endings.end(pending, lease)
+        self._endings.end(pending, lease, Outcome.GOOD)
         job.finished_at = draft.at
         job.result = report.result
         draft.step(
@@ -274,6 +275,12 @@ class Reporter:
         if report.lease_id:
             seen["leaseId"] = report.lease_id
         draft.remark("source.throttled", _json.encode(seen))
+        lease = self._state.leases.find(report.lease_id, report.token)
+        source_id = report.source_id or (lease.job.definition.source_id if lease else None)
+        if source_id is not None:
+            self._state.push_back(
+                session.tenant_id, source_id, report.http_status, report.retry_after_us
+            )
         pending.ack(session.session_id, report.ref)
 
     def _no_such_source(self, pending: Pending, session: Session, report: WatermarkMoved) -> None:

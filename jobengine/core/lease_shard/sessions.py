@@ -2,12 +2,13 @@
 
 I1  A session never holds more leases than its capacity, those being granted included.
 I2  Slots are what the worker said last, less the leases granted since (plus the reports since,
-    with auto credit).
+    with auto credit), less the jobs *proposed* for it that await an answer about their tokens.
 I3  Whoever has been waiting longest for a job of a kind gets the next one of it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import attrs
@@ -23,7 +24,8 @@ _Topic = tuple[str, str, str]
 
 @attrs.define(eq=False)
 class Session:
-    """One attached worker; ``leases`` by job id; ``beat_s`` in lease time."""
+    """One attached worker; ``leases`` by job id; ``beat_s`` in lease time. A ``brief`` one is there
+    for one request."""
 
     session_id: int
     tenant_id: str
@@ -34,7 +36,11 @@ class Session:
     capacity: int
     auto_credit: bool
     beat_s: float
+    connected_at: int = 0
+    heard_at: int = 0
+    brief: bool = False
     credit: int = 0
+    proposed: int = 0
     draining: bool = False
     leases: dict[str, Lease] = attrs.field(factory=dict)
 
@@ -42,7 +48,7 @@ class Session:
     def slots(self) -> int:
         if self.draining:
             return 0
-        return min(self.credit, self.capacity - len(self.leases))
+        return min(self.credit, self.capacity - len(self.leases)) - self.proposed
 
     def takes(self, lane: Lane) -> bool:
         return (
@@ -73,6 +79,10 @@ class SessionTable:
     def get(self, session_id: int) -> Session | None:
         return self._by_id.get(session_id)
 
+    def of_tenant(self, tenant_id: str) -> Iterator[Session]:
+        """In the order in which they were attached."""
+        return (each for each in self._by_id.values() if each.tenant_id == tenant_id)
+
     def add(self, session: Session) -> None:
         self._by_id[session.session_id] = session
 
@@ -85,6 +95,19 @@ class SessionTable:
         """Put a session with free slots at the end of the queues it waits in."""
         for topic in session.topics():
             self._asking.setdefault(topic, {}).setdefault(session.session_id, session)
+
+    def slots_for(self, lane: Lane) -> int:
+        """Free slots of all sessions that ask for work of this lane."""
+        found: dict[int, int] = {}
+        for topic in _topics_of(lane):
+            for session in self._asking.get(topic, {}).values():
+                if session.slots > 0 and session.takes(lane):
+                    found[session.session_id] = session.slots
+        return sum(found.values())
+
+    def takers(self, lane: Lane) -> int:
+        """How many attached sessions take work of this lane, with slots or without."""
+        return sum(session.takes(lane) for session in self._by_id.values())
 
     def wanted(self, lane: Lane) -> bool:
         """Whether any session would take work of this lane now."""
@@ -102,12 +125,7 @@ class SessionTable:
         return session
 
     def _find(self, lane: Lane) -> tuple[dict[int, Session], Session] | None:
-        tenant = lane.tenant_id
-        for topic in (
-            (tenant, "queue", lane.queue),
-            (tenant, "type", lane.job_type),
-            (tenant, "any", ""),
-        ):
+        for topic in _topics_of(lane):
             asking = self._asking.get(topic)
             if not asking:
                 continue
@@ -131,3 +149,9 @@ class SessionTable:
             asking.pop(session_id, None)
             if not asking:
                 del self._asking[topic]
+
+
+def _topics_of(lane: Lane) -> tuple[_Topic, ...]:
+    """Where sessions that take work of this lane may be asking."""
+    tenant = lane.tenant_id
+    return ((tenant, "queue", lane.queue), (tenant, "type", lane.job_type), (tenant, "any", ""))

@@ -55,6 +55,8 @@ class Settlement:
                     grace_s=state.limits.cancel_grace_s,
                 )
                 state.tell(lease.session, stop)
+        for session, asked in pending.drains:
+            state.tell(session, asked)
         for ask_id, value in pending.answers:
             state.commands.append(Answer(ask_id, value))
         self._submitter.release_claims(pending.claims)

@@ -6,20 +6,28 @@ comes while somebody operates on it is *set aside*, and put back if the operatio
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
+import msgspec
 
+from jobengine.core.breaker import Outcome
 from jobengine.core.lease_shard.draft import Draft, rank_of
+from jobengine.core.lease_shard.gates import Gates
 from jobengine.core.lease_shard.leases import Lease, LeaseTable
+from jobengine.core.lease_shard.occupancy import Occupancy
+from jobengine.core.lease_shard.proposals import Proposals
 from jobengine.core.lease_shard.sessions import Session, SessionTable
-from jobengine.core.window import BEFORE_ALL, Window
+from jobengine.core.lease_shard.sources import SourceChange
+from jobengine.core.lease_shard.waiting_room import Subject, WaitingRoom
+from jobengine.core.window import BEFORE_ALL, Key, Window
 from jobengine.domain.instant import Moment
-from jobengine.domain.job import Job
+from jobengine.domain.job import Definition, Job
 from jobengine.domain.records import DueJob, Lane
 from jobengine.messages.lease_shard import Actor, Commit
-from jobengine.messages.session import Nacked, Settled, Tell
+from jobengine.messages.rate_bucket import BucketState, PushedBack
+from jobengine.messages.session import DrainAsked, Nacked, Settled, Tell
 
 __all__ = ["DUE_ENTRY_BYTES", "ENGINE", "Pending", "ShardLimits", "ShardState", "weight"]
 
@@ -29,6 +37,8 @@ ENGINE = Actor("engine")
 _JOB_OVERHEAD_BYTES = 1024
 DUE_ENTRY_BYTES = 128
 _INCARNATION_SHIFT = 40
+_PUSH_BACKS = frozenset({429, 503})
+_encoder = msgspec.json.Encoder()
 
 
 @attrs.frozen(kw_only=True)
@@ -42,7 +52,9 @@ class ShardLimits:
     lane_bytes_max: int = 8 << 20
     lane_jobs_max: int = 4_000
     outcomes_max: int = 20_000
+    parked_jobs_max: int = 20_000
     progress_interval_s: float = 1.0
+    rate_pause_us: int = 10_000
     read_retry_s: float = 1.0
     window_jobs_max: int = 20_000
 
@@ -55,6 +67,7 @@ class Pending:
     ended: list[Lease] = attrs.field(factory=list)
     kept: list[Lease] = attrs.field(factory=list)
     stops: list[Lease] = attrs.field(factory=list)
+    drains: list[tuple[Session, DrainAsked]] = attrs.field(factory=list)
     placed: list[Job] = attrs.field(factory=list)
     displaced: list[Job] = attrs.field(factory=list)
     acks: dict[int, list[str | int | None]] = attrs.field(factory=dict)
@@ -62,6 +75,7 @@ class Pending:
     answers: list[tuple[int, Any]] = attrs.field(factory=list)
     operated: list[str] = attrs.field(factory=list)
     unique_keys: list[tuple[str, str]] = attrs.field(factory=list)
+    source_changes: list[SourceChange] = attrs.field(factory=list)
     claims: list[tuple[str, str, str]] = attrs.field(factory=list)
 
     def ack(self, session_id: int, ref: str | int | None) -> None:
@@ -95,6 +109,12 @@ class ShardState:
         self.set_aside: dict[str, Job] = {}
         self.deferred: dict[str, list[Any]] = {}
         self.outcomes: OrderedDict[str, tuple[str, bytes]] = OrderedDict()
+        self.occupancy = Occupancy()
+        self.gates = Gates(self.occupancy)
+        self.proposals = Proposals(self.gates)
+        self.waiting_room = WaitingRoom(limits.parked_jobs_max)
+        self.opened: dict[Lane, None] = {}
+        self.first_starts: dict[str, dict[str, int]] = {}
         self.commands: list[Any] = []
         self.reading_lanes: dict[int, Lane] = {}
         self._last_stamp = incarnation << _INCARNATION_SHIFT
@@ -108,6 +128,9 @@ class ShardState:
 
     def commit(self, draft: Draft, pending: Pending) -> None:
         """Send a draft on its way; ``pending`` is settled when it returns."""
+        for change in pending.source_changes:
+            draft.remark(change.kind, change.data)
+            draft.keep_state(change.state_name, change.state)
         stamp = self.stamp()
         self.pending[stamp] = pending
         self.commands.append(Commit(stamp=stamp, changes=draft.changes))
@@ -136,7 +159,11 @@ class ShardState:
     # ---- ready work
 
     def lane_of(self, job: Job) -> Lane:
-        return Lane(job.tenant_id, job.definition.queue, job.definition.job_type)
+        return self.lane_for(job.tenant_id, job.definition)
+
+    def lane_for(self, tenant_id: str, definition: Definition) -> Lane:
+        source_id = definition.source_id or ""
+        return Lane(tenant_id, definition.queue, definition.job_type, source_id)
 
     def key_of(self, job: Job) -> tuple[int, str]:
         rank = rank_of(job.due_at, job.definition.priority, self.limits.ageing_us)
@@ -197,6 +224,7 @@ class ShardState:
     def displace(self, job: Job) -> None:
         """Take a job out of wherever it waits."""
         lane = self.lane_of(job)
+        self._hand_on(self.waiting_room.forget(job.job_id))
         window = self.lanes.get(lane)
         if window is not None:
             window.discard(job.job_id)
@@ -204,6 +232,108 @@ class ShardState:
         self.delayed.discard(job.job_id)
         if job.definition.expires_at is not None:
             self.expiring.discard(job.job_id)
+
+    # ---- what waits at gates
+
+    def park(self, lane: Lane, job: Job, subject: Subject, opens_at: int | None) -> None:
+        """Put a job aside that a gate of its own keeps from starting."""
+        key = self.key_of(job)
+        self._hand_on(self.waiting_room.park(lane, key, job, subject, opens_at))
+
+    def put_back(self, lane: Lane, job: Job) -> None:
+        """A ready job that was out of its lane waits in it again."""
+        self.window(lane).offer(self.key_of(job), job, weight(job))
+
+    def note_start(self, pending: Pending, lease: Lease) -> None:
+        """A job of a source starts: a probe perhaps, and what feeds its retry budget."""
+        source_id = self._registered_source(lease.job)
+        if source_id is None:
+            return
+        tenant_id = lease.job.tenant_id
+        changes = self.gates.sources.started(tenant_id, source_id, lease.lease_id, self.now.at)
+        pending.source_changes.extend(changes)
+        if lease.job.failures == 0:
+            starts = self.first_starts.setdefault(tenant_id, {})
+            key = f"retry:{source_id}"
+            starts[key] = starts.get(key, 0) + 1
+
+    def note_end(self, pending: Pending, lease: Lease, outcome: Outcome | None) -> None:
+        """A job lets go of its places; ``outcome`` is how its source has done, if that is known."""
+        job = lease.job
+        source_id = self._registered_source(job)
+        if source_id is not None:
+            changes = self.gates.sources.ended(
+                job.tenant_id,
+                source_id,
+                lease.lease_id,
+                outcome,
+                at=self.now.at,
+                run_us=max(0, self.now.at - (job.started_at or self.now.at)),
+                running=self.occupancy.of((job.tenant_id, "source", source_id)),
+            )
+            moved = list(changes)
+            pending.source_changes.extend(moved)
+            if moved:
+                self.open_subject((job.tenant_id, "source", source_id))
+        self.let_go(job)
+
+    def note_push_back(self, job: Job, http_status: int | None, retry_after_us: int | None) -> None:
+        """An upstream said to slow down: the bucket of its host hears of it."""
+        if http_status in _PUSH_BACKS or retry_after_us is not None:
+            source_id = self._registered_source(job)
+            if source_id is not None:
+                self.push_back(job.tenant_id, source_id, http_status or 0, retry_after_us)
+
+    def push_back(
+        self, tenant_id: str, source_id: str, http_status: int, retry_after_us: int | None
+    ) -> None:
+        source = self.gates.controls(tenant_id).source(source_id)
+        if source is None or source.rate_policy is None:
+            return
+        heard = PushedBack(
+            tenant_id=tenant_id,
+            key=f"host:{source.host}",
+            http_status=http_status,
+            retry_after_us=retry_after_us,
+        )
+        self.commands.extend(self.proposals.tell(tenant_id, heard))
+
+    def _registered_source(self, job: Job) -> str | None:
+        source_id = job.definition.source_id
+        controls = self.gates.tenants.get(job.tenant_id) if source_id is not None else None
+        return source_id if controls is not None and controls.source(source_id) else None
+
+    def open_subject(self, subject: Subject, *, one_each: bool = False) -> None:
+        """A gate may have opened: whatever waits for it is looked at again in this message."""
+        if self.waiting_room:
+            self._let_out(self.waiting_room.open(subject, one_each=one_each))
+
+    def open_tenant(self, tenant_id: str) -> None:
+        """Controls have changed: look at everything again that waits at a gate of this tenant."""
+        for subject in self.waiting_room.subjects_of(tenant_id):
+            self._let_out(self.waiting_room.open(subject))
+
+    def keep_buckets(self, draft: Draft, states: Mapping[str, BucketState]) -> None:
+        """Store where buckets stand, with the grants that took from them."""
+        for key, bucket in states.items():
+            draft.keep_state(f"rate:{key}", _encoder.encode(bucket))
+
+    def let_go(self, job: Job) -> None:
+        """A job holds its places no longer; who waits for one of them is looked at again."""
+        parts = self.occupancy.let_go(job)
+        if self.waiting_room:
+            for subject in self.gates.subjects_freed(parts):
+                self._let_out(self.waiting_room.open(subject, one_each=True))
+
+    def _hand_on(self, chance: tuple[Subject, Lane] | None) -> None:
+        if chance is not None:
+            self._let_out(self.waiting_room.open_next(*chance))
+
+    def _let_out(self, opened: Sequence[tuple[Lane, Key, Job | None]]) -> None:
+        for lane, _, job in opened:
+            if job is not None:
+                self.put_back(lane, job)
+            self.opened[lane] = None
 
     def bound_windows(self) -> None:
         """Keep all lanes together within their bound: those nobody asks for are let go first."""

@@ -8,7 +8,7 @@ A request that claims nothing is decided at once. One that does is decided when 
 what is taken already, together with what is still in flight here.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -31,6 +31,7 @@ from jobengine.messages.lease_shard import (
     SubmitAnswer,
     SubmitJobs,
 )
+from jobengine.messages.rate_bucket import BucketState, RateRequest, Reserve, Reserved
 
 __all__ = ["Submitter", "let_go_of_key", "settle_claim", "store_claim"]
 
@@ -40,13 +41,14 @@ class Submitter:
         self._state = state
         self._granter = granter
         self._reading: dict[int, SubmitJobs] = {}
+        self._reserving: dict[int, tuple[SubmitJobs, dict[str, Job], list[RateRequest]]] = {}
         self._keys_busy: dict[tuple[str, str], list[Any]] = {}
         self._claims_busy: set[tuple[str, str, str]] = set()
 
     def submit(self, message: SubmitJobs) -> None:
         keys = _unique_keys(message.jobs)
         if message.claim is None and not keys:
-            self._create_all(message, {})
+            self._create_or_reserve(message, {})
             return
         for key in keys:
             waiting = self._keys_busy.get((message.tenant_id, key))
@@ -99,7 +101,20 @@ class Submitter:
             settled = settle_claim(claim, message)
             if settled is not None:
                 return self._answer_without_commit(request, settled)
-        return self._create_all(request, message.holders)
+        return self._create_or_reserve(request, message.holders)
+
+    def reserved(self, message: Reserved) -> list[Any] | None:
+        """Create what waited for tokens; returns what may be handled again, None if not ours."""
+        waiting = self._reserving.pop(message.stamp, None)
+        if waiting is None:
+            return None
+        request, holders, requests = waiting
+        tokens = {
+            each.job_id: each
+            for each, denial in zip(requests, message.denials, strict=True)
+            if denial is None
+        }
+        return self._create_all(request, holders, tokens, message.states)
 
     def read_failed(self, stamp: int) -> list[Any] | None:
         request = self._reading.pop(stamp, None)
@@ -110,8 +125,18 @@ class Submitter:
             Refusal(ErrorCode.STORE_UNAVAILABLE, "the database does not answer; retry later"),
         )
 
-    def create(self, draft: Draft, pending: Pending, new: NewJob, tenant_id: str) -> Job:
-        """Create one job in an open draft: held, waiting, or leased at once."""
+    def create(
+        self,
+        draft: Draft,
+        pending: Pending,
+        new: NewJob,
+        tenant_id: str,
+        tokens: Collection[str] = (),
+    ) -> Job:
+        """Create one job in an open draft: held, waiting, or leased at once.
+
+        ``tokens`` names the jobs whose tokens have been taken.
+        """
         definition = new.definition
         at = draft.at
         job = Job(
@@ -129,7 +154,7 @@ class Submitter:
             job.scheduled_at = at
             draft.step(job, State.SCHEDULED)
             if job.due_at <= at and (definition.expires_at or at + 1) > at:
-                session = self._granter.on_arrival(job)
+                session = self._granter.on_arrival(job, tokens)
         if session is not None:
             self._granter.grant(draft, pending, job, session)
             draft.close(
@@ -193,8 +218,27 @@ class Submitter:
             )
         )
 
-    def _create_all(self, request: SubmitJobs, holders: dict[str, Job]) -> list[Any]:
+    def _create_or_reserve(self, request: SubmitJobs, holders: dict[str, Job]) -> list[Any]:
+        """Create at once, unless jobs could start at once that need tokens to."""
+        requests = self._granter.tokens_on_arrival(request.tenant_id, request.jobs)
+        if not requests:
+            return self._create_all(request, holders)
         state = self._state
+        stamp = state.stamp()
+        self._reserving[stamp] = (request, holders, requests)
+        reserve = Reserve(tenant_id=request.tenant_id, stamp=stamp, requests=requests)
+        state.commands.extend(state.proposals.ask(reserve))
+        return []
+
+    def _create_all(
+        self,
+        request: SubmitJobs,
+        holders: dict[str, Job],
+        tokens: dict[str, RateRequest] | None = None,
+        buckets: Mapping[str, BucketState] | None = None,
+    ) -> list[Any]:
+        state = self._state
+        tokens = tokens or {}
         draft, pending = state.draft(request.tenant_id, request.actor), Pending()
         taken = dict(holders)
         outcomes: list[JobOutcome] = []
@@ -205,11 +249,13 @@ class Submitter:
             if job is not None:
                 outcomes.append(JobOutcome(outcome="existing", job_id=job.job_id))
             else:
-                job = self.create(draft, pending, new, request.tenant_id)
+                job = self.create(draft, pending, new, request.tenant_id, tokens)
                 outcomes.append(JobOutcome(outcome="created", job_id=job.job_id))
                 if key is not None:
                     taken[key] = job
             jobs.append(job)
+        if tokens:
+            self._settle_tokens(draft, pending, tokens, buckets or {})
         pending.unique_keys = [(request.tenant_id, key) for key in _unique_keys(request.jobs)]
         stored = None
         if request.claim is not None:
@@ -221,6 +267,20 @@ class Submitter:
         pending.answers.append((request.ask_id, answer))
         state.commit(draft, pending)
         return []
+
+    def _settle_tokens(
+        self,
+        draft: Draft,
+        pending: Pending,
+        tokens: dict[str, RateRequest],
+        buckets: Mapping[str, BucketState],
+    ) -> None:
+        """Store where the buckets stand, and give back what no job has used."""
+        started = {lease.job.job_id for lease in pending.grants}
+        if started:
+            self._state.keep_buckets(draft, buckets)
+        unused = [request for job_id, request in tokens.items() if job_id not in started]
+        self._granter.refund(draft.changes.tenant_id, unused)
 
     def _answer_without_commit(self, request: SubmitJobs, value: Any) -> list[Any]:
         """Answer and let go of the keys; returns what had waited for them."""

@@ -31,9 +31,12 @@ class Supply:
 
     @property
     def wakeup_at(self) -> float | None:
-        """The first delayed job or expiry to fall due, or the time to read again."""
+        """The first delayed job, expiry or gate to fall due, or the time to read again."""
         state, now = self._state, self._state.now
         candidates = [self.again_at]
+        opens_at = state.waiting_room.opens_at
+        if opens_at is not None:
+            candidates.append(now.mono + min((opens_at - now.at) / 1_000_000, _WALL_CHECK_S))
         windows: list[Window[Any]] = [state.delayed]
         if self.again_at is None:
             windows.append(state.expiring)
@@ -53,6 +56,8 @@ class Supply:
                     self._granter.refill(lane, window)
         self.release_delayed()
         self.expire_waiting()
+        for subject in state.waiting_room.due(state.now.at):
+            state.open_subject(subject)
 
     def read_failed(self, stamp: int) -> bool:
         """A read did not succeed; False when no window was waiting for it."""
@@ -146,6 +151,8 @@ class Supply:
     def _is_busy(self, job: Job) -> bool:
         state = self._state
         if state.leases.of_job(job.job_id) is not None:
+            return True
+        if state.waiting_room.holds(job.job_id) or state.proposals.holds(job.job_id):
             return True
         if job.job_id not in state.operating:
             return False

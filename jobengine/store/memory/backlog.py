@@ -84,7 +84,7 @@ class Backlog:
             for lane in self._lanes
             if any(row.shard == shard for row in self.ready(lane, None, now_at))
         ]
-        return sorted(found, key=lambda lane: (lane.tenant_id, lane.queue, lane.job_type))
+        return sorted(found)
 
     def ready(self, lane: Lane, after: tuple[int, str] | None, now_at: int) -> Iterator[WaitingRow]:
         """Due jobs of a lane after (rank, job id), in that order."""
@@ -94,6 +94,23 @@ class Backlog:
             row = self.rows[lane.tenant_id, job_id]
             if row.due_at <= now_at:
                 yield row
+
+    def ahead(self, lane: Lane, key: tuple[int, str], now_at: int, jobs_max: int) -> int:
+        """Due jobs of a lane before (rank, job id), counted up to a bound."""
+        found = 0
+        for row in self.ready(lane, None, now_at):
+            if (row.rank, row.key[1]) >= key or found == jobs_max:
+                break
+            found += 1
+        return found
+
+    def counts(self, shard: int) -> dict[str, int]:
+        """Waiting jobs of a shard by tenant."""
+        counts: dict[str, int] = {}
+        for row in self.rows.values():
+            if row.shard == shard:
+                counts[row.key[0]] = counts.get(row.key[0], 0) + 1
+        return dict(sorted(counts.items()))
 
     def delayed(self, shard: int, after: tuple[int, str] | None, jobs_max: int) -> Sequence[Due]:
         """By (due at, job id)."""

@@ -20,11 +20,16 @@ from jobengine.domain.change import (
     ArtifactRow,
     CommitBatch,
     DeadLetterRow,
+    DeadLetterState,
     RevocationRow,
 )
 from jobengine.domain.entry import Block, Entry, Head, decode_entries
 from jobengine.domain.instant import HOUR
 from jobengine.domain.job import Job, State
+from jobengine.domain.redrive import UNFINISHED, Redrive
+from jobengine.store.memory.admission import MemoryAdmission
+from jobengine.store.memory.artifacts import MemoryArtifacts
+from jobengine.store.memory.letters import group_letters
 from jobengine.store.memory.tables import Tables
 from jobengine.store.port import (
     Claims,
@@ -34,6 +39,7 @@ from jobengine.store.port import (
     JobPage,
     Lane,
     LeasedJob,
+    LetterGroups,
     LogLines,
     Ranked,
     StoreHealth,
@@ -44,11 +50,11 @@ __all__ = ["MemoryStore"]
 _ANSWERS_KEPT_US: Final = 24 * HOUR
 
 
-class MemoryStore:
+class MemoryStore(MemoryArtifacts, MemoryAdmission):
     """`jobengine.store.port.Store` in dictionaries; deterministic."""
 
     def __init__(self) -> None:
-        self._tables = Tables()
+        super().__init__(Tables())
 
     async def commit(self, batch: CommitBatch) -> None:
         await trio.lowlevel.checkpoint()
@@ -211,6 +217,51 @@ class MemoryStore:
         await trio.lowlevel.checkpoint()
         letter = self._tables.letters.get((tenant_id, dead_letter_id))
         return None if letter is None else msgspec.structs.replace(letter)
+
+    async def dead_letter_groups(
+        self, tenant_id: str, wanted: DeadLetterFilter, letters_max: int, groups_max: int
+    ) -> LetterGroups:
+        await trio.lowlevel.checkpoint()
+        open_only = wanted.states == {DeadLetterState.OPEN}
+        letters = [
+            letter
+            for (tenant, _), letter in self._tables.letters.items()
+            if tenant == tenant_id and (not open_only or letter.state == DeadLetterState.OPEN)
+        ]
+        letters.sort(key=lambda letter: (letter.at or 0, letter.dead_letter_id), reverse=True)
+        seen = letters[:letters_max]
+        matching = [letter for letter in seen if _letter_matches(letter, wanted)]
+        return group_letters(matching, looked_at=len(seen), groups_max=groups_max)
+
+    async def redrives(
+        self, tenant_id: str, after: str | None, redrives_max: int
+    ) -> Sequence[Redrive]:
+        await trio.lowlevel.checkpoint()
+        found = [
+            redrive
+            for (tenant, redrive_id), redrive in self._tables.redrives.items()
+            if tenant == tenant_id and (after is None or redrive_id < after)
+        ]
+        found.sort(key=lambda redrive: redrive.redrive_id, reverse=True)
+        return found[:redrives_max]
+
+    async def redrive(self, tenant_id: str, redrive_id: str) -> Redrive | None:
+        await trio.lowlevel.checkpoint()
+        return self._tables.redrives.get((tenant_id, redrive_id))
+
+    async def redrives_unfinished(
+        self, after: tuple[str, str] | None, redrives_max: int
+    ) -> Sequence[Redrive]:
+        await trio.lowlevel.checkpoint()
+        found = sorted(
+            (
+                item
+                for item in self._tables.redrives.items()
+                if item[1].state in UNFINISHED and (after is None or item[0] > after)
+            ),
+            key=lambda item: item[0],
+        )
+        return [redrive for _, redrive in found[:redrives_max]]
 
     async def artifacts(self, tenant_id: str, job_id: str) -> Sequence[ArtifactRow]:
         await trio.lowlevel.checkpoint()

@@ -17,14 +17,18 @@ from jobengine.domain.change import (
     ArtifactRow,
     ChangeSet,
     CommitBatch,
+    ControlRow,
     DeadLetterRow,
+    GateStateRow,
     IdempotencyRow,
     JobRow,
+    RedriveRow,
     RevocationRow,
     UniqueRow,
 )
 from jobengine.domain.entry import GENESIS, NO_DATA, Block, Head
 from jobengine.domain.job import Definition, Job, State
+from jobengine.domain.redrive import UNFINISHED, Redrive, RedriveOrder, RedriveState
 from jobengine.store.errors import HeadMovedError, StaleRowError, StatementRefused, StoreError
 from jobengine.store.memory.backlog import Backlog, JobKey, WaitingRow
 from jobengine.store.port import Lane, LogLines
@@ -34,6 +38,7 @@ __all__ = ["Lease", "Tables"]
 _WAITING = frozenset({State.PENDING, State.SCHEDULED})
 _EMPTY = (b"", b"null")
 _decode_definition = msgspec.json.Decoder(Definition).decode
+_decode_order = msgspec.json.Decoder(RedriveOrder).decode
 
 
 @attrs.frozen
@@ -55,6 +60,8 @@ class Tables:
     leases: dict[JobKey, Lease] = attrs.field(factory=dict)
     letters: dict[JobKey, DeadLetterRow] = attrs.field(factory=dict)
     """By tenant and dead letter id."""
+    redrives: dict[tuple[str, str], Redrive] = attrs.field(factory=dict)
+    """By tenant and redrive id."""
     artifacts: dict[tuple[str, str, int, str], ArtifactRow] = attrs.field(factory=dict)
     logs: defaultdict[JobKey, list[tuple[int, LogLines]]] = attrs.field(
         factory=lambda: defaultdict(list)
@@ -66,6 +73,9 @@ class Tables:
         factory=dict
     )
     """By tenant, kind and id, with the position of the last change."""
+    controls: dict[tuple[str, str, str], ControlRow] = attrs.field(factory=dict)
+    """By tenant, kind and name."""
+    gate_states: dict[tuple[str, str], GateStateRow] = attrs.field(factory=dict)
     _log_position: int = 0
     _credential_position: int = 0
 
@@ -117,6 +127,12 @@ class Tables:
                 self._apply_api_key(key_row)
             for revocation in change.revocations:
                 self._apply_revocation(revocation)
+            for redrive in change.redrives:
+                self._apply_redrive(redrive)
+            for control in change.controls:
+                self._apply_control(control)
+            for kept in change.gate_states:
+                self._apply_gate_state(kept)
 
     def _taken_key(self, batch: CommitBatch) -> str | None:
         """The primary key that a commit would break."""
@@ -153,6 +169,13 @@ class Tables:
         prefixes = {name for _, kind, name in self.credentials if kind == "key"} if made else set()
         if len(set(made)) < len(made) or prefixes.intersection(made):
             return "api_keys_prefix_is_one_keys"
+        begun = [
+            (row.tenant_id, row.redrive_id)
+            for row in chain.from_iterable(change.redrives for change in batch.changes)
+            if row.order is not NO_DATA
+        ]
+        if len(set(begun)) < len(begun) or any(key in self.redrives for key in begun):
+            return "redrives_pkey"
         return "unique_keys_pkey" if self._keys_after(batch) is None else None
 
     def _stale_jobs(self, change: ChangeSet) -> list[str]:
@@ -197,6 +220,9 @@ class Tables:
             self.jobs[key] = _new_job(row)
             insort(self.job_ids[row.tenant_id], row.job_id)
         job = self.jobs[key]
+        if row.from_state is not None and row.definition is not NO_DATA:
+            job.definition_json = bytes(row.definition)
+            job.definition = _decode_definition(job.definition_json)
         job.state = State(row.state)
         job.reason = row.reason
         job.attempt = row.attempt
@@ -232,7 +258,8 @@ class Tables:
         if before is None:
             assert row.queue is not None
             assert row.job_type is not None
-            shard, lane = row.shard, Lane(row.tenant_id, row.queue, row.job_type)
+            shard = row.shard
+            lane = Lane(row.tenant_id, row.queue, row.job_type, row.source_id or "")
         else:
             shard, lane = before.shard, before.lane
         return WaitingRow(
@@ -255,6 +282,33 @@ class Tables:
             letter.state = row.state
             letter.replayed_as = row.replayed_as or letter.replayed_as
 
+    def _apply_redrive(self, row: RedriveRow) -> None:
+        key = (row.tenant_id, row.redrive_id)
+        if row.order is not NO_DATA:
+            self.redrives[key] = Redrive(
+                tenant_id=row.tenant_id,
+                redrive_id=row.redrive_id,
+                order=_decode_order(row.order),
+                state=row.state or RedriveState.RUNNING,
+                changed_at=row.changed_at or 0,
+            )
+            return
+        before = self.redrives.get(key)
+        if before is None:
+            return
+        given = {
+            "state": row.state if before.state in UNFINISHED else None,
+            "failed": row.failed,
+            "after": None if row.after_at is None else (row.after_at, row.after_id),
+            "last_error": row.last_error,
+            "changed_at": row.changed_at,
+        }
+        self.redrives[key] = msgspec.structs.replace(
+            before,
+            replayed=before.replayed + row.replayed,
+            **{name: value for name, value in given.items() if value is not None},
+        )
+
     def _apply_api_key(self, row: ApiKeyRow) -> None:
         place = (row.tenant_id, "key", row.prefix)
         _, before = self.credentials.get(place, (0, None))
@@ -273,6 +327,18 @@ class Tables:
             until_at = max(before.until_at or 0, row.until_at or 0) if known else None
             row = msgspec.structs.replace(before, until_at=until_at)
         self._put_credential(place, msgspec.structs.replace(row))
+
+    def _apply_control(self, row: ControlRow) -> None:
+        if row.dropped:
+            self.controls.pop((row.tenant_id, row.kind, row.name), None)
+        else:
+            self.controls[row.tenant_id, row.kind, row.name] = msgspec.structs.replace(row)
+
+    def _apply_gate_state(self, row: GateStateRow) -> None:
+        if row.body is NO_DATA or not bytes(row.body):
+            self.gate_states.pop((row.tenant_id, row.name), None)
+        else:
+            self.gate_states[row.tenant_id, row.name] = msgspec.structs.replace(row)
 
     def _put_credential(self, place: tuple[str, str, str], row: ApiKeyRow | RevocationRow) -> None:
         self._credential_position += 1

@@ -12,19 +12,27 @@ Not here: what the server does with them (``sql/commit.sql``).
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from operator import attrgetter
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 import zstandard
 
-from jobengine.domain.change import ArtifactRow, CommitBatch, UniqueRow
+from jobengine.domain.change import (
+    ArtifactRow,
+    CommitBatch,
+    ControlRow,
+    GateStateRow,
+    UniqueRow,
+)
 from jobengine.domain.entry import Block
 from jobengine.store.errors import StatementRefused
 
 __all__ = ["commit_parameters"]
 
 _ZSTD_LEVEL: Final = 1
+R = TypeVar("R", ControlRow, GateStateRow)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -67,10 +75,12 @@ def commit_parameters(batch: CommitBatch) -> tuple[str, dict[str, Any]]:
         "octets": octets,
         "created": _encode([row for row in rows if row.from_state is None]),
         "changed": _encode([row for row in rows if row.from_state is not None]),
+        "gate_states": _encode(_last(change.gate_states for change in changes)),
     }
     if not any(
         change.dead_letters or change.artifacts or change.logs or change.unique
-        or change.idempotency or change.api_keys or change.revocations
+        or change.idempotency or change.api_keys or change.revocations or change.redrives
+        or change.controls
         for change in changes
     ):  # fmt: skip
         return "commit_jobs", parameters
@@ -85,6 +95,8 @@ def commit_parameters(batch: CommitBatch) -> tuple[str, dict[str, Any]]:
         "answers": _encode([row for change in changes for row in change.idempotency]),
         "api_keys": _encode([row for change in changes for row in change.api_keys]),
         "revocations": _encode([row for change in changes for row in change.revocations]),
+        "controls": _encode(_last(change.controls for change in changes)),
+        "redrives": _encode([row for change in changes for row in change.redrives]),
     }
     return "commit_all", parameters
 
@@ -110,6 +122,16 @@ def _blocks(blocks: Sequence[Block]) -> tuple[list[_BlockRow], bytes]:
         )
         start += len(block.previous) + len(block.link) + len(stored)
     return rows, b"".join(octets)
+
+
+def _last(rows: Iterable[Iterable[R]]) -> list[R]:
+    """The last row of each name, for a batch tells of one at most once."""
+    return list(
+        {
+            (row.tenant_id, getattr(row, "kind", ""), row.name): row
+            for row in chain.from_iterable(rows)
+        }.values()
+    )
 
 
 def _fold_artifacts(rows: Iterable[ArtifactRow]) -> list[ArtifactRow]:

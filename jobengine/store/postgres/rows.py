@@ -19,6 +19,8 @@ from jobengine.domain.change import (
 )
 from jobengine.domain.entry import NO_DATA, Block
 from jobengine.domain.job import Definition, Job, State
+from jobengine.domain.redrive import Redrive, RedriveOrder
+from jobengine.store.port import LetterGroup, LetterGroups
 
 __all__ = [
     "job_ids_of",
@@ -29,9 +31,12 @@ __all__ = [
     "to_credential",
     "to_dead_letter",
     "to_job",
+    "to_letter_groups",
+    "to_redrive",
 ]
 
 _definition = msgspec.json.Decoder(Definition).decode
+_order = msgspec.json.Decoder(RedriveOrder).decode
 _is_job_id = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
 _states = {str(state): state for state in State}
 
@@ -106,6 +111,43 @@ def to_dead_letter(row: Sequence[Any]) -> DeadLetterRow:
         attempts=attempts,
         worker_id=worker_id,
         at=at,
+    )
+
+
+def to_letter_groups(rows: Iterable[Sequence[Any]]) -> LetterGroups:
+    """The rows of ``dead_letter_groups``; of 'all' there is one in any case."""
+    groups: dict[str, list[LetterGroup]] = {}
+    looked_at = 0
+    for looked_at, dimension, *group in rows:  # noqa: B007 - the same in every row
+        groups.setdefault(dimension, []).append(LetterGroup(*group))
+    (everything,) = groups["all"]
+    return LetterGroups(
+        looked_at=looked_at,
+        letters=everything.letters,
+        open=everything.open,
+        by_state=groups.get("state", []),
+        by_class=groups.get("class", []),
+        by_job_type=groups.get("job_type", []),
+        by_queue=groups.get("queue", []),
+        by_signature=groups.get("signature", []),
+    )
+
+
+def to_redrive(row: Sequence[Any]) -> Redrive:
+    (
+        tenant_id, redrive_id, order, state, replayed, failed, after_at, after_id, last_error,
+        changed_at,
+    ) = row  # fmt: skip
+    return Redrive(
+        tenant_id=tenant_id,
+        redrive_id=redrive_id,
+        order=_order(order),
+        state=state,
+        replayed=replayed,
+        failed=failed,
+        after=None if after_at is None else (after_at, after_id),
+        last_error=last_error,
+        changed_at=changed_at,
     )
 
 

@@ -24,6 +24,7 @@ from jobengine.domain.change import (
 from jobengine.domain.entry import Block, Entry, Head, decode_entries
 from jobengine.domain.instant import HOUR
 from jobengine.domain.job import Job, State
+from jobengine.domain.redrive import Redrive
 from jobengine.store.errors import StatementRefused, StoreUnavailable, TransactionConflict
 from jobengine.store.port import (
     Claims,
@@ -33,10 +34,13 @@ from jobengine.store.port import (
     JobPage,
     Lane,
     LeasedJob,
+    LetterGroups,
     LogLines,
     Ranked,
     StoreHealth,
 )
+from jobengine.store.postgres.admission import PostgresAdmission
+from jobengine.store.postgres.artifacts import PostgresArtifacts
 from jobengine.store.postgres.driver.pool import Pool
 from jobengine.store.postgres.encode import commit_parameters
 from jobengine.store.postgres.migrate import status
@@ -50,6 +54,8 @@ from jobengine.store.postgres.rows import (
     to_credential,
     to_dead_letter,
     to_job,
+    to_letter_groups,
+    to_redrive,
 )
 from jobengine.store.postgres.statements import Statement, load_statements
 
@@ -66,7 +72,7 @@ _DAYS_AHEAD: Final = 7
 _BEFORE_FIRST: Final = (_BIGINT_MIN, _FIRST_ID)
 
 
-class PostgresStore:
+class PostgresStore(PostgresArtifacts, PostgresAdmission):
     """`jobengine.store.port.Store` over three pools; `open_postgres_store` makes them.
 
     `tenants` connects as jobengine_api, `shards` and `commits` as jobengine_ledger;
@@ -117,6 +123,7 @@ class PostgresStore:
             tenant_id=lane.tenant_id,
             queue=lane.queue,
             job_type=lane.job_type,
+            source_id=lane.source_id,
             after_rank=after_rank,
             after_id=after_id,
             now_at=now_at,
@@ -252,6 +259,47 @@ class PostgresStore:
     async def dead_letter(self, tenant_id: str, dead_letter_id: str) -> DeadLetterRow | None:
         rows = await self._fetch_of(tenant_id, "dead_letter_by_id", dead_letter_id=dead_letter_id)
         return to_dead_letter(rows[0]) if rows else None
+
+    async def dead_letter_groups(
+        self, tenant_id: str, wanted: DeadLetterFilter, letters_max: int, groups_max: int
+    ) -> LetterGroups:
+        parameters: dict[str, Any] = {
+            "letters_max": letters_max,
+            "groups_max": groups_max,
+            "job_type": wanted.job_type,
+            "queue": wanted.queue,
+            "class": wanted.class_,
+            "signature": wanted.signature,
+        }
+        name = "dead_letter_groups_open"
+        if wanted.states != {DeadLetterState.OPEN}:
+            name = "dead_letter_groups"
+            parameters["states"] = sorted(wanted.states) or None
+        return to_letter_groups(await self._fetch_of(tenant_id, name, **parameters))
+
+    async def redrives(
+        self, tenant_id: str, after: str | None, redrives_max: int
+    ) -> Sequence[Redrive]:
+        rows = await self._fetch_of(
+            tenant_id, "redrive_list", before_id=after or _LAST_TEXT, redrives_max=redrives_max
+        )
+        return [to_redrive(row) for row in rows]
+
+    async def redrive(self, tenant_id: str, redrive_id: str) -> Redrive | None:
+        rows = await self._fetch_of(tenant_id, "redrive_by_id", redrive_id=redrive_id)
+        return to_redrive(rows[0]) if rows else None
+
+    async def redrives_unfinished(
+        self, after: tuple[str, str] | None, redrives_max: int
+    ) -> Sequence[Redrive]:
+        after_tenant, after_id = after or ("", "")
+        rows = await self._fetch(
+            "redrives_unfinished",
+            after_tenant=after_tenant,
+            after_id=after_id,
+            redrives_max=redrives_max,
+        )
+        return [to_redrive(row) for row in rows]
 
     async def artifacts(self, tenant_id: str, job_id: str) -> Sequence[ArtifactRow]:
         if not job_ids_of([job_id]):

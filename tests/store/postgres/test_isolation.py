@@ -35,16 +35,8 @@ from tests.store.postgres.test_plans import CASES, FILL, literal, nodes
 
 __all__ = ["database", "postgres_server"]
 
-FEW = (
-    FILL.replace("20000", "100").replace("10000", "100").replace("5000", "100")
-    + f"""
-    ;INSERT INTO api_keys (created_at, tenant_id, prefix, digest, label, created_by, scopes)
-    SELECT {NOW}, 't' || n % 20, 'p' || n, encode(sha256(n::text::bytea), 'hex'), '', '', '{{}}'
-    FROM generate_series(1, 100) n;
-    INSERT INTO token_revocations (at, tenant_id, token_id)
-    SELECT {NOW}, 't' || n % 20, n::text FROM generate_series(1, 100) n
-    """
-)
+FEW = FILL.replace("20000", "100").replace("10000", "100").replace("5000", "100")
+WRITTEN_BY_TENANT = ("artifact_contents", "artifact_chunks", "artifact_usage")
 TABLES_WITH_TENANTS = """
     SELECT c.oid::regclass::text, c.relispartition, c.relrowsecurity AND c.relforcerowsecurity,
         ARRAY(
@@ -175,6 +167,8 @@ def test_a_reader_writes_nothing_and_names_no_partition(filled: str) -> None:
     with session_as(filled, API) as session:
         session.execute("SELECT set_config('jobengine.tenant', 't1', false)")
         for table, is_partition, *_ in tables_with_tenants(filled):
+            if table in WRITTEN_BY_TENANT:
+                continue
             forbidden = [f"DELETE FROM {table}", f"UPDATE {table} SET tenant_id = 't1'"]
             forbidden += [f"INSERT INTO {table} DEFAULT VALUES"]
             forbidden += [f"SELECT FROM {table}"] * is_partition
@@ -184,6 +178,24 @@ def test_a_reader_writes_nothing_and_names_no_partition(filled: str) -> None:
         for call in ("add_day_partitions(0, 1)", "drop_idempotency_partitions(0)"):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 session.execute(f"SELECT {call}".encode())
+
+
+def test_the_bytes_of_artifacts_are_written_for_the_tenant_of_the_transaction_alone(
+    filled: str,
+) -> None:
+    with session_as(filled, API) as session:
+        session.execute("SELECT set_config('jobengine.tenant', 't1', false)")
+        for table in WRITTEN_BY_TENANT:
+            copied = f"CREATE TEMPORARY TABLE mine AS SELECT * FROM {table}"
+            session.execute(f"{copied}; UPDATE mine SET tenant_id = 't2'".encode())
+            with pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security"):
+                session.execute(f"INSERT INTO {table} SELECT * FROM mine".encode())
+            session.execute("DROP TABLE mine")
+        gone = session.execute("DELETE FROM artifact_contents").rowcount
+    with psycopg.connect(filled) as admin:
+        left = admin.execute("SELECT count(*) FROM artifact_contents").fetchone()
+    assert gone == 5
+    assert left == (95,)
 
 
 @pytest.mark.parametrize(
@@ -345,6 +357,19 @@ async def test_what_was_made_before_the_roles_is_given_to_the_owner(
         await connection.execute_script("RESET ROLE; SET ROLE jobengine_ledger")
         assert await connection.fetch("SELECT add_day_partitions($1, 3)", (NOW,)) == [(3,)]
     assert all(is_forced for _, _, is_forced, _ in tables_with_tenants(logins.conninfo))
+
+
+def test_every_table_and_sequence_that_belongs_to_another_is_named(migrated_database: str) -> None:
+    with psycopg.connect(migrated_database, autocommit=True) as session:
+        kinds = {"S": "SEQUENCE", "r": "TABLE", "p": "TABLE"}
+        made = session.execute(
+            "SELECT relkind::text, oid::regclass::text FROM pg_class"
+            " WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('S', 'r', 'p')"
+        ).fetchall()
+        for kind, name in made:
+            session.execute(f"ALTER {kinds[kind]} {name} OWNER TO CURRENT_USER".encode())
+        found = session.execute(load_statements()["objects_of_others"].sql.encode()).fetchall()
+    assert {(kind, name) for kind, name, _ in found} == {(kinds[kind], name) for kind, name in made}
 
 
 @pytest.mark.parametrize("role", [API, LEDGER])

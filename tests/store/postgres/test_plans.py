@@ -59,6 +59,10 @@ FILL = f"""
     SELECT {NOW} - n, gen_random_uuid(), 1, 't' || n % 20, n::text,
         CASE WHEN n % 50 = 0 THEN 'open' ELSE 'discarded' END, 'q', 'j'
     FROM generate_series(1, 10000) n;
+    INSERT INTO redrives (tenant_id, redrive_id, changed_at, replayed, failed, state, definition)
+    SELECT 't' || n % 20, n::text, {NOW}, 0, 0,
+        CASE WHEN n % 500 = 0 THEN 'running' ELSE 'completed' END, '{{}}'
+    FROM generate_series(1, 10000) n;
     INSERT INTO artifacts (at, size_bytes, job_id, attempt, tenant_id, name, mime)
     SELECT {NOW}, 1, job_id, 1, tenant_id, 'a', 'm' FROM jobs;
     INSERT INTO job_logs (at, job_id, attempt, tenant_id, lines)
@@ -66,10 +70,34 @@ FILL = f"""
     INSERT INTO unique_keys SELECT job_id, NULL, tenant_id, job_id::text FROM jobs;
     INSERT INTO idempotency_answers (at, tenant_id, key, path, body_digest, answer)
     SELECT {NOW}, tenant_id, job_id::text, '/', 'd', '{{}}' FROM jobs;
-    ANALYZE jobs, waiting, leases, ledger_heads, dead_letters, artifacts, unique_keys
+    INSERT INTO api_keys (created_at, tenant_id, prefix, digest, label, created_by, scopes)
+    SELECT {NOW} - n, 't' || n % 20, 'p' || n, encode(sha256(n::text::bytea), 'hex'), '', '', '{{}}'
+    FROM generate_series(1, 10000) n;
+    INSERT INTO token_revocations (at, until_at, tenant_id, token_id)
+    SELECT {NOW}, {NOW} + n * 1000000::bigint, 't' || n % 20, 'i' || n
+    FROM generate_series(1, 10000) n;
+    INSERT INTO artifact_contents (stored_at, touched_at, size_bytes, content_id, tenant_id, digest,
+        mime)
+    SELECT {NOW}, {NOW} - n, 1, gen_random_uuid(), 't' || n % 20,
+        'sha256:' || encode(sha256(n::text::bytea), 'hex'), 'm'
+    FROM generate_series(1, 10000) n;
+    INSERT INTO artifact_chunks (content_id, number, tenant_id, chunk)
+    SELECT content_id, 0, tenant_id, 'x' FROM artifact_contents;
+    INSERT INTO artifact_usage (size_bytes, tenant_id)
+    SELECT count(*), tenant_id FROM artifact_contents GROUP BY tenant_id;
+    ANALYZE artifact_contents, artifact_chunks, jobs, waiting, leases, ledger_heads, dead_letters,
+        redrives, artifacts, unique_keys, api_keys, token_revocations
 """
 
 CASES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
+    "artifact_content": (
+        {"tenant_id": "t1", "digest": "sha256:" + "0" * 64},
+        ("artifact_contents_digest_is_one_contents",),
+    ),
+    "artifact_chunk": (
+        {"tenant_id": "t1", "content_id": ID, "number": 0},
+        ("artifact_chunks_pkey",),
+    ),
     "jobs_by_id": ({"tenant_id": "t1", "job_ids": [ID]}, ("jobs_pkey",)),
     "job_list": (
         {"tenant_id": "t1", "before_id": ID, "rows_max": 200, "jobs_max": 50, **FILTER},
@@ -90,8 +118,8 @@ CASES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     ),
     "lanes": ({"shard": SHARD, "now_at": NOW}, ("waiting_lane",)),
     "ready": (
-        {"tenant_id": "t1", "queue": "q1", "job_type": "j", "after_rank": 5, "after_id": FIRST_ID}
-        | {"now_at": NOW, "jobs_max": 20, "bytes_max": 1000},
+        {"tenant_id": "t1", "queue": "q1", "job_type": "j", "source_id": "", "after_rank": 5}
+        | {"after_id": FIRST_ID, "now_at": NOW, "jobs_max": 20, "bytes_max": 1000},
         ("waiting_lane", "jobs_pkey"),
     ),
     "delayed": (
@@ -113,8 +141,39 @@ CASES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     ),
     "dead_letter_list": ({"tenant_id": "t1", "states": None, **LETTERS}, ("dead_letters_newest",)),
     "dead_letter_list_open": ({"tenant_id": "t0", **LETTERS}, ("dead_letters_open",)),
+    "dead_letter_groups": (
+        {"tenant_id": "t1", "states": None, "groups_max": 9, **LETTERS},
+        ("dead_letters_newest",),
+    ),
+    "dead_letter_groups_open": (
+        {"tenant_id": "t0", "groups_max": 9, **LETTERS},
+        ("dead_letters_open",),
+    ),
+    "redrive_list": (
+        {"tenant_id": "t1", "before_id": "x", "redrives_max": 9},
+        ("redrives_pkey",),
+    ),
+    "redrive_by_id": ({"tenant_id": "t1", "redrive_id": "1"}, ("redrives_pkey",)),
+    "redrives_unfinished": (
+        {"after_tenant": "", "after_id": "", "redrives_max": 9},
+        ("redrives_unfinished",),
+    ),
     "dead_letter_by_id": ({"tenant_id": "t1", "dead_letter_id": "1"}, ("dead_letters_pkey",)),
     "artifacts_of_job": ({"tenant_id": "t1", "job_id": ID}, ("artifacts_pkey",)),
+    "api_key_list": (
+        {"tenant_id": "t1", "before_at": NOW, "before_prefix": "", "keys_max": 50},
+        ("api_keys_newest",),
+    ),
+    "api_key_by_prefix": ({"tenant_id": "t1", "prefix": "p1"}, ("api_keys_p%",)),
+    "credentials_after": (
+        {"after": 19_900, "rows_max": 1000},
+        ("api_keys_changed", "token_revocations_changed"),
+    ),
+    "api_key_uses": (
+        {"tenant_ids": ["t1", "t2"], "prefixes": ["p1", "p2"], "days_at": [NOW, NOW]},
+        ("api_keys_p%",),
+    ),
+    "drop_revocations": ({"before_at": NOW + 1_000_000}, ("token_revocations_over",)),
     "logs_of_job": (
         {"tenant_id": "t1", "job_id": ID, "after": 0, "rows_max": 10},
         ("job_logs_%_pkey",),

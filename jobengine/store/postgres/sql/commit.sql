@@ -13,11 +13,13 @@
 -- of its time even when there are none; a test keeps the shared text equal.
 
 -- name: commit_jobs
--- purpose: advance heads, add blocks, create and change jobs, with waiting and leases to match
+-- purpose: advance heads, add blocks, create and change jobs, with waiting, leases and the states
+--   of gates to match
 -- rows: 1, true; or JE001 (a head has moved), JE002 (a job is not in its from-state)
--- index: ledger_heads_pkey, jobs_pkey, waiting_pkey, leases_pkey
+-- index: ledger_heads_pkey, jobs_pkey, waiting_pkey, leases_pkey, gate_states_pkey
 -- locks: rows of the batch: heads first, then jobs, each in the order of the batch
--- parameters: batch_id text, blocks json, octets bytea, created json, changed json
+-- parameters: batch_id text, blocks json, octets bytea, created json, changed json,
+--   gate_states json
 WITH
 block AS MATERIALIZED (
     SELECT
@@ -73,7 +75,7 @@ changed AS MATERIALIZED (
         t text, s smallint, i uuid, st text, f text, q bigint[], re text, a integer, fa integer,
         cr integer, du bigint, sc bigint, sa bigint, fi bigint, ca bigint, cz text, rs json,
         er json, pg json, rk bigint, dl boolean, ex bigint, w text, tr text, lu bigint, qu text,
-        jt text
+        jt text, so text, d json
     )
     WHERE (SELECT held FROM fence)
 ),
@@ -83,7 +85,8 @@ job_changed AS (
         crashes = coalesce(cr, 0), due_at = coalesce(du, 0), scheduled_at = sc, started_at = sa,
         finished_at = fi, cancel_requested_at = ca, cancel_reason = cz,
         result = coalesce(rs, result), error = coalesce(er, error),
-        progress = coalesce(pg, progress), seqs = seqs || coalesce(q, '{}')
+        progress = coalesce(pg, progress), seqs = seqs || coalesce(q, '{}'),
+        definition = coalesce(d, definition)
     FROM changed
     WHERE j.tenant_id = t AND j.job_id = i AND j.state = f
     RETURNING 1
@@ -117,13 +120,14 @@ waiting_moved AS (
 ),
 waiting_entered AS (
     INSERT INTO waiting (
-        tenant_id, job_id, shard, queue, job_type, state, rank, due_at, delayed, expires_at
+        tenant_id, job_id, shard, queue, job_type, source_id, state, rank, due_at, delayed,
+        expires_at
     )
-    SELECT t, i, s, qu, jt, st, rk, coalesce(du, 0), coalesce(dl, false), ex
+    SELECT t, i, s, qu, jt, coalesce(so, ''), st, rk, coalesce(du, 0), coalesce(dl, false), ex
     FROM created
     WHERE st IN ('pending', 'scheduled')
     UNION ALL
-    SELECT t, i, s, qu, jt, st, rk, coalesce(du, 0), coalesce(dl, false), ex
+    SELECT t, i, s, qu, jt, coalesce(so, ''), st, rk, coalesce(du, 0), coalesce(dl, false), ex
     FROM changed
     WHERE st IN ('pending', 'scheduled') AND f NOT IN ('pending', 'scheduled')
 ),
@@ -143,6 +147,23 @@ lease_granted AS (
     SELECT t, i, s, a, w, tr, sa, lu
     FROM changed
     WHERE st = 'running' AND f <> 'running'
+),
+gate_given AS MATERIALIZED (
+    SELECT *
+    FROM json_to_recordset(%(gate_states)s::json) AS r(t text, s smallint, n text, b json)
+    WHERE (SELECT held FROM fence)
+),
+gate_forgotten AS (
+    DELETE FROM gate_states g
+    USING gate_given r
+    WHERE r.b IS NULL AND g.tenant_id = r.t AND g.name = r.n
+),
+gate_kept AS (
+    INSERT INTO gate_states (tenant_id, shard, name, body)
+    SELECT t, s, n, b
+    FROM gate_given
+    WHERE b IS NOT NULL
+    ON CONFLICT (tenant_id, name) DO UPDATE SET body = excluded.body
 )
 SELECT commit_guard(
     (SELECT count(*) FROM job_changed),
@@ -152,14 +173,15 @@ SELECT commit_guard(
 
 -- name: commit_all
 -- purpose: commit_jobs, and with it dead letters, artifacts, logs, unique keys, answers and
---   credentials
+--   credentials, redrives and controls
 -- rows: 1, true; or JE001 (a head has moved), JE002 (a job or dead letter is not in its from-state)
 -- index: ledger_heads_pkey, jobs_pkey, waiting_pkey, leases_pkey, dead_letters_pkey,
---   artifacts_pkey, unique_keys_pkey, api_keys_pkey, token_revocations_pkey
+--   artifacts_pkey, unique_keys_pkey, api_keys_pkey, token_revocations_pkey, redrives_pkey,
+--   gate_states_pkey, controls_pkey
 -- locks: as commit_jobs; those of the other kinds after them
 -- parameters: batch_id text, blocks json, octets bytea, created json, changed json,
 --   dead_letters json, artifacts json, logs json, unique_keys json, answers json, api_keys json,
---   revocations json
+--   revocations json, redrives json, gate_states json, controls json
 WITH
 block AS MATERIALIZED (
     SELECT
@@ -215,7 +237,7 @@ changed AS MATERIALIZED (
         t text, s smallint, i uuid, st text, f text, q bigint[], re text, a integer, fa integer,
         cr integer, du bigint, sc bigint, sa bigint, fi bigint, ca bigint, cz text, rs json,
         er json, pg json, rk bigint, dl boolean, ex bigint, w text, tr text, lu bigint, qu text,
-        jt text
+        jt text, so text, d json
     )
     WHERE (SELECT held FROM fence)
 ),
@@ -225,7 +247,8 @@ job_changed AS (
         crashes = coalesce(cr, 0), due_at = coalesce(du, 0), scheduled_at = sc, started_at = sa,
         finished_at = fi, cancel_requested_at = ca, cancel_reason = cz,
         result = coalesce(rs, result), error = coalesce(er, error),
-        progress = coalesce(pg, progress), seqs = seqs || coalesce(q, '{}')
+        progress = coalesce(pg, progress), seqs = seqs || coalesce(q, '{}'),
+        definition = coalesce(d, definition)
     FROM changed
     WHERE j.tenant_id = t AND j.job_id = i AND j.state = f
     RETURNING 1
@@ -259,13 +282,14 @@ waiting_moved AS (
 ),
 waiting_entered AS (
     INSERT INTO waiting (
-        tenant_id, job_id, shard, queue, job_type, state, rank, due_at, delayed, expires_at
+        tenant_id, job_id, shard, queue, job_type, source_id, state, rank, due_at, delayed,
+        expires_at
     )
-    SELECT t, i, s, qu, jt, st, rk, coalesce(du, 0), coalesce(dl, false), ex
+    SELECT t, i, s, qu, jt, coalesce(so, ''), st, rk, coalesce(du, 0), coalesce(dl, false), ex
     FROM created
     WHERE st IN ('pending', 'scheduled')
     UNION ALL
-    SELECT t, i, s, qu, jt, st, rk, coalesce(du, 0), coalesce(dl, false), ex
+    SELECT t, i, s, qu, jt, coalesce(so, ''), st, rk, coalesce(du, 0), coalesce(dl, false), ex
     FROM changed
     WHERE st IN ('pending', 'scheduled') AND f NOT IN ('pending', 'scheduled')
 ),
@@ -285,6 +309,42 @@ lease_granted AS (
     SELECT t, i, s, a, w, tr, sa, lu
     FROM changed
     WHERE st = 'running' AND f <> 'running'
+),
+gate_given AS MATERIALIZED (
+    SELECT *
+    FROM json_to_recordset(%(gate_states)s::json) AS r(t text, s smallint, n text, b json)
+    WHERE (SELECT held FROM fence)
+),
+gate_forgotten AS (
+    DELETE FROM gate_states g
+    USING gate_given r
+    WHERE r.b IS NULL AND g.tenant_id = r.t AND g.name = r.n
+),
+gate_kept AS (
+    INSERT INTO gate_states (tenant_id, shard, name, body)
+    SELECT t, s, n, b
+    FROM gate_given
+    WHERE b IS NOT NULL
+    ON CONFLICT (tenant_id, name) DO UPDATE SET body = excluded.body
+),
+control_given AS MATERIALIZED (
+    SELECT *
+    FROM json_to_recordset(%(controls)s::json)
+        AS r(t text, s smallint, k text, n text, b json, rv integer, at bigint, dp boolean)
+    WHERE (SELECT held FROM fence)
+),
+control_dropped AS (
+    DELETE FROM controls c
+    USING control_given g
+    WHERE g.dp AND c.tenant_id = g.t AND c.kind = g.k AND c.name = g.n
+),
+control_put AS (
+    INSERT INTO controls (tenant_id, shard, kind, name, body, revision, changed_at)
+    SELECT t, s, k, n, b, rv, at
+    FROM control_given
+    WHERE dp IS NOT TRUE
+    ON CONFLICT (tenant_id, kind, name) DO UPDATE
+    SET body = excluded.body, revision = excluded.revision, changed_at = excluded.changed_at
 ),
 letter_given AS MATERIALIZED (
     SELECT *
@@ -396,6 +456,43 @@ token_revoked AS (
             THEN greatest(e.until_at, excluded.until_at)
         END,
         position = nextval('credential_positions')
+),
+redrive_given AS MATERIALIZED (
+    SELECT *
+    FROM json_to_recordset(%(redrives)s::json) AS r(
+        t text, id text, st text, n integer, fa integer, ca bigint, ci text, le text, at bigint,
+        o json
+    )
+    WHERE (SELECT held FROM fence)
+),
+redrive_made AS (
+    INSERT INTO redrives (
+        tenant_id, redrive_id, definition, state, replayed, failed, changed_at
+    )
+    SELECT t, id, o, coalesce(st, 'running'), 0, 0, at
+    FROM redrive_given
+    WHERE o IS NOT NULL
+),
+redrive_moved AS (
+    UPDATE redrives e
+    SET state = CASE
+            WHEN e.state IN ('running', 'paused') THEN coalesce(g.st, e.state) ELSE e.state
+        END,
+        replayed = e.replayed + g.n,
+        failed = coalesce(g.fa, e.failed),
+        after_at = coalesce(g.ca, e.after_at),
+        after_id = coalesce(g.ci, e.after_id),
+        last_error = coalesce(g.le, e.last_error),
+        changed_at = coalesce(g.at, e.changed_at)
+    FROM (
+        SELECT
+            t, id, max(st) AS st, sum(coalesce(n, 0))::integer AS n, max(fa) AS fa, max(ca) AS ca,
+            max(ci) AS ci, max(le) AS le, max(at) AS at
+        FROM redrive_given
+        WHERE o IS NULL
+        GROUP BY t, id
+    ) g
+    WHERE e.tenant_id = g.t AND e.redrive_id = g.id
 )
 SELECT commit_guard(
     (SELECT count(*) FROM job_changed) + (SELECT count(*) FROM letter_changed),

@@ -17,7 +17,7 @@ LIMIT %(keys_max)s;
 -- name: api_key_by_prefix
 -- purpose: one API key of a tenant
 -- rows: 0 or 1
--- index: api_keys_pkey
+-- index: api_keys_prefix_is_one_keys or api_keys_pkey, one row in either
 -- locks: none
 -- parameters: tenant_id text, prefix text
 SELECT
@@ -56,7 +56,7 @@ LIMIT %(rows_max)s;
 -- name: api_key_uses
 -- purpose: note the days on which API keys were used last; no change of the keys themselves
 -- rows: none
--- index: api_keys_pkey
+-- index: api_keys_prefix_is_one_keys or api_keys_pkey, one row a name in either
 -- locks: the rows named
 -- parameters: tenant_ids text[], prefixes text[], days_at bigint[]
 UPDATE api_keys k

@@ -18,16 +18,16 @@ ORDER BY l.tenant_id, l.job_id;
 
 -- name: lanes
 -- purpose: the lanes of a shard that hold a scheduled job due by now
--- rows: tenant, queue and job type, in that order
+-- rows: tenant, queue, job type and source, in that order
 -- index: waiting_lane, leaping from lane to lane, and over the lanes of tenants of other shards
 -- locks: none
 -- parameters: shard smallint, now_at bigint
 WITH RECURSIVE lane AS (
     (
-        SELECT tenant_id, queue, job_type, shard
+        SELECT tenant_id, queue, job_type, source_id, shard
         FROM waiting
         WHERE state = 'scheduled'
-        ORDER BY tenant_id, queue, job_type
+        ORDER BY tenant_id, queue, job_type, source_id
         LIMIT 1
     )
     UNION ALL
@@ -35,33 +35,34 @@ WITH RECURSIVE lane AS (
     FROM lane
     CROSS JOIN LATERAL (
         (
-            SELECT tenant_id, queue, job_type, shard
+            SELECT tenant_id, queue, job_type, source_id, shard
             FROM waiting w
             WHERE lane.shard = %(shard)s AND w.state = 'scheduled'
-              AND (w.tenant_id, w.queue, w.job_type) > (lane.tenant_id, lane.queue, lane.job_type)
-            ORDER BY tenant_id, queue, job_type
+              AND (w.tenant_id, w.queue, w.job_type, w.source_id)
+                  > (lane.tenant_id, lane.queue, lane.job_type, lane.source_id)
+            ORDER BY tenant_id, queue, job_type, source_id
             LIMIT 1
         )
         UNION ALL
         (
-            SELECT tenant_id, queue, job_type, shard
+            SELECT tenant_id, queue, job_type, source_id, shard
             FROM waiting w
             WHERE lane.shard <> %(shard)s AND w.state = 'scheduled'
               AND w.tenant_id > lane.tenant_id
-            ORDER BY tenant_id, queue, job_type
+            ORDER BY tenant_id, queue, job_type, source_id
             LIMIT 1
         )
     ) following
 )
-SELECT tenant_id, queue, job_type
+SELECT tenant_id, queue, job_type, source_id
 FROM lane
 WHERE shard = %(shard)s AND EXISTS (
     SELECT
     FROM waiting w
     WHERE w.tenant_id = lane.tenant_id AND w.queue = lane.queue AND w.job_type = lane.job_type
-      AND w.state = 'scheduled' AND w.due_at <= %(now_at)s
+      AND w.source_id = lane.source_id AND w.state = 'scheduled' AND w.due_at <= %(now_at)s
 )
-ORDER BY tenant_id, queue, job_type;
+ORDER BY tenant_id, queue, job_type, source_id;
 
 -- name: ready
 -- purpose: the next due jobs of a lane
@@ -69,8 +70,8 @@ ORDER BY tenant_id, queue, job_type;
 --   but one in any case
 -- index: waiting_lane, jobs_pkey
 -- locks: none
--- parameters: tenant_id text, queue text, job_type text, after_rank bigint, after_id uuid,
---   now_at bigint, jobs_max bigint, bytes_max bigint
+-- parameters: tenant_id text, queue text, job_type text, source_id text, after_rank bigint,
+--   after_id uuid, now_at bigint, jobs_max bigint, bytes_max bigint
 WITH found AS MATERIALIZED (
     SELECT
         w.rank, w.job_id,
@@ -80,7 +81,8 @@ WITH found AS MATERIALIZED (
         SELECT rank, job_id
         FROM waiting
         WHERE tenant_id = %(tenant_id)s AND queue = %(queue)s AND job_type = %(job_type)s
-          AND state = 'scheduled' AND (rank, job_id) > (%(after_rank)s, %(after_id)s)
+          AND source_id = %(source_id)s AND state = 'scheduled'
+          AND (rank, job_id) > (%(after_rank)s, %(after_id)s)
           AND due_at <= %(now_at)s
         ORDER BY rank, job_id
         LIMIT %(jobs_max)s

@@ -59,7 +59,9 @@ WITH made AS (
     WHERE relnamespace = current_schema()::regnamespace AND relname IN (
         'schema_migration', 'engine_facts', 'job_logs_position', 'ledger_heads', 'ledger_blocks',
         'jobs', 'waiting', 'leases', 'dead_letters', 'artifacts', 'job_logs', 'unique_keys',
-        'idempotency_answers'
+        'idempotency_answers', 'credential_positions', 'api_keys', 'token_revocations',
+        'artifact_contents', 'artifact_chunks', 'artifact_usage', 'redrives', 'controls',
+        'gate_states'
     )
 )
 SELECT kind, name, owner
@@ -167,6 +169,7 @@ FROM (
       AND has_table_privilege(r.oid, c.oid, privilege)
       AND (
           r.rolname = 'jobengine_api'
+          AND c.relname NOT IN ('artifact_contents', 'artifact_chunks', 'artifact_usage')
           OR privilege IN ('TRUNCATE', 'TRIGGER')
           OR c.relispartition
           OR c.relname = 'schema_migration'

@@ -1,0 +1,249 @@
+"""The controls of one tenant, compiled into what bears on a lane, a project and a rate bucket.
+
+Controls change rarely and jobs start all the time, so every question the granting step asks is
+answered here once per lane and kept until a control changes.
+
+Not here: how a gate is judged (``gates``), who may change a control (``controls``).
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple, TypeVar
+
+import attrs
+
+from jobengine.core.lease_shard.occupancy import Part
+from jobengine.domain.blackout import Blackout, BlackoutGate
+from jobengine.domain.control import (
+    Control,
+    ControlKind,
+    Pause,
+    Quota,
+    RatePolicy,
+    Scope,
+    Source,
+    Throttle,
+    Weight,
+    control_name,
+)
+from jobengine.domain.records import Lane
+from jobengine.messages.rate_bucket import Limit
+
+__all__ = ["ControlSet", "LaneRules", "Place", "Revision"]
+
+C = TypeVar("C", Source, Quota, Throttle, Blackout, Pause, Weight)
+_Reach = tuple[tuple[Scope, str], ...]
+
+_RETRY_BURST: Final = 100
+_RETRY_PER_MINUTE_MICRO: Final = 600 * 1_000_000
+_RETRY_START_SHARE_MICRO: Final = 200_000
+"""Retries of a source: ten a second, and one for each five first starts (spec: retry budget)."""
+
+
+class Revision(NamedTuple):
+    """How often a control was changed, and when last."""
+
+    number: int
+    changed_at: int
+
+
+@attrs.frozen
+class Place:
+    """At most ``max_active`` running jobs in this part of the tenant; ``name`` says by which
+    control."""
+
+    name: str
+    part: Part
+    max_active: int
+
+
+@attrs.frozen(kw_only=True)
+class LaneRules:
+    """What bears on every job of a lane; ``source_id`` only when the source is registered."""
+
+    paused: tuple[str, ...] = ()
+    blackouts: tuple[tuple[str, BlackoutGate], ...] = ()
+    source_id: str | None = None
+    lock_key: str | None = None
+    lock_parts: tuple[Part, ...] = ()
+    places: tuple[Place, ...] = ()
+    rate_keys: tuple[str, ...] = ()
+
+
+class ControlSet:
+    def __init__(self, tenant_id: str) -> None:
+        self.tenant_id = tenant_id
+        self.documents: dict[tuple[ControlKind, str], Control] = {}
+        self.revisions: dict[tuple[ControlKind, str], Revision] = {}
+        self._blackouts: dict[str, BlackoutGate] = {}
+        self._lanes: dict[Lane, LaneRules] = {}
+        self._projects: dict[str, tuple[tuple[Place, ...], tuple[str, ...]]] = {}
+
+    def put(
+        self, kind: ControlKind, name: str, control: Control | None, revision: Revision
+    ) -> None:
+        """Set a control, or take it away with None."""
+        if kind == "blackout":
+            self._blackouts.pop(name, None)
+        if control is None:
+            self.documents.pop((kind, name), None)
+            self.revisions.pop((kind, name), None)
+        else:
+            self.documents[(kind, name)] = control
+            self.revisions[(kind, name)] = revision
+            if isinstance(control, Blackout):
+                self._blackouts[name] = BlackoutGate(control)
+        self._lanes.clear()
+        self._projects.clear()
+
+    def source(self, source_id: str | None) -> Source | None:
+        found = self.documents.get(("source", source_id)) if source_id else None
+        return found if isinstance(found, Source) else None
+
+    def all_of(self, type_: type[C]) -> Iterator[tuple[str, C]]:
+        for (_, name), control in self.documents.items():
+            if isinstance(control, type_):
+                yield name, control
+
+    def of_lane(self, lane: Lane) -> LaneRules:
+        rules = self._lanes.get(lane)
+        if rules is None:
+            rules = self._lanes[lane] = self._compile(lane)
+        return rules
+
+    def of_project(self, project_id: str) -> tuple[tuple[Place, ...], tuple[str, ...]]:
+        """The places and rate keys that a project adds to those of its lanes."""
+        rules = self._projects.get(project_id)
+        if rules is None:
+            reach: _Reach = (("project", project_id),)
+            rules = (tuple(self._places(reach)), tuple(self._quota_keys(reach)))
+            self._projects[project_id] = rules
+        return rules
+
+    def limits(self) -> list[Limit]:
+        """Every limit that jobs of this tenant can be asked tokens of."""
+        limits = [
+            _limit(f"throttle:{name}", (throttle.rate,), adaptive=False)
+            for name, throttle in self.all_of(Throttle)
+        ]
+        limits += [
+            _hourly(name, quota)
+            for name, quota in self.all_of(Quota)
+            if quota.max_per_hour is not None
+        ]
+        by_host: dict[str, list[RatePolicy]] = {}
+        for source_id, source in self.all_of(Source):
+            limits.append(_retry_budget(source_id))
+            if source.rate_policy is None:
+                denied = Limit(key=f"source:{source_id}", gate="rate", burst=0)
+                limits.append(denied)
+            else:
+                by_host.setdefault(source.host, []).append(source.rate_policy)
+        limits += [
+            _limit(f"host:{host}", policies, adaptive=True) for host, policies in by_host.items()
+        ]
+        return limits
+
+    def weights(self) -> Iterator[tuple[str | tuple[str, str], int]]:
+        """Weights that differ from one: sources by id, job types of a source by both."""
+        job_types = dict(self.all_of(Weight))
+        for source_id, source in self.all_of(Source):
+            if source.weight != 1:
+                yield source_id, source.weight
+        sources = ["", *(source_id for source_id, _ in self.all_of(Source))]
+        for weight in job_types.values():
+            for source_id in sources:
+                yield (source_id, weight.key), weight.weight
+
+    def _compile(self, lane: Lane) -> LaneRules:
+        reach: _Reach = (
+            ("tenant", ""),
+            ("queue", lane.queue),
+            ("job_type", lane.job_type),
+            *([("source", lane.source_id)] if lane.source_id else ()),
+        )
+        source = self.source(lane.source_id)
+        lock_key = source.lock_key if source is not None else None
+        return LaneRules(
+            paused=tuple(self._pauses(reach)),
+            blackouts=tuple(
+                (name, self._blackouts[name])
+                for name, blackout in self.all_of(Blackout)
+                if (blackout.scope, blackout.key) in reach
+            ),
+            source_id=lane.source_id if source is not None else None,
+            lock_key=lock_key,
+            lock_parts=tuple(
+                (self.tenant_id, "source", source_id)
+                for source_id, other in self.all_of(Source)
+                if lock_key is not None and other.lock_key == lock_key
+            ),
+            places=tuple(self._places(reach)),
+            rate_keys=(*self._rate_keys(reach, lane.source_id), *self._quota_keys(reach)),
+        )
+
+    def _pauses(self, reach: _Reach) -> Iterator[str]:
+        """What pauses these parts, by name: pauses, and quotas that are paused."""
+        for scope, key in reach:
+            name = control_name(scope, key)
+            if ("pause", name) in self.documents:
+                yield name
+        for name, quota in self.all_of(Quota):
+            if quota.paused and (quota.scope, quota.key) in reach:
+                yield f"quota:{name}"
+
+    def _places(self, reach: _Reach) -> Iterator[Place]:
+        for name, quota in self.all_of(Quota):
+            if quota.max_active is not None and (quota.scope, quota.key) in reach:
+                part = (self.tenant_id, quota.scope, quota.key)
+                yield Place(f"quota:{name}", part, quota.max_active)
+        for scope, key in reach:
+            source = self.source(key) if scope == "source" else None
+            if source is not None and source.max_active is not None:
+                yield Place(f"source:{key}", (self.tenant_id, "source", key), source.max_active)
+
+    def _rate_keys(self, reach: _Reach, source_id: str) -> Iterator[str]:
+        source = self.source(source_id)
+        if source is not None:
+            yield f"host:{source.host}" if source.rate_policy else f"source:{source_id}"
+        for name, throttle in self.all_of(Throttle):
+            if (throttle.scope, throttle.key) in reach:
+                yield f"throttle:{name}"
+
+    def _quota_keys(self, reach: _Reach) -> Iterator[str]:
+        for name, quota in self.all_of(Quota):
+            if quota.max_per_hour is not None and (quota.scope, quota.key) in reach:
+                yield f"quota:{name}"
+
+
+def _limit(key: str, policies: Sequence[RatePolicy], *, adaptive: bool) -> Limit:
+    """The tightest of the policies, for sources of one host share what the host allows."""
+    return Limit(
+        key=key,
+        gate="rate",
+        per_minute_micro=min(policy.per_minute_micro for policy in policies),
+        burst=min(policy.burst for policy in policies),
+        cooldown_us=max(policy.cooldown_us for policy in policies),
+        adaptive=adaptive,
+    )
+
+
+def _hourly(name: str, quota: Quota) -> Limit:
+    hour_max = quota.max_per_hour
+    assert hour_max is not None
+    return Limit(
+        key=f"quota:{name}",
+        gate="quota_hour",
+        hour_max=hour_max,
+        per_minute_micro=None if quota.burst is None else hour_max * 1_000_000 // 60,
+        burst=quota.burst,
+    )
+
+
+def _retry_budget(source_id: str) -> Limit:
+    return Limit(
+        key=f"retry:{source_id}",
+        gate="retry_budget",
+        per_minute_micro=_RETRY_PER_MINUTE_MICRO,
+        burst=_RETRY_BURST,
+        start_share_micro=_RETRY_START_SHARE_MICRO,
+    )

@@ -1,0 +1,329 @@
+"""Controls: what operators change about admission, decided and recorded like everything else.
+
+A control takes effect with the decision, so that whatever starts later in the ledger obeys it; who
+asked is told after the commit.
+
+I1  A change is refused unless the control is what its author takes it for: there or not there, and
+    of the revision that was read.
+I2  A limit below what runs now drains: nothing is killed, nothing more starts.
+I3  A source that jobs wait or run for, and a limit that jobs wait at, are taken away by force only.
+
+Not here: whether a document is sensible by itself (``domain/control``), who may change it (doors).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from jobengine.core.lease_shard.control_set import ControlSet, Revision
+from jobengine.core.lease_shard.gate_view import gates_of
+from jobengine.core.lease_shard.grants import Granter
+from jobengine.core.lease_shard.sources import SourceChange
+from jobengine.core.lease_shard.state import ENGINE, Pending, ShardState
+from jobengine.core.lease_shard.submits import Submitter, settle_claim, store_claim
+from jobengine.core.machine import Answer
+from jobengine.domain.change import ControlRow, GateStateRow
+from jobengine.domain.control import decode_control, encode_control, refuse_control
+from jobengine.domain.errors import ErrorCode, Refusal
+from jobengine.messages.admission import (
+    Allot,
+    ChangeControl,
+    ControlAnswer,
+    GatesAnswer,
+    LearnRate,
+    OperateBreaker,
+    ReadGates,
+    SetLoad,
+)
+from jobengine.messages.answers import ControlFacts
+from jobengine.messages.lease_shard import ClaimsWanted, LoadSubjects, SubjectsLoaded
+from jobengine.messages.rate_bucket import Adapted, BucketState, Learn
+
+__all__ = ["Controller"]
+
+_json = msgspec.json.Encoder(order="sorted")
+_Change = ChangeControl | OperateBreaker | LearnRate
+
+
+class Controller:
+    def __init__(self, state: ShardState, granter: Granter, submitter: Submitter) -> None:
+        self._state = state
+        self._granter = granter
+        self._submitter = submitter
+        self._reading: dict[int, _Change] = {}
+
+    def restore(self, controls: Sequence[ControlRow], states: Sequence[GateStateRow]) -> None:
+        """Take up what the store holds, in the first message of a life."""
+        state = self._state
+        for row in controls:
+            control = decode_control(row.kind, bytes(row.body))
+            found = state.gates.controls(row.tenant_id)
+            found.put(row.kind, row.name, control, Revision(row.revision, row.at))
+        for tenant_id, found in state.gates.tenants.items():
+            self._granter.set_weights(tenant_id, found.weights())
+        for kept in states:
+            if not state.gates.sources.restore(kept.tenant_id, kept.name, bytes(kept.body)):
+                key = kept.name.removeprefix("rate:")
+                bucket = msgspec.json.decode(kept.body, type=BucketState)
+                state.proposals.restore(kept.tenant_id, key, bucket)
+
+    def change(self, message: _Change) -> None:
+        """Begin a change: at once, or when it is known that its claim is new."""
+        claim = message.claim
+        if claim is None:
+            self._carry_out(message)
+            return
+        if not self._submitter.claim(message.ask_id, message.tenant_id, claim):
+            return
+        state = self._state
+        stamp = state.stamp()
+        self._reading[stamp] = message
+        state.commands.append(
+            LoadSubjects(
+                stamp=stamp,
+                tenant_id=message.tenant_id,
+                claims=ClaimsWanted(idempotency=((claim.key, claim.path),)),
+                now_at=state.now.at,
+            )
+        )
+
+    def loaded(self, message: SubjectsLoaded) -> list[Any] | None:
+        """Go on; None when the stamp is not ours."""
+        request = self._reading.pop(message.stamp, None)
+        if request is None:
+            return None
+        assert request.claim is not None
+        settled = settle_claim(request.claim, message)
+        if settled is None:
+            self._carry_out(request)
+        elif isinstance(settled, Refusal):
+            self._answer(request, settled)
+        else:
+            self._answer(request, _replay(request, settled.stored or b"{}"))
+        return []
+
+    def read_failed(self, stamp: int) -> list[Any] | None:
+        request = self._reading.pop(stamp, None)
+        if request is None:
+            return None
+        refusal = Refusal(ErrorCode.STORE_UNAVAILABLE, "the database does not answer; retry later")
+        self._answer(request, refusal)
+        return []
+
+    def read_gates(self, message: ReadGates) -> None:
+        answer = gates_of(self._state, message.tenant_id, message.kinds, message.keys)
+        self._state.commands.append(Answer(message.ask_id, answer))
+
+    def adapted(self, message: Adapted) -> None:
+        """A bucket has learned something: record and store it, and look again at who waits."""
+        state = self._state
+        draft = state.draft(message.tenant_id, ENGINE)
+        data = {
+            "key": message.key,
+            "cause": message.cause,
+            "fromPerMinuteMicro": message.from_micro,
+            "toPerMinuteMicro": message.to_micro,
+        }
+        draft.remark("bucket.adapted", _json.encode(data))
+        state.proposals.restore(message.tenant_id, message.key, message.state)
+        state.keep_buckets(draft, {message.key: message.state})
+        state.commit(draft, Pending())
+        state.open_subject((message.tenant_id, "rate", message.key))
+
+    def set_load(self, message: SetLoad) -> None:
+        state = self._state
+        state.gates.deferring = message.level != "normal"
+        if not state.gates.deferring:
+            for tenant_id in state.waiting_room.tenants():
+                state.open_subject((tenant_id, "load", ""))
+
+    def allot(self, message: Allot) -> None:
+        state = self._state
+        if message.slots is None:
+            state.gates.allotments.pop(message.tenant_id, None)
+        else:
+            state.gates.allotments[message.tenant_id] = message.slots
+        state.open_subject((message.tenant_id, "tenant", ""))
+
+    # ---- decisions
+
+    def _carry_out(self, message: _Change) -> None:
+        match message:
+            case ChangeControl():
+                self._change_control(message)
+            case OperateBreaker():
+                self._operate_breaker(message)
+            case LearnRate():
+                self._learn_rate(message)
+
+    def _change_control(self, message: ChangeControl) -> None:
+        state = self._state
+        controls = state.gates.controls(message.tenant_id)
+        refusal = self._refuse(controls, message)
+        if refusal is not None:
+            self._answer(message, refusal)
+            return
+        known = controls.revisions.get((message.kind, message.name))
+        revision = Revision(known.number + 1 if known is not None else 1, state.now.at)
+        draft, pending = state.draft(message.tenant_id, message.actor), Pending()
+        body = None if message.control is None else encode_control(message.control)
+        said = {"kind": message.kind, "name": message.name, "revision": revision.number}
+        data = {**said, "control": None if body is None else msgspec.Raw(body)}
+        draft.remark(message.event, _json.encode(data))
+        draft.control(message.kind, message.name, body, revision.number)
+        controls.put(message.kind, message.name, message.control, revision)
+        if message.kind == "source" and message.control is None:
+            state.gates.sources.forget(message.tenant_id, message.name)
+            for kind in ("breaker", "concurrency"):
+                draft.keep_state(f"{kind}:{message.name}", None)
+        facts = ControlFacts(
+            kind=message.kind,
+            name=message.name,
+            revision=revision.number,
+            changed_at=revision.changed_at,
+            control=msgspec.Raw(body or b""),
+        )
+        if message.claim is not None:
+            stored = _json.encode(facts)
+            store_claim(draft, pending, message.tenant_id, message.claim, stored)
+        pending.answers.append((message.ask_id, ControlAnswer(facts=facts)))
+        state.commit(draft, pending)
+        self._apply(message.tenant_id)
+
+    def _apply(self, tenant_id: str) -> None:
+        """Let everything of a tenant be judged anew."""
+        state = self._state
+        controls = state.gates.controls(tenant_id)
+        self._granter.set_weights(tenant_id, controls.weights())
+        state.commands.extend(state.proposals.reconfigure(tenant_id))
+        state.open_tenant(tenant_id)
+
+    def _refuse(self, controls: ControlSet, message: ChangeControl) -> Refusal | None:
+        kind, name = message.kind, message.name
+        known = controls.revisions.get((kind, name))
+        if message.expect == "absent" and known is not None:
+            return Refusal(
+                ErrorCode.ALREADY_EXISTS,
+                f"{kind} {name!r} is there already; change it, or choose another name",
+                {"kind": kind, "name": name},
+            )
+        if known is None and (message.expect == "present" or message.control is None):
+            return Refusal(ErrorCode.NOT_FOUND, f"no {kind} {name!r} here", {"name": name})
+        if message.revision is not None and (known is None or known.number != message.revision):
+            found = 0 if known is None else known.number
+            return Refusal(
+                ErrorCode.REVISION_MISMATCH,
+                f"{kind} {name!r} has revision {found}, not {message.revision}; read it again and "
+                "decide anew",
+                {"revision": found},
+            )
+        if message.control is not None:
+            return refuse_control(message.control, self._state.now.at)
+        return None if message.force else self._refuse_use(message)
+
+    def _refuse_use(self, message: ChangeControl) -> Refusal | None:
+        """I3"""
+        state, tenant_id, name = self._state, message.tenant_id, message.name
+        if message.kind == "source":
+            running = state.occupancy.of((tenant_id, "source", name))
+            lanes = [
+                lane
+                for lane in state.lanes
+                if lane.tenant_id == tenant_id and lane.source_id == name
+            ]
+            if not running and not lanes:
+                return None
+            waits = f", and jobs wait in queue {lanes[0].queue}" if lanes else ""
+            return _in_use(message, f"{running} of its jobs run{waits}")
+        waiting = state.waiting_room.count((tenant_id, "rate", f"{message.kind}:{name}"))
+        return _in_use(message, f"{waiting} jobs or lanes wait at it") if waiting else None
+
+    def _operate_breaker(self, message: OperateBreaker) -> None:
+        state, at = self._state, self._state.now.at
+        if state.gates.controls(message.tenant_id).source(message.source_id) is None:
+            self._answer(message, _no_source(message.source_id))
+            return
+        breaker = state.gates.sources.breaker(message.tenant_id, message.source_id)
+        moves = {
+            "open": breaker.force_open,
+            "close": breaker.force_closed,
+            "release": breaker.release,
+        }
+        change = moves[message.verb](at)
+        moved = None if change is None else state.gates.sources.change_of(message.source_id, change)
+        self._record(message, moved)
+        state.open_subject((message.tenant_id, "breaker", message.source_id))
+
+    def _record(self, message: OperateBreaker, moved: SourceChange | None) -> None:
+        state = self._state
+        draft, pending = state.draft(message.tenant_id, message.actor), Pending()
+        if moved is not None:
+            pending.source_changes.append(moved)
+        answer = gates_of(state, message.tenant_id, ("breaker",), (message.source_id,))
+        if message.claim is not None:
+            store_claim(draft, pending, message.tenant_id, message.claim, _json.encode(answer))
+        if moved is None and message.claim is None:
+            state.commands.append(Answer(message.ask_id, answer))
+            return
+        pending.answers.append((message.ask_id, answer))
+        state.commit(draft, pending)
+
+    def _learn_rate(self, message: LearnRate) -> None:
+        state = self._state
+        source = state.gates.controls(message.tenant_id).source(message.source_id)
+        if source is None or source.rate_policy is None:
+            self._answer(message, _no_source(message.source_id))
+            return
+        key = f"host:{source.host}"
+        draft, pending = state.draft(message.tenant_id, message.actor), Pending()
+        data = {
+            "sourceId": message.source_id,
+            "key": key,
+            "learnedPerMinuteMicro": message.learned_micro,
+            "pinned": message.pinned,
+        }
+        draft.remark("bucket.overridden", _json.encode(data))
+        answer = gates_of(state, message.tenant_id, ("bucket",), (key,))
+        if message.claim is not None:
+            store_claim(draft, pending, message.tenant_id, message.claim, _json.encode(answer))
+        learn = Learn(
+            tenant_id=message.tenant_id,
+            key=key,
+            learned_micro=message.learned_micro,
+            pinned=message.pinned,
+        )
+        state.commands.extend(state.proposals.tell(message.tenant_id, learn))
+        pending.answers.append((message.ask_id, answer))
+        state.commit(draft, pending)
+        state.open_subject((message.tenant_id, "rate", key))
+
+    def _answer(self, message: _Change, value: Any) -> None:
+        self._state.commands.append(Answer(message.ask_id, value))
+        claim = message.claim
+        if claim is not None:
+            self._submitter.release_claims([(message.tenant_id, claim.key, claim.path)])
+
+
+def _replay(request: _Change, stored: bytes) -> ControlAnswer | GatesAnswer:
+    if isinstance(request, ChangeControl):
+        facts = msgspec.json.decode(stored, type=ControlFacts)
+        return ControlAnswer(facts=facts, replayed=True)
+    gates = msgspec.json.decode(stored, type=GatesAnswer)
+    return msgspec.structs.replace(gates, replayed=True)
+
+
+def _in_use(message: ChangeControl, how: str) -> Refusal:
+    return Refusal(
+        ErrorCode.IN_USE,
+        f"{message.kind} {message.name!r} is in use: {how}; wait, or take it away with force=true",
+        {"kind": message.kind, "name": message.name},
+    )
+
+
+def _no_source(source_id: str) -> Refusal:
+    return Refusal(
+        ErrorCode.NOT_FOUND,
+        f"no source {source_id!r} with a rate policy here",
+        {"sourceId": source_id},
+    )

@@ -1,0 +1,161 @@
+"""Proposals: the exchange with a tenant's rate bucket about jobs that want to start.
+
+A job that needs tokens is *proposed*: it leaves its window, holds its places and a slot of the
+session that would take it, and is granted or put back when the bucket has answered. One exchange
+carries every candidate of a granting step.
+
+I1  A proposed job is busy: what is asked of it meanwhile is handled when the answer is here.
+I2  Tokens of a job that does not start after all go back at once.
+I3  A bucket that was lost is configured anew and asked again; nothing stays proposed for ever.
+I4  No more candidates of a lane are proposed than it is likely to get: twice what it got last.
+
+Not here: what becomes of the answer (``grants``, ``submits``, ``explain``).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+import msgspec
+
+from jobengine.core.lease_shard.gates import Gates
+from jobengine.core.lease_shard.sessions import Session
+from jobengine.core.window import Key
+from jobengine.domain.job import Job
+from jobengine.domain.records import Lane
+from jobengine.messages.rate_bucket import (
+    BucketLost,
+    BucketState,
+    Configure,
+    Peek,
+    RateRequest,
+    Refund,
+    Reserve,
+    Reserved,
+)
+
+__all__ = ["Candidate", "Proposals"]
+
+_APPETITE_FIRST = 64
+_APPETITE_MIN = 4
+_APPETITE_MAX = 4_096
+
+
+@attrs.frozen
+class Candidate:
+    """A job with the session that would take it."""
+
+    job: Job
+    lane: Lane
+    key: Key
+    session: Session
+    request: RateRequest
+
+
+class Proposals:
+    """``emit`` takes commands for the rate bucket."""
+
+    def __init__(self, gates: Gates) -> None:
+        self._gates = gates
+        self._asked: dict[int, Reserve | Peek] = {}
+        self._candidates: dict[int, list[Candidate]] = {}
+        self._proposed: set[str] = set()
+        self._by_lane: dict[Lane, int] = {}
+        self._appetite: dict[Lane, int] = {}
+        self._configured: set[str] = set()
+        self._states: dict[str, dict[str, BucketState]] = {}
+
+    def __len__(self) -> int:
+        return len(self._proposed)
+
+    def holds(self, job_id: str) -> bool:
+        return job_id in self._proposed
+
+    def wants(self, lane: Lane) -> bool:
+        """Whether more candidates of a lane may be proposed now."""
+        return self._by_lane.get(lane, 0) < self._appetite.get(lane, _APPETITE_FIRST)
+
+    def add(self, candidate: Candidate) -> None:
+        """A job leaves its lane to be proposed with the next ``send`` of its step."""
+        self._proposed.add(candidate.job.job_id)
+        self._by_lane[candidate.lane] = self._by_lane.get(candidate.lane, 0) + 1
+        candidate.session.proposed += 1
+
+    def send(self, stamp: int, tenant_id: str, candidates: Sequence[Candidate]) -> list[Any]:
+        """Ask for the tokens of these candidates."""
+        self._candidates[stamp] = list(candidates)
+        requests = [candidate.request for candidate in candidates]
+        return self.ask(Reserve(tenant_id=tenant_id, stamp=stamp, requests=requests))
+
+    def ask(self, message: Reserve | Peek) -> list[Any]:
+        """The commands that ask a bucket, which is configured first when it is new."""
+        self._asked[message.stamp] = message
+        return [*self._ensure(message.tenant_id), message]
+
+    def answered(self, stamp: int) -> list[Candidate] | None:
+        """The candidates of an answer; None when it was not about candidates."""
+        self._asked.pop(stamp, None)
+        candidates = self._candidates.pop(stamp, None)
+        for candidate in candidates or ():
+            self._proposed.discard(candidate.job.job_id)
+            candidate.session.proposed -= 1
+            left = self._by_lane[candidate.lane] - 1
+            if left:
+                self._by_lane[candidate.lane] = left
+            else:
+                del self._by_lane[candidate.lane]
+        return candidates
+
+    def learn_appetite(self, lane: Lane, granted: int, denied: int) -> None:
+        """Ask for more of a lane that got all it asked for, for less of one that did not."""
+        if denied:
+            self._appetite[lane] = max(_APPETITE_MIN, 2 * granted)
+        elif granted:
+            grown = 2 * self._appetite.get(lane, _APPETITE_FIRST)
+            self._appetite[lane] = min(_APPETITE_MAX, grown)
+        if self._appetite.get(lane) == _APPETITE_FIRST:
+            del self._appetite[lane]
+
+    def keep(self, message: Reserved) -> None:
+        """Remember what a bucket says of itself, for its successor."""
+        self._states.setdefault(message.tenant_id, {}).update(message.states)
+
+    def restore(self, tenant_id: str, key: str, state: BucketState) -> None:
+        self._states.setdefault(tenant_id, {})[key] = state
+
+    def state_of(self, tenant_id: str, key: str) -> BucketState | None:
+        return self._states.get(tenant_id, {}).get(key)
+
+    def states_of(self, tenant_id: str) -> dict[str, BucketState]:
+        return self._states.get(tenant_id, {})
+
+    def refund(self, tenant_id: str, requests: Sequence[RateRequest]) -> list[Any]:
+        return [Refund(tenant_id=tenant_id, requests=requests)] if requests else []
+
+    def tell(self, tenant_id: str, message: msgspec.Struct) -> list[Any]:
+        """The commands that tell a bucket something."""
+        return [*self._ensure(tenant_id), message]
+
+    def reconfigure(self, tenant_id: str) -> list[Any]:
+        """The commands after a tenant's controls have changed."""
+        if tenant_id not in self._configured:
+            return []
+        self._configured.discard(tenant_id)
+        return self._ensure(tenant_id)
+
+    def lost(self, message: BucketLost) -> list[Any]:
+        """A bucket knows nothing any more: configure it, and ask again what is open."""
+        tenant_id = message.tenant_id
+        open_ = [asked for asked in self._asked.values() if asked.tenant_id == tenant_id]
+        self._configured.discard(tenant_id)
+        return [*self._ensure(tenant_id), *open_] if open_ else []
+
+    def _ensure(self, tenant_id: str) -> list[Any]:
+        if tenant_id in self._configured:
+            return []
+        self._configured.add(tenant_id)
+        controls = self._gates.controls(tenant_id)
+        known = self._states.get(tenant_id, {})
+        limits = controls.limits()
+        states = {limit.key: known[limit.key] for limit in limits if limit.key in known}
+        return [Configure(tenant_id=tenant_id, limits=limits, states=states)]

@@ -1,0 +1,198 @@
+"""The waiting room: lanes and jobs that a closed gate keeps from starting, by what opens it.
+
+Definitions. A lane is *closed* when a gate of the lane keeps its first job; the job stays in its
+window. A job is *parked* when a gate of its own keeps it: it leaves its window, so that others of
+its lane may go. Both wait under the *subject* of the gate.
+
+I1  Whoever waits under a subject is looked at again when it opens: every closed lane, and of each
+    lane's parked jobs the first (``one_each``) or all.
+I2  A parked job that was let out for a free place and did not take it hands the chance on to the
+    next of its lane, so a free place is never forgotten.
+I3  At most ``parked_max`` jobs are parked; past that a lane is closed by the gate of its first job.
+I4  A job is in at most one of: its window, parked, proposed, a lease.
+
+Not here: which gate is closed (``gates``), who then gets the job (``grants``).
+"""
+
+from collections.abc import Iterable
+from heapq import heappop, heappush
+
+import attrs
+
+from jobengine.core.window import Key
+from jobengine.domain.job import Job
+from jobengine.domain.records import Lane
+
+__all__ = ["Subject", "WaitingRoom"]
+
+Subject = tuple[str, str, str]
+"""Tenant, kind and key of what has to move for a gate to open."""
+
+
+@attrs.define(eq=False)
+class _Waiters:
+    lanes: dict[Lane, None] = attrs.field(factory=dict)
+    parked: dict[Lane, list[Key]] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class _Parked:
+    subject: Subject
+    lane: Lane
+    key: Key
+    job: Job
+
+
+class WaitingRoom:
+    def __init__(self, parked_max: int) -> None:
+        self._parked_max = parked_max
+        self._waiters: dict[Subject, _Waiters] = {}
+        self._closed: dict[Lane, tuple[Subject, int | None]] = {}
+        self._parked: dict[str, _Parked] = {}
+        self._tried: dict[str, tuple[Subject, Lane]] = {}
+        self._clock: list[tuple[int, Subject]] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._waiters)
+
+    @property
+    def full(self) -> bool:
+        return len(self._parked) >= self._parked_max
+
+    @property
+    def parked(self) -> int:
+        return len(self._parked)
+
+    def holds(self, job_id: str) -> bool:
+        return job_id in self._parked
+
+    def subject_of(self, lane: Lane) -> Subject | None:
+        """What a closed lane waits for; None when it is open."""
+        closed = self._closed.get(lane)
+        return None if closed is None else closed[0]
+
+    def closing_of(self, lane: Lane) -> tuple[Subject, int | None] | None:
+        """What a closed lane waits for, and the instant at which that opens, if it is known."""
+        return self._closed.get(lane)
+
+    def parked_keys(self, lane: Lane) -> Iterable[Key]:
+        """Places in the lane's order of the jobs of it that are parked, in no order."""
+        return (parked.key for parked in self._parked.values() if parked.lane == lane)
+
+    def close(self, lane: Lane, subject: Subject, opens_at: int | None) -> None:
+        """Keep a lane shut until the subject opens."""
+        self._reopen_lane(lane)
+        self._closed[lane] = (subject, opens_at)
+        self._under(subject).lanes[lane] = None
+        self._watch(subject, opens_at)
+
+    def park(
+        self, lane: Lane, key: Key, job: Job, subject: Subject, opens_at: int | None
+    ) -> tuple[Subject, Lane] | None:
+        """Put a job aside; returns whose chance it had and did not take, to be handed on."""
+        self._parked[job.job_id] = _Parked(subject, lane, key, job)
+        heappush(self._under(subject).parked.setdefault(lane, []), key)
+        self._watch(subject, opens_at)
+        tried = self._tried.pop(job.job_id, None)
+        return tried if tried is not None and tried[0] != subject else None
+
+    def took(self, job_id: str) -> None:
+        """A job has started, and with it taken the place it was let out for."""
+        if self._tried:
+            self._tried.pop(job_id, None)
+
+    def forget(self, job_id: str) -> tuple[Subject, Lane] | None:
+        """A job waits no longer; returns whose chance it had, to be handed on."""
+        self._parked.pop(job_id, None)
+        return self._tried.pop(job_id, None)
+
+    def open(
+        self, subject: Subject, *, one_each: bool = False
+    ) -> list[tuple[Lane, Key, Job | None]]:
+        """What may be looked at again: lanes (without a job) and jobs that were parked."""
+        waiters = self._waiters.get(subject)
+        if waiters is None:
+            return []
+        out: list[tuple[Lane, Key, Job | None]] = []
+        for lane in list(waiters.lanes):
+            self._reopen_lane(lane)
+            out.append((lane, (0, ""), None))
+        for lane in list(waiters.parked):
+            out.extend(self._let_out(subject, lane, one=one_each))
+        self._drop_if_empty(subject)
+        return out
+
+    def open_next(self, subject: Subject, lane: Lane) -> list[tuple[Lane, Key, Job | None]]:
+        """Hand a chance on to the next parked job of a lane."""
+        out = self._let_out(subject, lane, one=True)
+        self._drop_if_empty(subject)
+        return out
+
+    def count(self, subject: Subject) -> int:
+        """Lanes and parked jobs that wait for it."""
+        waiters = self._waiters.get(subject)
+        if waiters is None:
+            return 0
+        return len(waiters.lanes) + sum(len(keys) for keys in waiters.parked.values())
+
+    def tenants(self) -> list[str]:
+        """Whose jobs wait at any gate."""
+        return sorted({subject[0] for subject in self._waiters})
+
+    def subjects_of(self, tenant_id: str) -> list[Subject]:
+        return [subject for subject in self._waiters if subject[0] == tenant_id]
+
+    @property
+    def opens_at(self) -> int | None:
+        """The first instant at which a subject opens by itself."""
+        clock = self._clock
+        while clock and clock[0][1] not in self._waiters:
+            heappop(clock)
+        return clock[0][0] if clock else None
+
+    def due(self, at: int) -> list[Subject]:
+        """Subjects whose instant has come, each once."""
+        due: dict[Subject, None] = {}
+        while (first := self.opens_at) is not None and first <= at:
+            due[heappop(self._clock)[1]] = None
+        return list(due)
+
+    def _let_out(
+        self, subject: Subject, lane: Lane, *, one: bool
+    ) -> list[tuple[Lane, Key, Job | None]]:
+        waiters = self._waiters.get(subject)
+        keys = None if waiters is None else waiters.parked.get(lane)
+        if waiters is None or keys is None:
+            return []
+        out: list[tuple[Lane, Key, Job | None]] = []
+        while keys and not (one and out):
+            key = heappop(keys)
+            parked = self._parked.get(key[1])
+            if parked is None or parked.subject != subject or parked.key != key:
+                continue
+            del self._parked[key[1]]
+            if one:
+                self._tried[key[1]] = (subject, lane)
+            out.append((lane, key, parked.job))
+        if not keys:
+            del waiters.parked[lane]
+        return out
+
+    def _reopen_lane(self, lane: Lane) -> None:
+        closed = self._closed.pop(lane, None)
+        if closed is not None:
+            subject = closed[0]
+            self._waiters[subject].lanes.pop(lane, None)
+            self._drop_if_empty(subject)
+
+    def _under(self, subject: Subject) -> _Waiters:
+        return self._waiters.setdefault(subject, _Waiters())
+
+    def _watch(self, subject: Subject, opens_at: int | None) -> None:
+        if opens_at is not None:
+            heappush(self._clock, (opens_at, subject))
+
+    def _drop_if_empty(self, subject: Subject) -> None:
+        waiters = self._waiters.get(subject)
+        if waiters is not None and not waiters.lanes and not waiters.parked:
+            del self._waiters[subject]
