@@ -20,6 +20,7 @@ from jobengine.domain.records import LeasedJob
 from jobengine.messages.admission import ControlAnswer, OperateBreaker, SetLoad
 from jobengine.messages.lease_shard import Actor, Completed, Detach, Failed, GivenBack, SetCredit
 from jobengine.messages.rate_bucket import BucketLost, Configure, Refund, Reserve
+from jobengine.messages.session import StopLease, Tell
 from tests.core.shard_driver import ShardDriver, job_id, new_job, stored_job
 
 OSV = Source(
@@ -172,6 +173,16 @@ def test_a_rate_lets_its_burst_go_and_then_one_a_second() -> None:
         assert len(started(driver)) == 3 + second
 
 
+def test_a_job_that_costs_more_than_a_burst_is_refused_where_it_is_created() -> None:
+    driver = ShardDriver()
+    driver.control("source", "osv", OSV)
+    driver.submit(new_job(1, source_id="osv", cost=4), new_job(2, source_id="osv", cost=3))
+    driver.settle()
+    refused, created = driver.answers()[-1].outcomes
+    assert refused.refusal.details == {"path": "cost", "burst": 3, "limit": "source osv"}
+    assert created.outcome == "created"
+
+
 def test_sources_of_one_host_share_its_bucket() -> None:
     driver = ShardDriver()
     driver.attach(slots=100)
@@ -297,6 +308,38 @@ def test_a_blackout_keeps_its_jobs_until_its_end() -> None:
     driver.wait(1.1)
     driver.settle()
     assert started(driver) == [1]
+
+
+def test_a_blackout_that_drains_asks_for_what_runs_in_its_scope_and_says_so() -> None:
+    driver = ShardDriver()
+    driver.attach()
+    at = driver.now.at
+    blackout = Blackout(
+        blackout_id="night",
+        calendar=(OneOff(start_at=at + 60_000_000, end_at=at + 120_000_000),),
+        drain=True,
+        key="osv",
+        reason="works",
+        scope=BlackoutScope.SOURCE,
+    )
+    driver.control("blackout", "night", blackout)
+    driver.submit(new_job(1, source_id="osv", lease_us=600_000_000), new_job(2, lease_us=10**9))
+    driver.settle()
+    driver.wait(61)
+    driver.settle()
+    stops = [tell.message for tell in driver.all(Tell) if isinstance(tell.message, StopLease)]
+    assert [(stop.lease_id, stop.reason) for stop in stops] == [
+        (lease_id(job_id(1), 1), "blackout")
+    ]
+    given_back = GivenBack(lease_id=lease_id(job_id(1), 1), token=1, reason="cancelled")
+    driver.report(given_back)
+    driver.settle()
+    assert started(driver) == [1, 2]
+    driver.wait(60)
+    driver.settle()
+    assert started(driver) == [1, 2, 1]
+    kinds = _kinds(driver)
+    assert kinds.index("blackout.began") < kinds.index("blackout.ended")
 
 
 def test_a_failing_source_opens_its_breaker_and_three_probes_close_it() -> None:

@@ -115,6 +115,7 @@ class Attachments:
         if session is None:
             return
         session.draining = True
+        self._state.touch(session.tenant_id)
         for pending in reversed(self._state.pending.values()):
             if any(lease.session is session for lease in pending.grants):
                 pending.ack(session.session_id, message.ref)
@@ -132,6 +133,7 @@ class Attachments:
             lease.renewed_s = max(lease.renewed_s, session.beat_s)
             lease.session = None
         self._state.sessions.remove(session)
+        self._state.touch(session.tenant_id)
 
     def _give_back_unheard(self, session: Session) -> None:
         """Leases this worker was granted but does not name: their frames never reached it."""

@@ -67,6 +67,17 @@ class LaneRules:
     lock_parts: tuple[Part, ...] = ()
     places: tuple[Place, ...] = ()
     rate_keys: tuple[str, ...] = ()
+    burst: tuple[int, str] | None = None
+    """The smallest burst of these rates, and whose it is: a job that costs more can never start."""
+
+
+@attrs.frozen(kw_only=True)
+class ProjectRules:
+    """What a project adds to the rules of its jobs' lanes."""
+
+    paused: tuple[str, ...]
+    places: tuple[Place, ...]
+    rate_keys: tuple[str, ...]
 
 
 class ControlSet:
@@ -76,7 +87,7 @@ class ControlSet:
         self.revisions: dict[tuple[ControlKind, str], Revision] = {}
         self._blackouts: dict[str, BlackoutGate] = {}
         self._lanes: dict[Lane, LaneRules] = {}
-        self._projects: dict[str, tuple[tuple[Place, ...], tuple[str, ...]]] = {}
+        self._projects: dict[str, ProjectRules] = {}
 
     def put(
         self, kind: ControlKind, name: str, control: Control | None, revision: Revision
@@ -95,6 +106,9 @@ class ControlSet:
         self._lanes.clear()
         self._projects.clear()
 
+    def blackout(self, name: str) -> BlackoutGate | None:
+        return self._blackouts.get(name)
+
     def source(self, source_id: str | None) -> Source | None:
         found = self.documents.get(("source", source_id)) if source_id else None
         return found if isinstance(found, Source) else None
@@ -110,13 +124,15 @@ class ControlSet:
             rules = self._lanes[lane] = self._compile(lane)
         return rules
 
-    def of_project(self, project_id: str) -> tuple[tuple[Place, ...], tuple[str, ...]]:
-        """The places and rate keys that a project adds to those of its lanes."""
+    def of_project(self, project_id: str) -> ProjectRules:
         rules = self._projects.get(project_id)
         if rules is None:
             reach: _Reach = (("project", project_id),)
-            rules = (tuple(self._places(reach)), tuple(self._quota_keys(reach)))
-            self._projects[project_id] = rules
+            rules = self._projects[project_id] = ProjectRules(
+                paused=tuple(self._pauses(reach)),
+                places=tuple(self._places(reach)),
+                rate_keys=(*self._throttle_keys(reach), *self._quota_keys(reach)),
+            )
         return rules
 
     def limits(self) -> list[Limit]:
@@ -178,7 +194,12 @@ class ControlSet:
                 if lock_key is not None and other.lock_key == lock_key
             ),
             places=tuple(self._places(reach)),
-            rate_keys=(*self._rate_keys(reach, lane.source_id), *self._quota_keys(reach)),
+            rate_keys=(
+                *self._source_keys(lane.source_id),
+                *self._throttle_keys(reach),
+                *self._quota_keys(reach),
+            ),
+            burst=min(self._bursts(reach, lane.source_id), default=None),
         )
 
     def _pauses(self, reach: _Reach) -> Iterator[str]:
@@ -201,13 +222,23 @@ class ControlSet:
             if source is not None and source.max_active is not None:
                 yield Place(f"source:{key}", (self.tenant_id, "source", key), source.max_active)
 
-    def _rate_keys(self, reach: _Reach, source_id: str) -> Iterator[str]:
+    def _source_keys(self, source_id: str) -> Iterator[str]:
         source = self.source(source_id)
         if source is not None:
             yield f"host:{source.host}" if source.rate_policy else f"source:{source_id}"
+
+    def _throttle_keys(self, reach: _Reach) -> Iterator[str]:
         for name, throttle in self.all_of(Throttle):
             if (throttle.scope, throttle.key) in reach:
                 yield f"throttle:{name}"
+
+    def _bursts(self, reach: _Reach, source_id: str) -> Iterator[tuple[int, str]]:
+        source = self.source(source_id)
+        if source is not None and source.rate_policy is not None:
+            yield source.rate_policy.burst, f"source {source_id}"
+        for name, throttle in self.all_of(Throttle):
+            if (throttle.scope, throttle.key) in reach:
+                yield throttle.rate.burst, f"throttle {name}"
 
     def _quota_keys(self, reach: _Reach) -> Iterator[str]:
         for name, quota in self.all_of(Quota):

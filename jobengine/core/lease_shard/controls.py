@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from jobengine.core.lease_shard.calendars import Calendars
 from jobengine.core.lease_shard.control_set import ControlSet, Revision
 from jobengine.core.lease_shard.gate_view import gates_of
 from jobengine.core.lease_shard.grants import Granter
@@ -24,10 +25,10 @@ from jobengine.core.lease_shard.state import ENGINE, Pending, ShardState
 from jobengine.core.lease_shard.submits import Submitter, settle_claim, store_claim
 from jobengine.core.machine import Answer
 from jobengine.domain.change import ControlRow, GateStateRow
-from jobengine.domain.control import decode_control, encode_control, refuse_control
+from jobengine.domain.control import Quota, decode_control, encode_control, refuse_control
 from jobengine.domain.errors import ErrorCode, Refusal
+from jobengine.domain.governance import Governance
 from jobengine.messages.admission import (
-    Allot,
     ChangeControl,
     ControlAnswer,
     GatesAnswer,
@@ -37,6 +38,7 @@ from jobengine.messages.admission import (
     SetLoad,
 )
 from jobengine.messages.answers import ControlFacts
+from jobengine.messages.governor import PolicyChanged
 from jobengine.messages.lease_shard import ClaimsWanted, LoadSubjects, SubjectsLoaded
 from jobengine.messages.rate_bucket import Adapted, BucketState, Learn
 
@@ -47,9 +49,12 @@ _Change = ChangeControl | OperateBreaker | LearnRate
 
 
 class Controller:
-    def __init__(self, state: ShardState, granter: Granter, submitter: Submitter) -> None:
+    def __init__(
+        self, state: ShardState, granter: Granter, submitter: Submitter, calendars: Calendars
+    ) -> None:
         self._state = state
         self._granter = granter
+        self._calendars = calendars
         self._submitter = submitter
         self._reading: dict[int, _Change] = {}
 
@@ -62,6 +67,7 @@ class Controller:
             found.put(row.kind, row.name, control, Revision(row.revision, row.at))
         for tenant_id, found in state.gates.tenants.items():
             self._granter.set_weights(tenant_id, found.weights())
+            self._calendars.watch(tenant_id)
         for kept in states:
             if not state.gates.sources.restore(kept.tenant_id, kept.name, bytes(kept.body)):
                 key = kept.name.removeprefix("rate:")
@@ -138,14 +144,6 @@ class Controller:
             for tenant_id in state.waiting_room.tenants():
                 state.open_subject((tenant_id, "load", ""))
 
-    def allot(self, message: Allot) -> None:
-        state = self._state
-        if message.slots is None:
-            state.gates.allotments.pop(message.tenant_id, None)
-        else:
-            state.gates.allotments[message.tenant_id] = message.slots
-        state.open_subject((message.tenant_id, "tenant", ""))
-
     # ---- decisions
 
     def _carry_out(self, message: _Change) -> None:
@@ -187,6 +185,11 @@ class Controller:
         if message.claim is not None:
             stored = _json.encode(facts)
             store_claim(draft, pending, message.tenant_id, message.claim, stored)
+        if isinstance(message.control, Governance):
+            told = PolicyChanged(
+                policy=message.control, revision=revision.number, changed_at=revision.changed_at
+            )
+            pending.commands.append(told)
         pending.answers.append((message.ask_id, ControlAnswer(facts=facts)))
         state.commit(draft, pending)
         self._apply(message.tenant_id)
@@ -196,6 +199,7 @@ class Controller:
         state = self._state
         controls = state.gates.controls(tenant_id)
         self._granter.set_weights(tenant_id, controls.weights())
+        self._calendars.watch(tenant_id)
         state.commands.extend(state.proposals.reconfigure(tenant_id))
         state.open_tenant(tenant_id)
 
@@ -236,13 +240,17 @@ class Controller:
                 return None
             waits = f", and jobs wait in queue {lanes[0].queue}" if lanes else ""
             return _in_use(message, f"{running} of its jobs run{waits}")
-        waiting = state.waiting_room.count((tenant_id, "rate", f"{message.kind}:{name}"))
+        subjects = [(tenant_id, "rate", f"{message.kind}:{name}"), (tenant_id, message.kind, name)]
+        quota = state.gates.controls(tenant_id).documents[(message.kind, name)]
+        if isinstance(quota, Quota):
+            subjects.append((tenant_id, quota.scope, quota.key))
+        waiting = sum(map(state.waiting_room.count, subjects))
         return _in_use(message, f"{waiting} jobs or lanes wait at it") if waiting else None
 
     def _operate_breaker(self, message: OperateBreaker) -> None:
         state, at = self._state, self._state.now.at
         if state.gates.controls(message.tenant_id).source(message.source_id) is None:
-            self._answer(message, _no_source(message.source_id))
+            self._answer(message, _no_source())
             return
         breaker = state.gates.sources.breaker(message.tenant_id, message.source_id)
         moves = {
@@ -273,7 +281,7 @@ class Controller:
         state = self._state
         source = state.gates.controls(message.tenant_id).source(message.source_id)
         if source is None or source.rate_policy is None:
-            self._answer(message, _no_source(message.source_id))
+            self._answer(message, _no_source())
             return
         key = f"host:{source.host}"
         draft, pending = state.draft(message.tenant_id, message.actor), Pending()
@@ -321,9 +329,5 @@ def _in_use(message: ChangeControl, how: str) -> Refusal:
     )
 
 
-def _no_source(source_id: str) -> Refusal:
-    return Refusal(
-        ErrorCode.NOT_FOUND,
-        f"no source {source_id!r} with a rate policy here",
-        {"sourceId": source_id},
-    )
+def _no_source() -> Refusal:
+    return Refusal(ErrorCode.NOT_FOUND, "no such source here", {"path": "sourceId"})

@@ -7,6 +7,7 @@ nobody is told before the commit has returned.
 I1  A step that the table does not hold raises; it is a programmer error, since every caller has
     asked the table before.
 I2  ``spans`` stays aligned with ``rows``.
+I3  ``waiting`` is by how many the jobs that wait grow with this change, as the store will count.
 """
 
 import msgspec
@@ -37,7 +38,7 @@ def rank_of(due_at: int, priority: int, ageing_us: int) -> int:
 class Draft:
     """``actor`` is who causes the change; ``at`` the instant that it is recorded under."""
 
-    __slots__ = ("_ageing_us", "_first", "actor", "at", "changes", "shard")
+    __slots__ = ("_ageing_us", "_first", "actor", "at", "changes", "shard", "waiting")
 
     def __init__(
         self, tenant_id: str, shard: int, actor: Actor, now: Moment, ageing_us: int
@@ -58,6 +59,7 @@ class Draft:
         self.actor = actor
         self.at = now.at
         self.shard = shard
+        self.waiting = 0
         self._ageing_us = ageing_us
         self._first = 0
 
@@ -234,6 +236,7 @@ class Draft:
             row.lease_us = definition.lease_us
         elif job.state in _WAITING:
             self._place(row, job)
+        self.waiting += (job.state in _WAITING) - (from_state in _WAITING)
         changes = self.changes
         changes.rows.append(row)
         changes.spans.append((self._first, len(changes.entries) - self._first))

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 
 import msgspec
 
-from jobengine.core.breaker import Outcome, speaks_of_source
 from jobengine.core.lease_shard.draft import Draft
 from jobengine.core.lease_shard.leases import Lease, Phase
 from jobengine.core.lease_shard.state import ENGINE, Pending, ShardState
@@ -21,6 +20,7 @@ from jobengine.core.lease_shard.submits import let_go_of_key
 from jobengine.domain.change import DeadLetterRow
 from jobengine.domain.failure import DeadLetterClass, Failure, dead_letter_class, signature
 from jobengine.domain.job import Job, Reason, State
+from jobengine.domain.outcome import Outcome, speaks_of_source
 from jobengine.domain.retry import retry_delay_us
 
 __all__ = ["Endings"]

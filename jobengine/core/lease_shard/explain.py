@@ -159,16 +159,30 @@ class Explainer:
         return map(_of_gate, self._state.gates.closed(job, lane, self._state.now.at))
 
     def _paced(self, lane: Lane) -> Iterator[GateClosed]:
-        """A lane that was just denied tokens is looked at again after a short pause."""
+        """A lane waits with its first job, and one that was just denied tokens for a moment."""
         closing = self._state.waiting_room.closing_of(lane)
-        if closing is not None and closing[1] is not None:
+        if closing is None:
+            return
+        (_, kind, key), opens_at = closing
+        if kind == "rate":
             yield GateClosed(
                 gate="rate",
-                key=closing[0][2],
+                key=key,
                 observed="denied just now",
                 limit="looked at again shortly",
                 message="tokens were missing a moment ago; the lane is looked at again shortly",
-                opens_at=closing[1],
+                opens_at=opens_at,
+                opens_on=None if opens_at is not None else "a change of the limit",
+            )
+        else:
+            yield GateClosed(
+                gate="behind",
+                key=lane.queue,
+                observed=f"{kind} {key}".strip(),
+                limit="open",
+                message=f"the first job of its lane waits for {kind} {key}".strip(),
+                opens_at=opens_at,
+                opens_on=None if opens_at is not None else "the first job's start",
             )
 
     def _ahead(self, job: Job, lane: Lane) -> int:

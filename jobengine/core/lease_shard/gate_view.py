@@ -12,6 +12,7 @@ import msgspec
 from jobengine.core.lease_shard.state import ShardState
 from jobengine.core.rate_bucket.bucket import Bucket
 from jobengine.core.rate_bucket.refill import MICRO
+from jobengine.core.rate_bucket.stored import restore
 from jobengine.domain.control import Quota, Source, control_name
 from jobengine.messages.admission import GateFacts, GateKind, GatesAnswer
 from jobengine.messages.rate_bucket import BucketState, Limit
@@ -67,7 +68,7 @@ def _bucket(tenant_id: str, limit: Limit, kept: BucketState | None, at: int) -> 
     if kept is None:
         bucket = Bucket.fresh(tenant_id, limit, at)
     else:
-        bucket = Bucket.restored(tenant_id, limit, at, kept, 0)
+        bucket = restore(tenant_id, limit, at, kept, 0)
     learned = bucket.learned
     return {
         "perMinuteMicro": limit.per_minute_micro,

@@ -5,7 +5,8 @@
 (``occupancy``) and from what its source has done lately (``sources``).
 
 I1  A gate with ``opens_at`` is open at that instant, and not before, if nothing else happens.
-I2  Without controls a tenant's jobs meet no gate but that of their own concurrency key.
+I2  Without controls and allotments a tenant's jobs meet no gate but that of their own concurrency
+    key.
 I3  A gate *of the lane* keeps every job of that lane; any other only the job at hand, and jobs
     behind it may go first.
 
@@ -21,11 +22,12 @@ from jobengine.core.lease_shard.control_set import ControlSet, LaneRules, Place
 from jobengine.core.lease_shard.occupancy import Occupancy, Part
 from jobengine.core.lease_shard.sources import Sources
 from jobengine.core.lease_shard.waiting_room import Subject
+from jobengine.domain.errors import ErrorCode, Refusal
 from jobengine.domain.job import Definition, Job
 from jobengine.domain.records import Lane
 from jobengine.messages.rate_bucket import RateRequest
 
-__all__ = ["ClosedGate", "Gates", "controls_subject"]
+__all__ = ["ClosedGate", "Gates", "allotment_subject", "controls_subject"]
 
 _LANE_SCOPES = frozenset({"tenant", "queue", "job_type", "source"})
 _LOW_PRIORITY_MAX = 1
@@ -52,15 +54,21 @@ def controls_subject(tenant_id: str) -> Subject:
     return (tenant_id, "controls", "")
 
 
+def allotment_subject(tenant_id: str) -> Subject:
+    """What waits for slots by the strategy across tenants."""
+    return (tenant_id, "governance", "")
+
+
 class Gates:
     """The gates of every tenant of a shard. ``deferring`` is set while the engine is too busy for
-    work of low priority."""
+    work of low priority. ``allotments``: how many jobs each tenant may run, and who is not in it
+    none; None while no strategy across tenants is in force."""
 
     def __init__(self, occupancy: Occupancy) -> None:
         self._occupancy = occupancy
         self.tenants: dict[str, ControlSet] = {}
         self.sources = Sources()
-        self.allotments: dict[str, int] = {}
+        self.allotments: dict[str, int] | None = None
         self.deferring = False
 
     def controls(self, tenant_id: str) -> ControlSet:
@@ -78,18 +86,18 @@ class Gates:
         controls = self.tenants.get(tenant_id)
         if controls is not None:
             rules = controls.of_lane(lane)
-            yield from self._switches(tenant_id, rules, at)
+            yield from self._pauses(tenant_id, rules.paused)
+            yield from self._blackouts(tenant_id, rules, at)
             if rules.source_id is not None:
                 yield from self._source(tenant_id, rules, at)
             for place in rules.places:
                 yield from self._place(place)
             project_id = job.definition.project_id
             if project_id:
-                for place in controls.of_project(project_id)[0]:
+                project = controls.of_project(project_id)
+                yield from self._pauses(tenant_id, project.paused, of_lane=False)
+                for place in project.places:
                     yield from self._place(place)
-        allotment = self.allotments.get(tenant_id)
-        if allotment is not None:
-            yield from self._place(Place("governance", (tenant_id, "tenant", ""), allotment))
         if job.definition.concurrency_key is not None:
             yield from self._concurrency_key(job, job.definition.concurrency_key)
         if self.deferring and job.definition.priority <= _LOW_PRIORITY_MAX:
@@ -103,6 +111,21 @@ class Gates:
                 of_lane=False,
                 opens_on="the load level returning to normal",
             )
+        if self.allotments is not None:
+            yield from self._allotment(tenant_id, self.allotments.get(tenant_id, 0))
+
+    def refuse_cost(self, definition: Definition, lane: Lane) -> Refusal | None:
+        """Why a job to be created could never have its tokens, if it could not."""
+        controls = self.tenants.get(lane.tenant_id)
+        burst = None if controls is None else controls.of_lane(lane).burst
+        if burst is None or definition.cost <= burst[0]:
+            return None
+        return Refusal(
+            ErrorCode.INVALID_FIELD,
+            f"cost {definition.cost} is above the burst {burst[0]} of {burst[1]}, so the job could "
+            "never start; lower its cost, or raise the burst",
+            {"path": "cost", "burst": burst[0], "limit": burst[1]},
+        )
 
     def rate_request(self, job: Job, lane: Lane) -> RateRequest | None:
         """The tokens a job needs to start, or None when it needs none."""
@@ -117,7 +140,7 @@ class Gates:
         rules = controls.of_lane(lane)
         keys = rules.rate_keys
         if definition.project_id:
-            keys += controls.of_project(definition.project_id)[1]
+            keys += controls.of_project(definition.project_id).rate_keys
         is_retry = is_retry and rules.source_id is not None
         if is_retry:
             keys += (f"retry:{rules.source_id}",)
@@ -133,6 +156,8 @@ class Gates:
     def subjects_freed(self, parts: tuple[Part, ...]) -> Iterator[Subject]:
         """What may open when a job has let go of its places."""
         yield from parts
+        if self.allotments is not None and parts:
+            yield allotment_subject(parts[0][0])
         for tenant_id, scope, key in parts:
             if scope == "source":
                 yield (tenant_id, "breaker", key)
@@ -141,8 +166,10 @@ class Gates:
                 if source is not None and source.lock_key is not None:
                     yield (tenant_id, "lock", source.lock_key)
 
-    def _switches(self, tenant_id: str, rules: LaneRules, at: int) -> Iterator[ClosedGate]:
-        for name in rules.paused:
+    def _pauses(
+        self, tenant_id: str, paused: tuple[str, ...], *, of_lane: bool = True
+    ) -> Iterator[ClosedGate]:
+        for name in paused:
             yield ClosedGate(
                 gate="paused",
                 key=name,
@@ -150,8 +177,11 @@ class Gates:
                 limit="running",
                 message=f"{name} is paused; resume it",
                 subject=controls_subject(tenant_id),
+                of_lane=of_lane,
                 opens_on="an operator resuming it",
             )
+
+    def _blackouts(self, tenant_id: str, rules: LaneRules, at: int) -> Iterator[ClosedGate]:
         for name, blackout in rules.blackouts:
             until_at = blackout.closed_until(at)
             if until_at is not None:
@@ -222,6 +252,22 @@ class Gates:
                 subject=place.part,
                 of_lane=place.part[1] in _LANE_SCOPES,
                 opens_on="a running job's end",
+            )
+
+    def _allotment(self, tenant_id: str, slots: int) -> Iterator[ClosedGate]:
+        """Judged last, so that who waits for slots would use them."""
+        running = self._occupancy.of((tenant_id, "tenant", ""))
+        if running >= slots:
+            yield ClosedGate(
+                gate="quota_active",
+                key="governance",
+                observed=str(running),
+                limit=str(slots),
+                message=(
+                    f"governance lets {slots} jobs of this tenant run at once now, and {running} do"
+                ),
+                subject=allotment_subject(tenant_id),
+                opens_on="a running job's end, or slots that other tenants leave",
             )
 
     def _concurrency_key(self, job: Job, key: str) -> Iterator[ClosedGate]:

@@ -13,29 +13,24 @@ I4  A job that may start at once, with a slot free, is created, released and lea
 I5  Whatever opens is offered to whoever asks within the same message.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import attrs
 
-from jobengine.core.fair_queue import BACKGROUND, NORMAL, FairRounds, Flow, Head
 from jobengine.core.lease_shard.draft import Draft
+from jobengine.core.lease_shard.fair_lanes import FairLanes
 from jobengine.core.lease_shard.leases import Lease
 from jobengine.core.lease_shard.proposals import Candidate
+from jobengine.core.lease_shard.ready_lanes import ReadyLanes, has_expired
 from jobengine.core.lease_shard.sessions import Session
 from jobengine.core.lease_shard.state import ENGINE, Pending, ShardState
 from jobengine.core.window import Window
 from jobengine.domain.job import Job, State
 from jobengine.domain.records import Lane, NewJob
-from jobengine.messages.lease_shard import LoadLane
 from jobengine.messages.rate_bucket import Denial, RateRequest, Reserved
 
 __all__ = ["Granter", "Step"]
-
-_REFILL_OF_MAX = 2
-_BACKGROUND_PRIORITY = 0
-_BACKGROUND_AGES_AFTER = 9
-"""Steps of ageing after which background work counts as normal: as many as there are priorities."""
 
 
 @attrs.define
@@ -50,7 +45,10 @@ class Step:
 class Granter:
     def __init__(self, state: ShardState) -> None:
         self._state = state
-        self._rounds: dict[str, FairRounds] = {}
+        self._ready = ReadyLanes(state)
+        self._fair = FairLanes(state, self._ready)
+        self.refill = self._ready.refill
+        self.set_weights = self._fair.set_weights
 
     def on_arrival(self, job: Job, tokens: Collection[str] = ()) -> Session | None:
         """The session that may take a job just being created, or None when it has to wait.
@@ -59,7 +57,7 @@ class Granter:
         """
         state = self._state
         lane = state.lane_of(job)
-        if not self._goes_first(lane, state.key_of(job)):
+        if not self._ready.goes_first(lane, state.key_of(job)):
             return None
         if state.gates.first_closed(job, lane, state.now.at) is not None:
             return None
@@ -80,7 +78,7 @@ class Granter:
                 continue
             lane = state.lane_for(tenant_id, definition)
             if lane not in room:
-                first = self._goes_first(lane, None)
+                first = self._ready.goes_first(lane, None)
                 room[lane] = state.sessions.slots_for(lane) if first else 0
             if room[lane] > 0:
                 request = state.gates.rate_request_of(new.job_id, definition, lane)
@@ -133,9 +131,9 @@ class Granter:
         if window is None:
             return
         step = self._begin(lane.tenant_id)
-        while self._is_open(lane) and (session := state.sessions.taker(lane)) is not None:
+        while self._ready.is_open(lane) and (session := state.sessions.taker(lane)) is not None:
             if not self._next(step, lane, window, session):
-                self._refill_if_low(lane, window)
+                self._ready.refill_if_low(lane, window)
                 break
         self._finish(step)
         state.close_lane_if_drained(lane)
@@ -158,7 +156,7 @@ class Granter:
         while state.opened:
             lane, _ = state.opened.popitem()
             window = state.lanes.get(lane)
-            while window is not None and self._is_open(lane) and window.first() is not None:
+            while window is not None and self._ready.is_open(lane) and _has_more(window):
                 session = state.sessions.taker(lane)
                 if session is None:
                     break
@@ -168,8 +166,13 @@ class Granter:
                     break
                 window = state.lanes.get(lane)
 
-    def answered(self, candidates: Sequence[Candidate], message: Reserved) -> list[Any]:
-        """Grant what has its tokens and put back the rest; what had waited may be handled again."""
+    def answered(
+        self, candidates: Sequence[Candidate], message: Reserved, *, outdated: bool
+    ) -> list[Any]:
+        """Grant what has its tokens and put back the rest; what had waited may be handled again.
+
+        An ``outdated`` answer is about limits that have changed: everything is put back.
+        """
         state = self._state
         step = self._begin(message.tenant_id)
         refunds, tally = [], dict[Lane, list[int]]()
@@ -178,7 +181,7 @@ class Granter:
             job, lane = candidate.job, candidate.lane
             got = tally.setdefault(lane, [0, 0])
             state.let_go(job)
-            if denial is None and self._may_still_take(candidate):
+            if denial is None and not outdated and self._may_still_take(candidate):
                 got[0] += 1
                 self._take(step, job, candidate.session)
                 continue
@@ -186,18 +189,25 @@ class Granter:
             again.extend(state.deferred.pop(job.job_id, ()))
             if denial is None:
                 refunds.append(candidate.request)
-            else:
+            elif not outdated:
                 got[1] += 1
                 self._deny(candidate, denial)
         for lane, (granted, denied) in tally.items():
             state.proposals.learn_appetite(lane, granted, denied)
-            if not denied:
-                state.opened[lane] = None
+            state.opened[lane] = None
+        self._ask_again(candidates)
         self.refund(message.tenant_id, refunds)
         if step.pending.grants:
             state.keep_buckets(step.draft, message.states)
         self._finish(step)
         return again
+
+    def _ask_again(self, candidates: Sequence[Candidate]) -> None:
+        """Sessions whose candidates did not start have slots once more."""
+        sessions = self._state.sessions
+        for session in {each.session.session_id: each.session for each in candidates}.values():
+            if session.slots > 0 and sessions.get(session.session_id) is session:
+                sessions.ask(session)
 
     def refund(self, tenant_id: str, requests: Sequence[RateRequest]) -> None:
         """Give tokens back, and let those go on who wait for them."""
@@ -209,6 +219,7 @@ class Granter:
     # ---- one step
 
     def _begin(self, tenant_id: str) -> Step:
+        self._state.touch(tenant_id)
         return Step(self._state.draft(tenant_id, ENGINE), Pending())
 
     def _finish(self, step: Step) -> None:
@@ -227,11 +238,16 @@ class Granter:
         if session.slots <= 0:
             return
         state = self._state
-        lanes = self._lanes_for(session)
+        lanes = self._ready.of_session(session)
         if len(lanes) == 1:
             self._fill_from(step, lanes[0], session)
         elif lanes:
-            self._fill_fairly(step, lanes, session)
+            for lane in lanes:
+                self._ready.refill_if_low(lane, state.lanes[lane])
+            for lane in self._fair.turns(session.tenant_id, lanes):
+                self._next(step, lane, state.lanes[lane], session)
+                if session.slots <= 0:
+                    break
         for lane in lanes:
             state.close_lane_if_drained(lane)
         if session.slots > 0:
@@ -239,67 +255,15 @@ class Granter:
 
     def _fill_from(self, step: Step, lane: Lane, session: Session) -> None:
         window = self._state.lanes[lane]
-        while session.slots > 0 and self._is_open(lane):
+        while session.slots > 0 and self._ready.is_open(lane):
             if not self._next(step, lane, window, session):
                 break
-        self._refill_if_low(lane, window)
-
-    def _fill_fairly(self, step: Step, lanes: Sequence[Lane], session: Session) -> None:
-        state = self._state
-        flows: dict[Flow, list[Lane]] = {}
-        for lane in lanes:
-            flows.setdefault((lane.source_id, lane.job_type), []).append(lane)
-            self._refill_if_low(lane, state.lanes[lane])
-        rounds = self._rounds_of(session.tenant_id)
-        first: dict[Flow, Lane] = {}
-        heads: dict[Flow, Head] = {}
-        for flow, members in flows.items():
-            self._offer(flow, members, first, heads)
-        rounds.begin(heads)
-        while session.slots > 0 and (served := rounds.select()) is not None:
-            lane = first[served]
-            self._next(step, lane, state.lanes[lane], session)
-            self._offer(served, flows[served], first, heads)
-            head = heads.get(served)
-            if head is not None:
-                rounds.offer(served, *head)
-            elif any(len(state.lanes[member]) for member in flows[served]):
-                rounds.withhold(served)
-            else:
-                rounds.idle(served)
-
-    def _offer(
-        self,
-        flow: Flow,
-        members: Iterable[Lane],
-        first: dict[Flow, Lane],
-        heads: dict[Flow, Head],
-    ) -> None:
-        """Find the lane of a flow that is next, and what its head costs."""
-        state = self._state
-        best: tuple[Lane, Job] | None = None
-        for lane in members:
-            if self._is_open(lane):
-                job = self._admissible(lane, state.lanes[lane])
-                if job is not None and (best is None or state.key_of(job) < state.key_of(best[1])):
-                    best = (lane, job)
-        if best is None:
-            heads.pop(flow, None)
-            return
-        first[flow] = best[0]
-        heads[flow] = Head(best[1].definition.cost, self._tier(best[1]))
-
-    def _tier(self, job: Job) -> int:
-        if job.definition.priority > _BACKGROUND_PRIORITY:
-            return NORMAL
-        state = self._state
-        aged_us = _BACKGROUND_AGES_AFTER * state.limits.ageing_us
-        return NORMAL if state.now.at - job.due_at >= aged_us else BACKGROUND
+        self._ready.refill_if_low(lane, window)
 
     def _next(self, step: Step, lane: Lane, window: Window[Job], session: Session) -> bool:
         """Start the first job of a lane that may, or propose it; False when there is none now."""
         state = self._state
-        job = self._admissible(lane, window)
+        job = self._ready.head(lane, window)
         if job is None:
             return False
         key = state.key_of(job)
@@ -312,29 +276,8 @@ class Granter:
             candidate = Candidate(job, lane, key, session, request)
             state.proposals.add(candidate)
             step.candidates.append(candidate)
-        self._refill_if_low(lane, window)
+        self._ready.refill_if_low(lane, window)
         return True
-
-    def _admissible(self, lane: Lane, window: Window[Job]) -> Job | None:
-        """The head of a lane, once those that may not start are out of its way."""
-        state = self._state
-        while window.first() is not None:
-            job = window.peek()
-            if job.job_id in state.operating:
-                state.set_aside[job.job_id] = window.pop()
-                continue
-            if _has_expired(job, state.now.at):
-                window.pop()
-                continue
-            gate = state.gates.first_closed(job, lane, state.now.at)
-            if gate is None:
-                return job
-            if gate.of_lane or state.waiting_room.full:
-                state.waiting_room.close(lane, gate.subject, gate.opens_at)
-                return None
-            window.pop()
-            state.park(lane, job, gate.subject, gate.opens_at)
-        return None
 
     def _take(self, step: Step, job: Job, session: Session) -> None:
         state = self._state
@@ -364,7 +307,8 @@ class Granter:
         window = state.lanes.get(lane)
         if window is None or job.job_id in state.operating:
             return
-        if state.gates.is_of_lane(lane, denial.key) or state.waiting_room.full:
+        of_lane = state.gates.is_of_lane(lane, denial.key) and not denial.of_request
+        if of_lane or state.waiting_room.full:
             state.waiting_room.close(lane, subject, opens_at)
         else:
             window.discard(job.job_id)
@@ -385,73 +329,11 @@ class Granter:
             state.sessions.get(session.session_id) is session
             and session.slots > 0
             and job.job_id not in state.operating
-            and not _has_expired(job, state.now.at)
+            and not has_expired(job, state.now.at)
             and state.gates.first_closed(job, candidate.lane, state.now.at) is None
         )
 
-    # ---- lanes
 
-    def _is_open(self, lane: Lane) -> bool:
-        state = self._state
-        return state.waiting_room.subject_of(lane) is None and state.proposals.wants(lane)
-
-    def _goes_first(self, lane: Lane, key: tuple[int, str] | None) -> bool:
-        """Whether nothing of this lane that may start is older than a job with this key."""
-        state = self._state
-        if state.waiting_room.subject_of(lane) is not None:
-            return False
-        window = state.lanes.get(lane)
-        if window is None:
-            return True
-        if len(window):
-            return False
-        return window.horizon is None if key is None else window.admits(key)
-
-    def refill(self, lane: Lane, window: Window[Job]) -> None:
-        """Ask the store for the next jobs of a lane."""
-        state = self._state
-        stamp = state.stamp()
-        after = window.begin_refill(stamp)
-        state.reading_lanes[stamp] = lane
-        state.commands.append(
-            LoadLane(
-                stamp=stamp,
-                lane=lane,
-                after=after,
-                now_at=state.now.at,
-                jobs_max=window.items_max // _REFILL_OF_MAX,
-                bytes_max=window.bytes_max // _REFILL_OF_MAX,
-            )
-        )
-
-    def set_weights(self, tenant_id: str, weights: Iterable[tuple[str | Flow, int]]) -> None:
-        """Replace the weights of a tenant's flows."""
-        rounds = FairRounds()
-        for of, weight in weights:
-            rounds.set_weight(of, weight)
-        self._rounds[tenant_id] = rounds
-
-    def _rounds_of(self, tenant_id: str) -> FairRounds:
-        rounds = self._rounds.get(tenant_id)
-        if rounds is None:
-            rounds = self._rounds[tenant_id] = FairRounds()
-        return rounds
-
-    def _refill_if_low(self, lane: Lane, window: Window[Job]) -> None:
-        if window.wants_refill:
-            self.refill(lane, window)
-
-    def _lanes_for(self, session: Session) -> list[Lane]:
-        by_topic = self._state.lanes_by_topic
-        return [
-            lane
-            for topic in session.topics()
-            for lane in by_topic.get(topic, ())
-            if session.takes(lane)
-        ]
-
-
-def _has_expired(job: Job, at: int) -> bool:
-    """Whether a job may not start any more; its expiry, once read, cancels it."""
-    expires_at = job.definition.expires_at
-    return expires_at is not None and job.attempt == 0 and expires_at <= at
+def _has_more(window: Window[Job]) -> bool:
+    """Whether a lane holds jobs, or may find some in the store."""
+    return window.first() is not None or window.wants_refill

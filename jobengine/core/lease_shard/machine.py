@@ -22,16 +22,18 @@ I6  A job starts when no gate keeps it and a session asks for it; what keeps it 
 Not here: tokens (rate_bucket), sequence numbers (ledger), frames (session).
 The parts: ``submits``, ``operations``, ``reports``, ``endings`` and ``controls`` decide;
 ``attachments`` knows the workers, ``roster`` tells of them; ``gates`` admits and ``explain`` says
-why not; ``grants`` matches; ``proposals`` asks for tokens; ``supply`` keeps the windows; ``draft``
-writes; ``settlement`` tells; ``state``, ``leases``, ``sessions``, ``occupancy``, ``sources``,
-``waiting_room`` and ``window`` remember.
+why not; ``grants`` matches; ``proposals`` asks for tokens; ``allotments`` obeys the governor;
+``supply`` keeps the windows; ``draft`` writes; ``settlement`` tells; ``state``, ``leases``,
+``sessions``, ``occupancy``, ``sources``, ``waiting_room``, ``backlogs`` and ``window`` remember.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from jobengine.core.lease_shard.administration import Administrator
+from jobengine.core.lease_shard.allotments import Allotments
 from jobengine.core.lease_shard.attachments import Attachments
+from jobengine.core.lease_shard.calendars import Calendars
 from jobengine.core.lease_shard.controls import Controller
 from jobengine.core.lease_shard.endings import Endings
 from jobengine.core.lease_shard.explain import Explainer
@@ -59,6 +61,7 @@ from jobengine.messages.admission import (
     ReadGates,
     SetLoad,
 )
+from jobengine.messages.governor import Govern
 from jobengine.messages.lease_shard import (
     AdministerTenant,
     Attach,
@@ -111,15 +114,23 @@ class LeaseShard:
         self._settlement = Settlement(state, granter, submitter, endings)
         self._supply = Supply(state, granter, operator)
         self._endings = endings
-        self._controller = Controller(state, granter, submitter)
+        self._calendars = calendars = Calendars(state)
+        self._controller = Controller(state, granter, submitter, calendars)
+        self._allotments = Allotments(state)
         self._explainer = Explainer(state)
         self._granter = granter
         self._by_type = self._handlers()
 
     @property
     def wakeup_at(self) -> float | None:
-        """The first lease, delayed job or expiry to fall due, or a failed read to repeat."""
-        candidates = (self._state.leases.wakeup_at, self._supply.wakeup_at)
+        """The first lease, delayed job, expiry or gate to fall due, a failed read to repeat, a
+        calendar to turn, or demand to tell."""
+        candidates = (
+            self._state.leases.wakeup_at,
+            self._supply.wakeup_at,
+            self._allotments.wakeup_at,
+            self._calendars.wakeup_at,
+        )
         return min((at for at in candidates if at is not None), default=None)
 
     @property
@@ -129,6 +140,11 @@ class LeaseShard:
     @property
     def sessions(self) -> int:
         return len(self._state.sessions)
+
+    @property
+    def backlog(self) -> int:
+        """Jobs that wait, of all tenants."""
+        return self._state.backlogs.total
 
     def ready_counts(self) -> dict[Lane, int]:
         """Ready jobs in memory by lane; what is only in the store is not counted."""
@@ -148,6 +164,7 @@ class LeaseShard:
             self._granter.serve_opened()
         self._supply.refill_due()
         self._tell_first_starts()
+        self._allotments.tell_demands()
         return state.commands
 
     def _tell_first_starts(self) -> None:
@@ -193,7 +210,8 @@ class LeaseShard:
             **dict.fromkeys((ChangeControl, OperateBreaker, LearnRate), controller.change),
             ReadGates: controller.read_gates,
             SetLoad: controller.set_load,
-            Allot: controller.allot,
+            Allot: self._allotments.allot,
+            Govern: self._allotments.govern,
         }
 
     def _bucket_lost(self, message: BucketLost) -> None:
@@ -203,15 +221,18 @@ class LeaseShard:
         """A bucket has answered: about candidates, or about jobs not yet created."""
         proposals = self._state.proposals
         proposals.keep(message)
+        outdated = proposals.take_outdated(message.stamp)
         candidates = proposals.answered(message.stamp)
         if candidates is not None:
-            return self._granter.answered(candidates, message)
-        return self._submitter.reserved(message)
+            return self._granter.answered(candidates, message, outdated=outdated)
+        return self._submitter.reserved(message, outdated=outdated)
 
     def _recover(self, message: Recovered) -> None:
         """Every live lease gets one full period for its worker to return."""
         state = self._state
+        state.backlogs.restore(message.backlogs)
         self._controller.restore(message.controls, message.gate_states)
+        self._allotments.restore(message.controls, governed=message.governed)
         now_s = state.lease_now_s()
         for leased in message.leased:
             job = leased.job
@@ -245,6 +266,7 @@ class LeaseShard:
                 state.leases.watch_later(lease, state.now.mono)
             else:
                 self._endings.expire(lease)
+        self._calendars.wake()
         self._supply.wake()
 
     def _subjects_loaded(self, message: SubjectsLoaded) -> Iterable[Any]:

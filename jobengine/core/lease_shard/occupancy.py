@@ -47,6 +47,10 @@ class Occupancy:
     def of(self, part: Part) -> int:
         return self._counts.get(part, 0)
 
+    def tenants(self) -> list[str]:
+        """Who has jobs that hold places."""
+        return [tenant_id for tenant_id, scope, _ in self._counts if scope == "tenant"]
+
     def of_all(self, parts: Iterable[Part]) -> int:
         return sum(self._counts.get(part, 0) for part in parts)
 

@@ -222,7 +222,8 @@ class Operator:
         waiting = state.operating.pop(job_id)
         aside = state.set_aside.pop(job_id, None)
         job = job or aside
-        if job is not None and job.state is State.SCHEDULED:
+        waits = job is not None and job.state is State.SCHEDULED
+        if job is not None and waits and not state.waiting_room.holds(job_id):
             lane = state.place(job)
             if lane is not None:
                 self._granter.serve_lane(lane)

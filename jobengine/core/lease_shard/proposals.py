@@ -8,6 +8,8 @@ I1  A proposed job is busy: what is asked of it meanwhile is handled when the an
 I2  Tokens of a job that does not start after all go back at once.
 I3  A bucket that was lost is configured anew and asked again; nothing stays proposed for ever.
 I4  No more candidates of a lane are proposed than it is likely to get: twice what it got last.
+I5  What a bucket answered to a question from before a change of the controls starts nothing: its
+    tokens go back, and it is asked again under the limits of now.
 
 Not here: what becomes of the answer (``grants``, ``submits``, ``explain``).
 """
@@ -63,6 +65,7 @@ class Proposals:
         self._by_lane: dict[Lane, int] = {}
         self._appetite: dict[Lane, int] = {}
         self._configured: set[str] = set()
+        self._outdated: set[int] = set()
         self._states: dict[str, dict[str, BucketState]] = {}
 
     def __len__(self) -> int:
@@ -106,6 +109,13 @@ class Proposals:
                 del self._by_lane[candidate.lane]
         return candidates
 
+    def take_outdated(self, stamp: int) -> bool:
+        """Whether the controls have changed since this was asked (I5); asked once a stamp."""
+        if stamp not in self._outdated:
+            return False
+        self._outdated.remove(stamp)
+        return True
+
     def learn_appetite(self, lane: Lane, granted: int, denied: int) -> None:
         """Ask for more of a lane that got all it asked for, for less of one that did not."""
         if denied:
@@ -140,6 +150,11 @@ class Proposals:
         """The commands after a tenant's controls have changed."""
         if tenant_id not in self._configured:
             return []
+        self._outdated.update(
+            stamp
+            for stamp, asked in self._asked.items()
+            if isinstance(asked, Reserve) and asked.tenant_id == tenant_id
+        )
         self._configured.discard(tenant_id)
         return self._ensure(tenant_id)
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import msgspec
 
-from jobengine.core.breaker import Outcome
 from jobengine.core.lease_shard.draft import Draft
 from jobengine.core.lease_shard.endings import Endings
 from jobengine.core.lease_shard.grants import Granter
@@ -22,6 +21,7 @@ from jobengine.domain.change import LogRow
 from jobengine.domain.errors import ErrorCode, Refusal
 from jobengine.domain.ids import lease_parts
 from jobengine.domain.job import Job, Reason, State
+from jobengine.domain.outcome import Outcome
 from jobengine.messages.lease_shard import (
     Actor,
     ArtifactNamed,
@@ -279,7 +279,11 @@ class Reporter:
         source_id = report.source_id or (lease.job.definition.source_id if lease else None)
         if source_id is not None:
             self._state.push_back(
-                session.tenant_id, source_id, report.http_status, report.retry_after_us
+                session.tenant_id,
+                source_id,
+                report.http_status,
+                report.retry_after_us,
+                lease.job.started_at if lease is not None else None,
             )
         pending.ack(session.session_id, report.ref)
 

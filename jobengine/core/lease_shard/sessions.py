@@ -96,13 +96,14 @@ class SessionTable:
         for topic in session.topics():
             self._asking.setdefault(topic, {}).setdefault(session.session_id, session)
 
-    def slots_for(self, lane: Lane) -> int:
-        """Free slots of all sessions that ask for work of this lane."""
+    def slots_for(self, *lanes: Lane) -> int:
+        """Free slots of all sessions that ask for work of any of these lanes."""
         found: dict[int, int] = {}
-        for topic in _topics_of(lane):
-            for session in self._asking.get(topic, {}).values():
-                if session.slots > 0 and session.takes(lane):
-                    found[session.session_id] = session.slots
+        for lane in lanes:
+            for topic in _topics_of(lane):
+                for session in self._asking.get(topic, {}).values():
+                    if session.slots > 0 and session.takes(lane):
+                        found[session.session_id] = session.slots
         return sum(found.values())
 
     def takers(self, lane: Lane) -> int:

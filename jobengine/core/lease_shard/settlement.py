@@ -57,6 +57,7 @@ class Settlement:
                 state.tell(lease.session, stop)
         for session, asked in pending.drains:
             state.tell(session, asked)
+        state.commands.extend(pending.commands)
         for ask_id, value in pending.answers:
             state.commands.append(Answer(ask_id, value))
         self._submitter.release_claims(pending.claims)

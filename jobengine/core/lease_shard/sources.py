@@ -11,8 +11,10 @@ from collections.abc import Iterator
 import attrs
 import msgspec
 
-from jobengine.core.breaker import Breaker, BreakerChange, BreakerState, BreakerVerdict, Outcome
+from jobengine.core.breaker import Breaker
+from jobengine.core.breaker_state import BreakerChange, BreakerState, BreakerVerdict
 from jobengine.core.concurrency import AdaptiveConcurrency, ConcurrencyState, LimitChange
+from jobengine.domain.outcome import Outcome
 
 __all__ = ["SourceChange", "Sources"]
 

@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 import msgspec
 
-from jobengine.core.breaker import Outcome
+from jobengine.core.lease_shard.backlogs import Backlogs
 from jobengine.core.lease_shard.draft import Draft, rank_of
 from jobengine.core.lease_shard.gates import Gates
 from jobengine.core.lease_shard.leases import Lease, LeaseTable
@@ -24,6 +24,7 @@ from jobengine.core.lease_shard.waiting_room import Subject, WaitingRoom
 from jobengine.core.window import BEFORE_ALL, Key, Window
 from jobengine.domain.instant import Moment
 from jobengine.domain.job import Definition, Job
+from jobengine.domain.outcome import Outcome
 from jobengine.domain.records import DueJob, Lane
 from jobengine.messages.lease_shard import Actor, Commit
 from jobengine.messages.rate_bucket import BucketState, PushedBack
@@ -48,6 +49,7 @@ class ShardLimits:
     ageing_us: int = 60_000_000
     cancel_grace_s: float = 30.0
     crashes_max: int = 3
+    demand_interval_s: float = 0.05
     due_jobs_max: int = 2_000
     lane_bytes_max: int = 8 << 20
     lane_jobs_max: int = 4_000
@@ -56,6 +58,7 @@ class ShardLimits:
     progress_interval_s: float = 1.0
     rate_pause_us: int = 10_000
     read_retry_s: float = 1.0
+    tenant_backlog_jobs_max: int = 5_000_000
     window_jobs_max: int = 20_000
 
 
@@ -72,6 +75,7 @@ class Pending:
     displaced: list[Job] = attrs.field(factory=list)
     acks: dict[int, list[str | int | None]] = attrs.field(factory=dict)
     nacks: dict[int, list[Nacked]] = attrs.field(factory=dict)
+    commands: list[Any] = attrs.field(factory=list)
     answers: list[tuple[int, Any]] = attrs.field(factory=list)
     operated: list[str] = attrs.field(factory=list)
     unique_keys: list[tuple[str, str]] = attrs.field(factory=list)
@@ -109,12 +113,14 @@ class ShardState:
         self.set_aside: dict[str, Job] = {}
         self.deferred: dict[str, list[Any]] = {}
         self.outcomes: OrderedDict[str, tuple[str, bytes]] = OrderedDict()
+        self.backlogs = Backlogs()
         self.occupancy = Occupancy()
         self.gates = Gates(self.occupancy)
         self.proposals = Proposals(self.gates)
         self.waiting_room = WaitingRoom(limits.parked_jobs_max)
         self.opened: dict[Lane, None] = {}
         self.first_starts: dict[str, dict[str, int]] = {}
+        self.touched: dict[str, None] = {}
         self.commands: list[Any] = []
         self.reading_lanes: dict[int, Lane] = {}
         self._last_stamp = incarnation << _INCARNATION_SHIFT
@@ -131,9 +137,16 @@ class ShardState:
         for change in pending.source_changes:
             draft.remark(change.kind, change.data)
             draft.keep_state(change.state_name, change.state)
+        self.backlogs.grow(draft.changes.tenant_id, draft.waiting)
+        self.touch(draft.changes.tenant_id)
         stamp = self.stamp()
         self.pending[stamp] = pending
         self.commands.append(Commit(stamp=stamp, changes=draft.changes))
+
+    def touch(self, tenant_id: str) -> None:
+        """Something may have changed in what a tenant runs or could run."""
+        if self.gates.allotments is not None:
+            self.touched[tenant_id] = None
 
     def defer(self, job_id: str, message: Any) -> None:
         """Handle a message again when the change of this job that is in flight has settled."""
@@ -188,6 +201,7 @@ class ShardState:
         if window is None or not window.drained:
             return
         del self.lanes[lane]
+        self.waiting_room.reopen(lane)
         for topic in _topics(lane):
             lanes = self.lanes_by_topic[topic]
             del lanes[lane]
@@ -282,10 +296,17 @@ class ShardState:
         if http_status in _PUSH_BACKS or retry_after_us is not None:
             source_id = self._registered_source(job)
             if source_id is not None:
-                self.push_back(job.tenant_id, source_id, http_status or 0, retry_after_us)
+                self.push_back(
+                    job.tenant_id, source_id, http_status or 0, retry_after_us, job.started_at
+                )
 
     def push_back(
-        self, tenant_id: str, source_id: str, http_status: int, retry_after_us: int | None
+        self,
+        tenant_id: str,
+        source_id: str,
+        http_status: int,
+        retry_after_us: int | None,
+        granted_at: int | None,
     ) -> None:
         source = self.gates.controls(tenant_id).source(source_id)
         if source is None or source.rate_policy is None:
@@ -295,6 +316,7 @@ class ShardState:
             key=f"host:{source.host}",
             http_status=http_status,
             retry_after_us=retry_after_us,
+            granted_at=granted_at,
         )
         self.commands.extend(self.proposals.tell(tenant_id, heard))
 

@@ -3,6 +3,8 @@
 I1  The jobs of a request are created in one commit, or none of them is.
 I2  Of all requests with one unique key, exactly one creates the job; the others are given it.
 I3  A request with an idempotency key takes effect once; its answer is stored in that commit.
+I4  A request with which more jobs of its tenant would wait than may is refused whole, as if all of
+    its new jobs had to wait. Repeats, jobs that exist and follow-ups of a report always pass.
 
 A request that claims nothing is decided at once. One that does is decided when the store has said
 what is taken already, together with what is still in flight here.
@@ -34,6 +36,8 @@ from jobengine.messages.lease_shard import (
 from jobengine.messages.rate_bucket import BucketState, RateRequest, Reserve, Reserved
 
 __all__ = ["Submitter", "let_go_of_key", "settle_claim", "store_claim"]
+
+_BACKLOG_RETRY_S = 5
 
 
 class Submitter:
@@ -99,12 +103,18 @@ class Submitter:
         claim = request.claim
         if claim is not None:
             settled = settle_claim(claim, message)
+            if isinstance(settled, SubmitAnswer):
+                backlog = self._state.backlogs.of(request.tenant_id)
+                settled = msgspec.structs.replace(settled, backlog=backlog)
             if settled is not None:
                 return self._answer_without_commit(request, settled)
         return self._create_or_reserve(request, message.holders)
 
-    def reserved(self, message: Reserved) -> list[Any] | None:
-        """Create what waited for tokens; returns what may be handled again, None if not ours."""
+    def reserved(self, message: Reserved, *, outdated: bool) -> list[Any] | None:
+        """Create what waited for tokens; returns what may be handled again, None if not ours.
+
+        ``outdated`` tokens are of limits that have changed: nothing starts with them.
+        """
         waiting = self._reserving.pop(message.stamp, None)
         if waiting is None:
             return None
@@ -114,6 +124,9 @@ class Submitter:
             for each, denial in zip(requests, message.denials, strict=True)
             if denial is None
         }
+        if outdated:
+            self._granter.refund(request.tenant_id, list(tokens.values()))
+            return self._create_all(request, holders)
         return self._create_all(request, holders, tokens, message.states)
 
     def read_failed(self, stamp: int) -> list[Any] | None:
@@ -239,6 +252,10 @@ class Submitter:
     ) -> list[Any]:
         state = self._state
         tokens = tokens or {}
+        full = self._backlog_full(request, holders)
+        if full is not None:
+            self._granter.refund(request.tenant_id, list(tokens.values()))
+            return self._answer_without_commit(request, full)
         draft, pending = state.draft(request.tenant_id, request.actor), Pending()
         taken = dict(holders)
         outcomes: list[JobOutcome] = []
@@ -248,6 +265,8 @@ class Submitter:
             job = taken.get(key) if key is not None else None
             if job is not None:
                 outcomes.append(JobOutcome(outcome="existing", job_id=job.job_id))
+            elif (refusal := self._refuse_cost(request.tenant_id, new)) is not None:
+                outcomes.append(JobOutcome(outcome="rejected", refusal=refusal))
             else:
                 job = self.create(draft, pending, new, request.tenant_id, tokens)
                 outcomes.append(JobOutcome(outcome="created", job_id=job.job_id))
@@ -261,12 +280,40 @@ class Submitter:
         if request.claim is not None:
             stored = facts_of_submit(outcomes, jobs)
             store_claim(draft, pending, request.tenant_id, request.claim, stored)
-        answer = SubmitAnswer(outcomes=outcomes, jobs=jobs, stored=stored)
+        backlog = state.backlogs.of(request.tenant_id) + draft.waiting
+        answer = SubmitAnswer(outcomes=outcomes, jobs=jobs, stored=stored, backlog=backlog)
         if draft.empty:
             return self._answer_without_commit(request, answer)
         pending.answers.append((request.ask_id, answer))
         state.commit(draft, pending)
         return []
+
+    def _refuse_cost(self, tenant_id: str, new: NewJob) -> Refusal | None:
+        state = self._state
+        return state.gates.refuse_cost(new.definition, state.lane_for(tenant_id, new.definition))
+
+    def _backlog_full(self, request: SubmitJobs, holders: Mapping[str, Job]) -> Refusal | None:
+        """Why the new jobs of a request may not wait (I4), or None."""
+        backlog = self._state.backlogs.of(request.tenant_id)
+        jobs_max = self._state.limits.tenant_backlog_jobs_max
+        if backlog + len(request.jobs) <= jobs_max:
+            return None
+        keys = [key for key in _unique_keys(request.jobs) if key not in holders]
+        keyless = sum(new.definition.unique_key is None for new in request.jobs)
+        new_jobs = keyless + len(keys)
+        if not new_jobs or backlog + new_jobs <= jobs_max:
+            return None
+        return Refusal(
+            ErrorCode.BACKLOG_FULL,
+            f"{backlog} jobs of the tenant wait and at most {jobs_max} may, so none of these "
+            f"{new_jobs} is created; retry when some have started",
+            {
+                "backlog": backlog,
+                "backlogMax": jobs_max,
+                "jobs": new_jobs,
+                "retryAfterSeconds": _BACKLOG_RETRY_S,
+            },
+        )
 
     def _settle_tokens(
         self,

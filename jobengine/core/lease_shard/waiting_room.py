@@ -51,6 +51,7 @@ class WaitingRoom:
         self._parked: dict[str, _Parked] = {}
         self._tried: dict[str, tuple[Subject, Lane]] = {}
         self._clock: list[tuple[int, Subject]] = []
+        self._opens: dict[Subject, int] = {}
 
     def __bool__(self) -> bool:
         return bool(self._waiters)
@@ -80,8 +81,12 @@ class WaitingRoom:
         return (parked.key for parked in self._parked.values() if parked.lane == lane)
 
     def close(self, lane: Lane, subject: Subject, opens_at: int | None) -> None:
-        """Keep a lane shut until the subject opens."""
-        self._reopen_lane(lane)
+        """Keep a lane shut until the subject opens, at the first of the instants given for it."""
+        before = self._closed.get(lane)
+        if before is not None and before[0] == subject and before[1] is not None:
+            opens_at = before[1] if opens_at is None else min(before[1], opens_at)
+        elif before is not None and before[0] != subject:
+            self.reopen(lane)
         self._closed[lane] = (subject, opens_at)
         self._under(subject).lanes[lane] = None
         self._watch(subject, opens_at)
@@ -115,7 +120,7 @@ class WaitingRoom:
             return []
         out: list[tuple[Lane, Key, Job | None]] = []
         for lane in list(waiters.lanes):
-            self._reopen_lane(lane)
+            self.reopen(lane)
             out.append((lane, (0, ""), None))
         for lane in list(waiters.parked):
             out.extend(self._let_out(subject, lane, one=one_each))
@@ -135,6 +140,11 @@ class WaitingRoom:
             return 0
         return len(waiters.lanes) + sum(len(keys) for keys in waiters.parked.values())
 
+    def lanes_under(self, subject: Subject) -> list[Lane]:
+        """Lanes that are closed until it opens."""
+        waiters = self._waiters.get(subject)
+        return [] if waiters is None else list(waiters.lanes)
+
     def tenants(self) -> list[str]:
         """Whose jobs wait at any gate."""
         return sorted({subject[0] for subject in self._waiters})
@@ -146,7 +156,7 @@ class WaitingRoom:
     def opens_at(self) -> int | None:
         """The first instant at which a subject opens by itself."""
         clock = self._clock
-        while clock and clock[0][1] not in self._waiters:
+        while clock and self._opens.get(clock[0][1]) != clock[0][0]:
             heappop(clock)
         return clock[0][0] if clock else None
 
@@ -154,7 +164,9 @@ class WaitingRoom:
         """Subjects whose instant has come, each once."""
         due: dict[Subject, None] = {}
         while (first := self.opens_at) is not None and first <= at:
-            due[heappop(self._clock)[1]] = None
+            subject = heappop(self._clock)[1]
+            del self._opens[subject]
+            due[subject] = None
         return list(due)
 
     def _let_out(
@@ -178,7 +190,8 @@ class WaitingRoom:
             del waiters.parked[lane]
         return out
 
-    def _reopen_lane(self, lane: Lane) -> None:
+    def reopen(self, lane: Lane) -> None:
+        """A lane waits no longer: its gate is looked at again, or it holds nothing any more."""
         closed = self._closed.pop(lane, None)
         if closed is not None:
             subject = closed[0]
@@ -189,10 +202,14 @@ class WaitingRoom:
         return self._waiters.setdefault(subject, _Waiters())
 
     def _watch(self, subject: Subject, opens_at: int | None) -> None:
-        if opens_at is not None:
-            heappush(self._clock, (opens_at, subject))
+        """All who wait for a subject are looked at when the first of their instants has come."""
+        if opens_at is None or opens_at >= self._opens.get(subject, opens_at + 1):
+            return
+        self._opens[subject] = opens_at
+        heappush(self._clock, (opens_at, subject))
 
     def _drop_if_empty(self, subject: Subject) -> None:
         waiters = self._waiters.get(subject)
         if waiters is not None and not waiters.lanes and not waiters.parked:
             del self._waiters[subject]
+            self._opens.pop(subject, None)
