@@ -85,8 +85,13 @@ FILL = f"""
     SELECT content_id, 0, tenant_id, 'x' FROM artifact_contents;
     INSERT INTO artifact_usage (size_bytes, tenant_id)
     SELECT count(*), tenant_id FROM artifact_contents GROUP BY tenant_id;
-    ANALYZE artifact_contents, artifact_chunks, jobs, waiting, leases, ledger_heads, dead_letters,
-        redrives, artifacts, unique_keys, api_keys, token_revocations
+    INSERT INTO controls (changed_at, revision, shard, tenant_id, kind, name, body)
+    SELECT {NOW}, 1, n % 16, 't' || n % 20, 'source', n::text, '{{}}'
+    FROM generate_series(1, 10000) n;
+    INSERT INTO gate_states (shard, tenant_id, name, body)
+    SELECT n % 16, 't' || n % 20, n::text, '{{}}' FROM generate_series(1, 10000) n;
+    ANALYZE artifact_contents, artifact_chunks, controls, jobs, waiting, leases, ledger_heads,
+        dead_letters, redrives, artifacts, unique_keys, api_keys, token_revocations
 """
 
 CASES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
@@ -116,11 +121,35 @@ CASES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         {"tenant_id": "t1", "keys": ["a"], "paths": ["/"], "since_at": NOW - 1},
         ("idempotency_answers_%_pkey",),
     ),
+    "controls_of_shard": ({"shard": SHARD}, ("controls_shard",)),
+    "control_list": (
+        {"tenant_id": "t1", "kind": "source", "after_name": "", "controls_max": 50},
+        ("controls_pkey",),
+    ),
+    "control_by_name": (
+        {"tenant_id": "t1", "kind": "source", "control_name": "21"},
+        ("controls_pkey",),
+    ),
+    "jobs_ahead": (
+        {"tenant_id": "t1", "queue": "q1", "job_type": "j", "source_id": "", "before_rank": 5}
+        | {"before_id": FIRST_ID, "now_at": NOW, "jobs_max": 20},
+        ("waiting_lane",),
+    ),
     "lanes": ({"shard": SHARD, "now_at": NOW}, ("waiting_lane",)),
     "ready": (
         {"tenant_id": "t1", "queue": "q1", "job_type": "j", "source_id": "", "after_rank": 5}
         | {"after_id": FIRST_ID, "now_at": NOW, "jobs_max": 20, "bytes_max": 1000},
         ("waiting_lane", "jobs_pkey"),
+    ),
+    "backlogs_of_shard": ({"shard": SHARD}, ("waiting_pkey",)),
+    "jobs_ahead": (
+        {"tenant_id": "t1", "queue": "q1", "job_type": "j", "source_id": "", "before_rank": 5}
+        | {"before_id": FIRST_ID, "now_at": NOW, "jobs_max": 20},
+        ("waiting_lane",),
+    ),
+    "control_list": (
+        {"tenant_id": "t1", "kind": "source", "after_name": "", "controls_max": 20},
+        ("controls_pkey",),
     ),
     "delayed": (
         {"shard": SHARD, "after_at": NOW, "after_id": FIRST_ID, "jobs_max": 20},

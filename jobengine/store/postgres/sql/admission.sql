@@ -47,13 +47,30 @@ WHERE tenant_id = %(tenant_id)s AND kind = %(kind)s AND name = %(control_name)s;
 -- name: backlogs_of_shard
 -- purpose: how many jobs of each tenant of a shard wait, asked once an ownership
 -- rows: by tenant
--- index: none; waiting is read whole
+-- index: waiting_pkey, leaping from tenant to tenant, then over the jobs of the shard's own
 -- locks: none
 -- parameters: shard smallint
-SELECT tenant_id, count(*)
-FROM waiting
+WITH RECURSIVE tenant AS (
+    (
+        SELECT tenant_id, shard
+        FROM waiting
+        ORDER BY tenant_id
+        LIMIT 1
+    )
+    UNION ALL
+    SELECT following.*
+    FROM tenant
+    CROSS JOIN LATERAL (
+        SELECT tenant_id, shard
+        FROM waiting w
+        WHERE w.tenant_id > tenant.tenant_id
+        ORDER BY tenant_id
+        LIMIT 1
+    ) following
+)
+SELECT tenant_id, (SELECT count(*) FROM waiting w WHERE w.tenant_id = tenant.tenant_id)
+FROM tenant
 WHERE shard = %(shard)s
-GROUP BY tenant_id
 ORDER BY tenant_id;
 
 -- name: jobs_ahead
