@@ -12,7 +12,22 @@ import attrs
 import click
 import trio
 
-from bench import enqueue, idle, memory, pickup, recovery, store_limit, throughput
+from bench import (
+    adaptive,
+    admission,
+    doors,
+    enqueue,
+    fairness,
+    idle,
+    memory,
+    pickup,
+    recovery,
+    store_limit,
+    throughput,
+)
+from bench.adaptive import AdaptiveCase
+from bench.admission import AdmissionCase
+from bench.fairness import FairnessCase
 from bench.harness.errors import BenchmarkError, leaves
 from bench.harness.options import Options, target_options
 from bench.harness.report import Report
@@ -30,6 +45,7 @@ def bench() -> None:
 
 def _load_options(command: Any) -> Any:
     for option in (
+        click.option("--tenants", default=1, help="Tenants that share the load; 1 if --url."),
         click.option("--warm-up", default=5_000, help="Jobs before the clock starts."),
         click.option("--via", type=click.Choice(["websocket", "http"]), default="websocket"),
         click.option("--capacity", default=4000, help="Slots of each worker."),
@@ -46,10 +62,11 @@ def _load_options(command: Any) -> Any:
 @bench.command(name="throughput")
 @target_options
 @_load_options
-def run_throughput(**given: Any) -> None:
+@click.option("--limits", is_flag=True, help="Each round once more with a rate and quotas.")
+def run_throughput(limits: bool, **given: Any) -> None:
     """Jobs/s from submit to acknowledged completion."""
     options, rest = _split(given)
-    _run(lambda: throughput.run(options, ThroughputCase(**rest)))
+    _run(lambda: throughput.run(options, ThroughputCase(**rest), limits=limits))
 
 
 @bench.command(name="store_limit")
@@ -83,6 +100,31 @@ def run_pickup(**given: Any) -> None:
     _run(lambda: pickup.run(options, **rest))
 
 
+@bench.command(name="fairness")
+@target_options
+@click.option("--in-flight", default=24, help="Submits of the flood without an answer.")
+@click.option("--batch", default=100, help="Jobs in a submit of the flood.")
+@click.option("--ratio", default=100, help="The flood's rate to the quiet one's; 0: no limit.")
+@click.option("--seconds", default=15.0, help="How long each case is measured.")
+@click.option("--rate", default=20, help="The quiet tenant's submits/s.")
+def run_fairness(**given: Any) -> None:
+    """A quiet tenant's wait beside a flood, to alone."""
+    options, rest = _split(given)
+    _run(lambda: fairness.run(options, FairnessCase(**rest)))
+
+
+@bench.command(name="adaptive")
+@target_options
+@click.option("--seconds", default=180.0, help="How long each phase is measured.")
+@click.option("--settle-s", default=300.0, help="How long each phase may settle first.")
+@click.option("--burst", default=10, help="Of the upstream.")
+@click.option("--per-minute", default=1_200, help="The hidden limit of the first phase.")
+def run_adaptive(**given: Any) -> None:
+    """How near to an upstream's hidden, moving limit."""
+    options, rest = _split(given)
+    _run(lambda: adaptive.run(options, AdaptiveCase(**rest)))
+
+
 @bench.command(name="idle")
 @target_options
 @click.option("--workers", default=1000, help="Connected workers.")
@@ -113,6 +155,28 @@ def run_recovery(**given: Any) -> None:
     """Engine and database killed under load."""
     options, rest = _split(given)
     _run(lambda: recovery.run(options, **rest))
+
+
+@bench.command(name="doors")
+@click.option("--rounds", default=3, help="How often each case is run.")
+@click.option("--requests", default=2_000, help="Requests a case.")
+@click.option("--payload-bytes", default=100)
+def run_doors(**given: Any) -> None:
+    """CPU that authorisation and validation add to a request. No engine process, no database."""
+    options, rest = _split(given)
+    _run(lambda: doors.run(options, **rest))
+
+
+@bench.command(name="admission")
+@click.option("--rounds", default=3, help="How often both cases are run.")
+@click.option("--tenants", default=10_000)
+@click.option("--sources", default=10, help="Of each tenant.")
+@click.option("--jobs", default=50_000, help="Jobs a round.")
+@click.option("--batch", default=100, help="Jobs in a submit.")
+def run_admission(**given: Any) -> None:
+    """CPU that admission adds to a job, every gate in play. No engine process, no database."""
+    options, rest = _split(given)
+    _run(lambda: admission.run(options, AdmissionCase(**rest)))
 
 
 @bench.command(name="all")

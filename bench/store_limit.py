@@ -45,8 +45,10 @@ async def run(options: Options, case: ThroughputCase, *, with_throughput: bool) 
         engine = None
         if with_throughput:
             target = await stack.enter_async_context(open_target(options))
-            producer = await stack.enter_async_context(throughput.open_producer(target, case))
-            engine = (target, producer)
+            tenants = await stack.enter_async_context(
+                throughput.open_tenants(target, options, case)
+            )
+            engine = (target, tenants)
         report = _report(database, case, with_throughput)
         for number in range(options.rounds):
             limit = await _measure(database, loop, case, number)

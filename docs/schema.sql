@@ -98,6 +98,39 @@ CREATE TABLE public.api_keys (
 
 ALTER TABLE ONLY public.api_keys FORCE ROW LEVEL SECURITY;
 
+CREATE TABLE public.artifact_chunks (
+    content_id uuid NOT NULL,
+    number integer NOT NULL,
+    tenant_id text NOT NULL COLLATE pg_catalog."C",
+    chunk bytea NOT NULL,
+    CONSTRAINT artifact_chunks_numbers_are_not_negative CHECK ((number >= 0))
+);
+ALTER TABLE ONLY public.artifact_chunks ALTER COLUMN chunk SET STORAGE EXTERNAL;
+
+ALTER TABLE ONLY public.artifact_chunks FORCE ROW LEVEL SECURITY;
+
+CREATE TABLE public.artifact_contents (
+    stored_at bigint NOT NULL,
+    touched_at bigint NOT NULL,
+    size_bytes bigint DEFAULT 0 NOT NULL,
+    content_id uuid NOT NULL,
+    tenant_id text NOT NULL COLLATE pg_catalog."C",
+    digest text COLLATE pg_catalog."C",
+    mime text NOT NULL,
+    CONSTRAINT artifact_contents_digest_is_a_sha256 CHECK ((digest ~ '^sha256:[0-9a-f]{64}$'::text)),
+    CONSTRAINT artifact_contents_sizes_are_not_negative CHECK ((size_bytes >= 0))
+);
+
+ALTER TABLE ONLY public.artifact_contents FORCE ROW LEVEL SECURITY;
+
+CREATE TABLE public.artifact_usage (
+    size_bytes bigint NOT NULL,
+    tenant_id text NOT NULL COLLATE pg_catalog."C",
+    CONSTRAINT artifact_usage_is_not_negative CHECK ((size_bytes >= 0))
+);
+
+ALTER TABLE ONLY public.artifact_usage FORCE ROW LEVEL SECURITY;
+
 CREATE TABLE public.artifacts (
     at bigint NOT NULL,
     size_bytes bigint NOT NULL,
@@ -112,6 +145,21 @@ CREATE TABLE public.artifacts (
 );
 
 ALTER TABLE ONLY public.artifacts FORCE ROW LEVEL SECURITY;
+
+CREATE TABLE public.controls (
+    changed_at bigint NOT NULL,
+    revision integer NOT NULL,
+    shard smallint NOT NULL,
+    tenant_id text NOT NULL COLLATE pg_catalog."C",
+    kind text NOT NULL COLLATE pg_catalog."C",
+    name text NOT NULL COLLATE pg_catalog."C",
+    body json NOT NULL,
+    CONSTRAINT controls_kind_is_known CHECK ((kind = ANY (ARRAY['source'::text, 'quota'::text, 'throttle'::text, 'blackout'::text, 'pause'::text, 'weight'::text, 'governance'::text]))),
+    CONSTRAINT controls_revision_counts CHECK ((revision > 0)),
+    CONSTRAINT controls_shard_is_not_negative CHECK ((shard >= 0))
+);
+
+ALTER TABLE ONLY public.controls FORCE ROW LEVEL SECURITY;
 
 CREATE TABLE public.dead_letters (
     at bigint NOT NULL,
@@ -137,6 +185,17 @@ CREATE TABLE public.engine_facts (
     name text NOT NULL,
     value text NOT NULL
 );
+
+CREATE TABLE public.gate_states (
+    shard smallint NOT NULL,
+    tenant_id text NOT NULL COLLATE pg_catalog."C",
+    name text NOT NULL COLLATE pg_catalog."C",
+    body json NOT NULL,
+    CONSTRAINT gate_states_shard_is_not_negative CHECK ((shard >= 0))
+)
+WITH (fillfactor='30', autovacuum_vacuum_scale_factor='0.0', autovacuum_vacuum_threshold='5000', autovacuum_vacuum_cost_delay='0');
+
+ALTER TABLE ONLY public.gate_states FORCE ROW LEVEL SECURITY;
 
 CREATE TABLE public.idempotency_answers (
     at bigint NOT NULL,
@@ -253,6 +312,23 @@ WITH (fillfactor='10', autovacuum_vacuum_scale_factor='0.0', autovacuum_vacuum_t
 
 ALTER TABLE ONLY public.ledger_heads FORCE ROW LEVEL SECURITY;
 
+CREATE TABLE public.redrives (
+    tenant_id text NOT NULL COLLATE pg_catalog."C",
+    redrive_id text NOT NULL COLLATE pg_catalog."C",
+    changed_at bigint NOT NULL,
+    after_at bigint,
+    replayed integer NOT NULL,
+    failed integer NOT NULL,
+    state text NOT NULL COLLATE pg_catalog."C",
+    after_id text COLLATE pg_catalog."C",
+    last_error text,
+    definition json NOT NULL,
+    CONSTRAINT redrives_counts_are_not_negative CHECK (((replayed >= 0) AND (failed >= 0))),
+    CONSTRAINT redrives_state_is_known CHECK ((state = ANY (ARRAY['running'::text, 'paused'::text, 'stopped'::text, 'completed'::text])))
+);
+
+ALTER TABLE ONLY public.redrives FORCE ROW LEVEL SECURITY;
+
 CREATE TABLE public.schema_migration (
     number integer NOT NULL,
     name text NOT NULL,
@@ -290,6 +366,7 @@ CREATE TABLE public.waiting (
     queue text NOT NULL COLLATE pg_catalog."C",
     job_type text NOT NULL COLLATE pg_catalog."C",
     state text NOT NULL COLLATE pg_catalog."C",
+    source_id text DEFAULT ''::text NOT NULL COLLATE pg_catalog."C",
     CONSTRAINT waiting_scheduled_has_a_rank CHECK (((state <> 'scheduled'::text) OR (rank IS NOT NULL))),
     CONSTRAINT waiting_shard_is_not_negative CHECK ((shard >= 0)),
     CONSTRAINT waiting_state_is_waiting CHECK ((state = ANY (ARRAY['pending'::text, 'scheduled'::text])))
@@ -304,14 +381,32 @@ ALTER TABLE ONLY public.api_keys
 ALTER TABLE ONLY public.api_keys
     ADD CONSTRAINT api_keys_prefix_is_one_keys UNIQUE (prefix);
 
+ALTER TABLE ONLY public.artifact_chunks
+    ADD CONSTRAINT artifact_chunks_pkey PRIMARY KEY (tenant_id, content_id, number);
+
+ALTER TABLE ONLY public.artifact_contents
+    ADD CONSTRAINT artifact_contents_digest_is_one_contents UNIQUE (tenant_id, digest);
+
+ALTER TABLE ONLY public.artifact_contents
+    ADD CONSTRAINT artifact_contents_pkey PRIMARY KEY (tenant_id, content_id);
+
+ALTER TABLE ONLY public.artifact_usage
+    ADD CONSTRAINT artifact_usage_pkey PRIMARY KEY (tenant_id);
+
 ALTER TABLE ONLY public.artifacts
     ADD CONSTRAINT artifacts_pkey PRIMARY KEY (tenant_id, job_id, attempt, name);
+
+ALTER TABLE ONLY public.controls
+    ADD CONSTRAINT controls_pkey PRIMARY KEY (tenant_id, kind, name);
 
 ALTER TABLE ONLY public.dead_letters
     ADD CONSTRAINT dead_letters_pkey PRIMARY KEY (tenant_id, dead_letter_id);
 
 ALTER TABLE ONLY public.engine_facts
     ADD CONSTRAINT engine_facts_pkey PRIMARY KEY (name);
+
+ALTER TABLE ONLY public.gate_states
+    ADD CONSTRAINT gate_states_pkey PRIMARY KEY (tenant_id, name);
 
 ALTER TABLE ONLY public.idempotency_answers
     ADD CONSTRAINT idempotency_answers_pkey PRIMARY KEY (tenant_id, key, path, at);
@@ -331,6 +426,9 @@ ALTER TABLE ONLY public.ledger_blocks
 ALTER TABLE ONLY public.ledger_heads
     ADD CONSTRAINT ledger_heads_pkey PRIMARY KEY (tenant_id);
 
+ALTER TABLE ONLY public.redrives
+    ADD CONSTRAINT redrives_pkey PRIMARY KEY (tenant_id, redrive_id);
+
 ALTER TABLE ONLY public.schema_migration
     ADD CONSTRAINT schema_migration_pkey PRIMARY KEY (number);
 
@@ -347,9 +445,17 @@ CREATE INDEX api_keys_changed ON public.api_keys USING btree ("position");
 
 CREATE INDEX api_keys_newest ON public.api_keys USING btree (tenant_id, created_at, prefix);
 
-CREATE INDEX dead_letters_newest ON public.dead_letters USING btree (tenant_id, at, dead_letter_id);
+CREATE INDEX artifact_contents_untouched ON public.artifact_contents USING btree (touched_at, tenant_id, content_id);
 
-CREATE INDEX dead_letters_open ON public.dead_letters USING btree (tenant_id, at, dead_letter_id) WHERE (state = 'open'::text);
+CREATE INDEX artifacts_naming ON public.artifacts USING btree (tenant_id, digest) WHERE (digest IS NOT NULL);
+
+CREATE INDEX controls_shard ON public.controls USING btree (shard);
+
+CREATE INDEX dead_letters_newest ON public.dead_letters USING btree (tenant_id, at, dead_letter_id) INCLUDE (state, class, job_type, queue, signature);
+
+CREATE INDEX dead_letters_open ON public.dead_letters USING btree (tenant_id, at, dead_letter_id) INCLUDE (state, class, job_type, queue, signature) WHERE (state = 'open'::text);
+
+CREATE INDEX redrives_unfinished ON public.redrives USING btree (tenant_id, redrive_id) WHERE (state = ANY (ARRAY['running'::text, 'paused'::text]));
 
 CREATE INDEX token_revocations_changed ON public.token_revocations USING btree ("position");
 
@@ -359,19 +465,37 @@ CREATE INDEX waiting_delayed ON public.waiting USING btree (shard, due_at, job_i
 
 CREATE INDEX waiting_expiring ON public.waiting USING btree (shard, expires_at, job_id) WHERE (expires_at IS NOT NULL);
 
-CREATE INDEX waiting_lane ON public.waiting USING btree (tenant_id, queue, job_type, rank, job_id) WHERE (state = 'scheduled'::text);
+CREATE INDEX waiting_lane ON public.waiting USING btree (tenant_id, queue, job_type, source_id, rank, job_id) WHERE (state = 'scheduled'::text);
 
 ALTER TABLE public.api_keys ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE public.artifact_chunks ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.artifact_contents ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.artifact_usage ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE public.artifacts ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.controls ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.dead_letters ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY every_tenant ON public.api_keys TO jobengine_ledger USING (true);
 
+CREATE POLICY every_tenant ON public.artifact_chunks TO jobengine_ledger USING (true);
+
+CREATE POLICY every_tenant ON public.artifact_contents TO jobengine_ledger USING (true);
+
+CREATE POLICY every_tenant ON public.artifact_usage TO jobengine_ledger USING (true);
+
 CREATE POLICY every_tenant ON public.artifacts TO jobengine_ledger USING (true);
 
+CREATE POLICY every_tenant ON public.controls TO jobengine_ledger USING (true);
+
 CREATE POLICY every_tenant ON public.dead_letters TO jobengine_ledger USING (true);
+
+CREATE POLICY every_tenant ON public.gate_states TO jobengine_ledger USING (true);
 
 CREATE POLICY every_tenant ON public.idempotency_answers TO jobengine_ledger USING (true);
 
@@ -385,11 +509,15 @@ CREATE POLICY every_tenant ON public.ledger_blocks TO jobengine_ledger USING (tr
 
 CREATE POLICY every_tenant ON public.ledger_heads TO jobengine_ledger USING (true);
 
+CREATE POLICY every_tenant ON public.redrives TO jobengine_ledger USING (true);
+
 CREATE POLICY every_tenant ON public.token_revocations TO jobengine_ledger USING (true);
 
 CREATE POLICY every_tenant ON public.unique_keys TO jobengine_ledger USING (true);
 
 CREATE POLICY every_tenant ON public.waiting TO jobengine_ledger USING (true);
+
+ALTER TABLE public.gate_states ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.idempotency_answers ENABLE ROW LEVEL SECURITY;
 
@@ -403,11 +531,23 @@ ALTER TABLE public.ledger_blocks ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.ledger_heads ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE public.redrives ENABLE ROW LEVEL SECURITY;
+
 CREATE POLICY tenant_of_transaction ON public.api_keys TO jobengine_api USING ((tenant_id = NULLIF(current_setting('jobengine.tenant'::text, true), ''::text)));
+
+CREATE POLICY tenant_of_transaction ON public.artifact_chunks TO jobengine_api USING ((tenant_id = NULLIF(current_setting('jobengine.tenant'::text, true), ''::text)));
+
+CREATE POLICY tenant_of_transaction ON public.artifact_contents TO jobengine_api USING ((tenant_id = NULLIF(current_setting('jobengine.tenant'::text, true), ''::text)));
+
+CREATE POLICY tenant_of_transaction ON public.artifact_usage TO jobengine_api USING ((tenant_id = NULLIF(current_setting('jobengine.tenant'::text, true), ''::text)));
 
 CREATE POLICY tenant_of_transaction ON public.artifacts TO jobengine_api USING ((tenant_id = NULLIF(current_setting('jobengine.tenant'::text, true), ''::text)));
 
+CREATE POLICY tenant_of_transaction ON public.controls TO jobengine_api USING ((tenant_id = NULLIF(current_setting('jobengine.tenant'::text, true), ''::text)));
+
 CREATE POLICY tenant_of_transaction ON public.dead_letters TO jobengine_api USING ((tenant_id = NULLIF(current_setting('jobengine.tenant'::text, true), ''::text)));
+
+CREATE POLICY tenant_of_transaction ON public.gate_states TO jobengine_api USING ((tenant_id = NULLIF(current_setting('jobengine.tenant'::text, true), ''::text)));
 
 CREATE POLICY tenant_of_transaction ON public.idempotency_answers TO jobengine_api USING ((tenant_id = NULLIF(current_setting('jobengine.tenant'::text, true), ''::text)));
 
@@ -420,6 +560,8 @@ CREATE POLICY tenant_of_transaction ON public.leases TO jobengine_api USING ((te
 CREATE POLICY tenant_of_transaction ON public.ledger_blocks TO jobengine_api USING ((tenant_id = NULLIF(current_setting('jobengine.tenant'::text, true), ''::text)));
 
 CREATE POLICY tenant_of_transaction ON public.ledger_heads TO jobengine_api USING ((tenant_id = NULLIF(current_setting('jobengine.tenant'::text, true), ''::text)));
+
+CREATE POLICY tenant_of_transaction ON public.redrives TO jobengine_api USING ((tenant_id = NULLIF(current_setting('jobengine.tenant'::text, true), ''::text)));
 
 CREATE POLICY tenant_of_transaction ON public.token_revocations TO jobengine_api USING ((tenant_id = NULLIF(current_setting('jobengine.tenant'::text, true), ''::text)));
 

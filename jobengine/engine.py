@@ -3,9 +3,9 @@
 ``open_database`` finds or starts a PostgreSQL and brings its schema up to date; ``open_engine``
 builds the actors over a store and supervises them. Doors are put in front by their own layer.
 
-Order of starting, and reverse order of stopping: store, custodian, broadcaster, ledger, lease
-shards, redriver, sessions, doors. A ledger that fails takes its shards with it, since what they
-believe to be under way is gone.
+Order of starting, and reverse order of stopping: store, custodian, load meter, broadcaster,
+governor, ledger, lease shards, redriver, sessions, doors. A ledger that fails takes its shards with
+it, since what they believe to be under way is gone.
 """
 
 import random
@@ -21,9 +21,13 @@ import trio
 
 from jobengine.actors.broadcaster import BroadcasterActor
 from jobengine.actors.custodian import CustodianActor
-from jobengine.actors.gateway import Gateway, LedgerState
+from jobengine.actors.gateway import Gateway
+from jobengine.actors.governor import GovernorActor
 from jobengine.actors.lease_shard import LeaseShardActor
 from jobengine.actors.ledger import LedgerActor
+from jobengine.actors.load_meter import LoadMeterActor
+from jobengine.actors.memory import memory_bytes_there_are
+from jobengine.actors.node_state import LedgerState, LoadState
 from jobengine.actors.rate_bucket import RateBucketActor
 from jobengine.actors.redriver import RedriverActor
 from jobengine.actors.runtime.address import Address, Asks
@@ -41,6 +45,7 @@ from jobengine.actors.session_registry import SessionRegistry
 from jobengine.core.broadcaster import BroadcasterLimits
 from jobengine.core.lease_shard import ShardLimits
 from jobengine.core.ledger import LedgerLimits
+from jobengine.core.load import LoadLimits
 from jobengine.core.redriver import RedriverLimits
 from jobengine.settings import Settings
 from jobengine.store.embedded import EmbeddedServer, EmbeddedServerError
@@ -107,8 +112,10 @@ class Engine:
     ledger: LedgerActor
     shards: tuple[LeaseShardActor, ...]
     rates: tuple[RateBucketActor, ...]
+    governor: GovernorActor
     broadcaster: BroadcasterActor
     redriver: RedriverActor
+    load_meter: LoadMeterActor
     mailboxes: tuple[Mailbox[Any], ...]
 
 
@@ -164,6 +171,7 @@ async def _open_store(access: Access, settings: Settings, dice: Dice) -> AsyncIt
             access,
             dice=random.Random(seed),
             pool_size_max=settings.pool_size_max,
+            commit_connections=settings.commits_in_flight_max,
             connect_timeout_s=settings.connect_timeout_s,
         ) as store,
     ):
@@ -239,10 +247,13 @@ def _build(store: Store, settings: Settings, clock: Clock, dice: Dice) -> Engine
     ledger_box: Mailbox[Any] = Mailbox("ledger", capacity)
     broadcaster_box: Mailbox[Any] = Mailbox("broadcaster", capacity)
     redriver_box: Mailbox[Any] = Mailbox("redriver", capacity)
+    governor_box: Mailbox[Any] = Mailbox("governor", capacity)
     addresses = [Address(box, asks) for box in shard_boxes]
+    governor_address: Address[Any] = Address(governor_box, asks)
     broadcaster_address: Address[Any] = Address(broadcaster_box, asks)
     registry = SessionRegistry(addresses, clock)
     state = LedgerState()
+    load = LoadState()
     ledger = LedgerActor(
         mailbox=ledger_box,
         shards=addresses,
@@ -252,7 +263,10 @@ def _build(store: Store, settings: Settings, clock: Clock, dice: Dice) -> Engine
         clock=clock,
         asks=asks,
         limits=LedgerLimits(
-            backoff_s_max=settings.backoff_s_max, batch_entries_max=settings.batch_entries_max
+            backoff_s_max=settings.backoff_s_max,
+            batch_entries_max=settings.batch_entries_max,
+            commit_target_s=settings.commit_target_s,
+            commits_in_flight_max=settings.commits_in_flight_max,
         ),
     )
     limits = _shard_limits(settings)
@@ -260,17 +274,23 @@ def _build(store: Store, settings: Settings, clock: Clock, dice: Dice) -> Engine
         RateBucketActor(shard=number, owner=owner, clock=clock, asks=asks)
         for number, owner in enumerate(addresses)
     )
+    governor = GovernorActor(
+        mailbox=governor_box, shards=addresses, store=store, clock=clock, asks=asks
+    )
     shards = tuple(
         LeaseShardActor(
             shard=number,
             mailbox=box,
             ledger=Address(ledger_box, asks),
+            load=load,
             store=store,
             clock=clock,
             asks=asks,
             limits=limits,
             tell=registry.deliver,
             tell_bucket=rates[number].deliver,
+            tell_governor=governor_address.deliver,
+            governed=lambda: governor.governed,
             restarted=registry.shard_restarted,
         )
         for number, box in enumerate(shard_boxes)
@@ -297,11 +317,24 @@ def _build(store: Store, settings: Settings, clock: Clock, dice: Dice) -> Engine
         shards=addresses,
         broadcaster=broadcaster_address,
         redriver=Address(redriver_box, asks),
+        governor=governor_address,
         store=store,
         ledger=state,
         clock=clock,
         dice=dice,
         ask_timeout_s=settings.ask_timeout_s,
+        load=load,
+    )
+    mailboxes = (ledger_box, broadcaster_box, redriver_box, governor_box, *shard_boxes)
+    load_meter = LoadMeterActor(
+        node_id=settings.node_id,
+        mailboxes=mailboxes,
+        shards=addresses,
+        ledger=state,
+        load=load,
+        clock=clock,
+        asks=asks,
+        limits=_load_limits(settings),
     )
     return Engine(
         settings=settings,
@@ -314,9 +347,11 @@ def _build(store: Store, settings: Settings, clock: Clock, dice: Dice) -> Engine
         ledger=ledger,
         shards=shards,
         rates=rates,
+        governor=governor,
         broadcaster=broadcaster,
         redriver=redriver,
-        mailboxes=(ledger_box, broadcaster_box, redriver_box, *shard_boxes),
+        load_meter=load_meter,
+        mailboxes=mailboxes,
     )
 
 
@@ -340,7 +375,9 @@ def _tree(engine: Engine) -> GroupSpec:
         "engine",
         (
             ActorSpec("custodian", custodian.run),
+            ActorSpec("load-meter", engine.load_meter.run),
             ActorSpec("broadcaster", engine.broadcaster.run),
+            ActorSpec("governor", engine.governor.run),
             jobs,
             ActorSpec("redriver", engine.redriver.run),
         ),
@@ -355,7 +392,18 @@ def _shard_limits(settings: Settings) -> ShardLimits:
         due_jobs_max=settings.due_jobs_max,
         lane_bytes_max=settings.lane_bytes_max,
         lane_jobs_max=settings.lane_jobs_max,
+        tenant_backlog_jobs_max=settings.tenant_backlog_jobs_max,
         window_jobs_max=settings.window_jobs_max,
+    )
+
+
+def _load_limits(settings: Settings) -> LoadLimits:
+    """A commit takes too long when it takes a good part of the time that doors wait for it, though
+    never for less than what a healthy disk may need now and then."""
+    return LoadLimits(
+        commit_s_elevated=max(0.25, settings.ask_timeout_s / 15),
+        commit_s_shedding=max(1.0, settings.ask_timeout_s / 3),
+        memory_bytes_max=settings.memory_bytes_max or memory_bytes_there_are(),
     )
 
 

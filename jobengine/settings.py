@@ -55,6 +55,13 @@ class Settings:
     mailbox_messages_max: int = _count(4_096, 16, 1_000_000)
     """Requests that may wait for one shard; beyond it doors answer 503 at once."""
 
+    memory_bytes_max: int = _count(0, 0, 1 << 50)
+    """Memory of the engine's process from nine tenths of which on no new work is taken; 0: what its
+    control group or the machine has."""
+
+    tenant_backlog_jobs_max: int = _count(5_000_000, 1, 1_000_000_000)
+    """Jobs of one tenant that may wait; a submit that would exceed it is answered 429."""
+
     # ---- leases
     heartbeat_s: float = _number(10.0, 0.1, 1200.0)
     """How often workers are asked to renew; a session silent for four of these is closed."""
@@ -90,6 +97,9 @@ class Settings:
 
     commit_target_s: float = _number(0.05, 0.001, 10.0)
     """How long a commit may take while tenants share the ledger: what bounds its entries then."""
+
+    commits_in_flight_max: int = _count(2, 1, 16)
+    """Commits that may be under way at once, of different tenants; each has a connection."""
 
     backoff_s_max: float = _number(2.0, 0.05, 60.0)
     """Longest pause between tries while the database is away."""
@@ -148,7 +158,7 @@ class Settings:
 
     # ---- the database
     pool_size_max: int = _count(6, 1, 100)
-    """Connections for tenants' reads; shards have three, commits one."""
+    """Connections for tenants' reads; shards have three, commits `commits_in_flight_max`."""
 
     connect_timeout_s: float = _number(10.0, 0.1, 120.0)
     """How long each host of the database may take to accept a connection."""

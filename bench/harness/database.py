@@ -73,8 +73,9 @@ class Database:
             return False
         return bool(self._value("SELECT EXISTS (SELECT FROM jobs)"))
 
-    def totals(self, tenant_id: str) -> Totals:
-        """Ledger totals are those of one tenant. The question itself counts as one transaction."""
+    def totals(self, *tenant_ids: str) -> Totals:
+        """Ledger totals are those of the tenants, whose blocks of one transaction are one commit.
+        The question itself counts as one transaction."""
         with self.connection() as connection:
             row = connection.execute(
                 """
@@ -82,12 +83,12 @@ class Database:
                     (SELECT xact_commit + xact_rollback FROM pg_stat_database
                      WHERE datname = current_database()),
                     (pg_current_wal_lsn() - '0/0')::bigint,
-                    (SELECT count(*) FROM ledger_blocks WHERE tenant_id = %(tenant)s),
-                    coalesce(
-                        (SELECT next_seq - 1 FROM ledger_heads WHERE tenant_id = %(tenant)s), 0
-                    )
+                    (SELECT count(DISTINCT xmin::text) FROM ledger_blocks
+                     WHERE tenant_id = ANY (%(tenants)s)),
+                    (SELECT coalesce(sum(next_seq - 1), 0)::bigint FROM ledger_heads
+                     WHERE tenant_id = ANY (%(tenants)s))
                 """,
-                {"tenant": tenant_id},
+                {"tenants": list(tenant_ids)},
             ).fetchone()
         assert row is not None
         return Totals(*row)

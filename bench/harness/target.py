@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import attrs
 import click
@@ -24,8 +24,13 @@ from bench.harness.cost import Meter
 from bench.harness.database import Database, embedded_database
 from bench.harness.engine import EngineProcess, start_engine
 from bench.harness.options import Options
+from jobengine.auth.keys import load_or_create_key
+from jobengine.auth.scopes import Scope
+from jobengine.auth.tokens import Tokens
 
 __all__ = ["Target", "open_target", "scratch_directory"]
+
+_TOKEN_S: Final = 24 * 3600
 
 
 @attrs.define
@@ -44,6 +49,13 @@ class Target:
     def job_type(self, *parts: object) -> str:
         """A type for jobs of this run alone, also where the database has seen earlier ones."""
         return ".".join(["bench", self._run, *map(str, parts)])
+
+    def as_tenant(self, tenant: str) -> "Target":
+        """The same engine, which has to be ours, as another tenant reaches it."""
+        key = load_or_create_key(self.require_engine().data_dir / "key.pem")
+        scopes, now_at = (Scope.SUBMIT, Scope.WORK), time.time_ns() // 1000
+        token = Tokens(key).issue(tenant, scopes, "bench", _TOKEN_S, now_at)
+        return attrs.evolve(self, tenant=tenant, token=token)
 
     def require_engine(self) -> EngineProcess:
         if self.engine is None:

@@ -46,7 +46,10 @@ class HttpClient:
 
 
 @asynccontextmanager
-async def open_client(url: str, token: str, tenant: str) -> AsyncIterator[HttpClient]:
+async def open_client(
+    url: str, token: str, tenant: str, *, operator_reason: str | None = None
+) -> AsyncIterator[HttpClient]:
+    """With a reason also what only an operator may do."""
     parts = urlsplit(url)
     host, port = parts.hostname or "127.0.0.1", parts.port or 80
     headers = {
@@ -54,5 +57,8 @@ async def open_client(url: str, token: str, tenant: str) -> AsyncIterator[HttpCl
         "Authorization": f"Bearer {token}",
         "X-Stella-Tenant": tenant,
     }
+    if operator_reason is not None:
+        headers["X-Stella-Operator-Reason"] = operator_reason
+        headers["X-Stella-Operator-Ticket"] = "none"
     async with await trio.open_tcp_stream(host, port) as stream:
         yield HttpClient(stream, headers)

@@ -3,8 +3,8 @@
 from typing import Any, Final
 
 import trio
-from trio_websocket import WebSocketConnection
 
+from bench.load.frames import FrameClient
 from bench.load.talk import Orders, Say, tell_count
 from bench.load.worker_door import dial, hear
 from jobengine.wire.worker import Credit, Heartbeat, Hello, Lease, encode_frame
@@ -38,7 +38,7 @@ async def run(plan: dict[str, Any], orders: Orders, say: Say) -> None:
 class _Idlers:
     def __init__(self, plan: dict[str, Any]) -> None:
         self.leases = 0
-        self.sockets: list[WebSocketConnection] = []
+        self.sockets: list[FrameClient] = []
         self._plan = plan
         self._dialling = trio.CapacityLimiter(_DIALLING_MAX)
 
@@ -60,16 +60,14 @@ class _Idlers:
             auto_credit=True,
         )
         async with dial(self._plan, hello) as socket:
-            await socket.send_message(encode_frame([Credit(slots=_SLOTS)]))
+            await socket.send(encode_frame([Credit(slots=_SLOTS)]))
             self.sockets.append(socket)
             task_status.started()
             while True:
                 self.leases += sum(isinstance(message, Lease) for message in await hear(socket))
 
 
-async def _beat(
-    sockets: list[WebSocketConnection], every_s: float, beating: trio.CancelScope
-) -> None:
+async def _beat(sockets: list[FrameClient], every_s: float, beating: trio.CancelScope) -> None:
     frame = encode_frame([Heartbeat(ref=1)])
     with beating:
         at = trio.current_time()
@@ -77,4 +75,4 @@ async def _beat(
             for socket in sockets:
                 at += every_s / len(sockets)
                 await trio.sleep_until(at)
-                await socket.send_message(frame)
+                await socket.send(frame)

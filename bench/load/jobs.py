@@ -20,7 +20,10 @@ def payloads(size: int, seed: int) -> Iterator[str]:
         number += 1
 
 
-def job_texts(job_type: str, payload_bytes: int, seed: int) -> Iterator[str]:
+def job_texts(
+    job_type: str, payload_bytes: int, seed: int, source_id: str | None = None
+) -> Iterator[str]:
     """Job requests as JSON on one line, without end."""
+    source = "" if source_id is None else f',"sourceId":"{source_id}"'
     for payload in payloads(payload_bytes, seed):
-        yield f'{{"jobType":"{job_type}","payload":{payload}}}'
+        yield f'{{"jobType":"{job_type}","payload":{payload}{source}}}'

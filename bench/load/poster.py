@@ -74,7 +74,9 @@ async def _hold_client(plan: dict[str, Any], task_status: trio.TaskStatus[HttpCl
 
 
 def _bodies(order: dict[str, Any]) -> Iterator[bytes]:
-    texts = job_texts(order["job_type"], order["payload_bytes"], time.time_ns())
+    texts = job_texts(
+        order["job_type"], order["payload_bytes"], time.time_ns(), order.get("source_id")
+    )
     for start in range(0, order["jobs"], order["batch"]):
         jobs = min(order["batch"], order["jobs"] - start)
         yield "\n".join(itertools.islice(texts, jobs)).encode()

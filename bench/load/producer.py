@@ -14,8 +14,8 @@ from typing import Any, Final
 import attrs
 import msgspec
 import trio
-from trio_websocket import ConnectionClosed, HandshakeError, WebSocketConnection
 
+from bench.load.frames import Disconnected, FrameClient
 from bench.load.jobs import job_texts
 from bench.load.talk import Orders, Say, tell_count
 from bench.load.worker_door import Refused, dial, hear
@@ -84,7 +84,9 @@ class _Producer:
         self, order: dict[str, Any], began_at: float
     ) -> Iterator[tuple[float, int, _Batch]]:
         """When to send, reference, batch; shared by all connections."""
-        texts = job_texts(order["job_type"], order["payload_bytes"], time.time_ns())
+        texts = job_texts(
+            order["job_type"], order["payload_bytes"], time.time_ns(), order.get("source_id")
+        )
         every_s = order["batch"] / order["rate"] if order.get("rate") else 0.0
         left = order["jobs"]
         for number in itertools.count():
@@ -109,7 +111,7 @@ class _Link:
         self._hello = Hello(worker_id=f"bench-producer-{number}", capacity=0)
         self._producer = producer
         self._pending: dict[int, _Batch] = {}
-        self._socket: WebSocketConnection | None = None
+        self._socket: FrameClient | None = None
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         while True:
@@ -122,7 +124,7 @@ class _Link:
                     while True:
                         for message in await hear(socket):
                             self._heard(message, nursery)
-            except* (ConnectionClosed, HandshakeError, OSError) as group:
+            except* (Disconnected, OSError) as group:
                 if not self._plan.get("redial"):
                     raise Refused("the connection broke") from group
             self._socket = None
@@ -134,25 +136,37 @@ class _Link:
         slots = trio.Semaphore(in_flight)
         for at, ref, batch in batches:
             if (early_s := at - time.monotonic()) > 0:
+                await self._flush()
                 await trio.sleep(early_s)
-            await slots.acquire()
+            try:
+                slots.acquire_nowait()
+            except trio.WouldBlock:
+                await self._flush()
+                await slots.acquire()
             batch.slots = slots
             self._pending[ref] = batch
             batch.sent_ns = time.time_ns()
-            await self._send(batch)
+            self._send(batch)
+        await self._flush()
         for _ in range(in_flight):
             await slots.acquire()
 
-    async def _send(self, batch: _Batch) -> None:
+    def _send(self, batch: _Batch) -> None:
+        """Leaves with the next `_flush`."""
+        if self._socket is not None:
+            self._socket.send_nowait(batch.frame)
+
+    async def _flush(self) -> None:
         if self._socket is not None:
             try:
-                await self._socket.send_message(batch.frame)
-            except (ConnectionClosed, trio.BrokenResourceError):
+                await self._socket.flush()
+            except Disconnected:
                 self._socket = None
 
     async def _send_again(self) -> None:
-        for batch in list(self._pending.values()):
-            await self._send(batch)
+        for batch in self._pending.values():
+            self._send(batch)
+        await self._flush()
 
     def _heard(self, message: EngineMessage, nursery: trio.Nursery) -> None:
         if isinstance(message, Ack) and isinstance(message.ref, int):
@@ -165,7 +179,8 @@ class _Link:
 
     async def _send_later(self, batch: _Batch) -> None:
         await trio.sleep(_AGAIN_S)
-        await self._send(batch)
+        self._send(batch)
+        await self._flush()
 
     def _acked(self, ack: Ack, now_ns: int) -> None:
         assert isinstance(ack.ref, int)

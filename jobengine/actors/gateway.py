@@ -11,13 +11,12 @@ Not here: authentication, JSON (``http``), decisions (``core``).
 """
 
 from collections.abc import AsyncGenerator, Callable, Sequence
-from typing import Any
 
 import attrs
 import msgspec
-import outcome
 import trio
 
+from jobengine.actors.node_state import LedgerState, LoadState
 from jobengine.actors.runtime.address import ActorStopped, Address, AskTimeout, OpenAsk
 from jobengine.actors.runtime.clock import Clock
 from jobengine.actors.runtime.dice import Dice
@@ -25,6 +24,7 @@ from jobengine.actors.runtime.mailbox import MailboxClosed, MailboxFull
 from jobengine.core.broadcaster import NotFollowing
 from jobengine.domain.errors import ErrorCode, Refusal, RefusedError
 from jobengine.domain.event import Event, events_of
+from jobengine.domain.governance import SYSTEM_TENANT
 from jobengine.domain.ids import shard_of
 from jobengine.domain.records import NewJob
 from jobengine.messages.admission import (
@@ -39,6 +39,7 @@ from jobengine.messages.admission import (
     ReadGates,
 )
 from jobengine.messages.broadcaster import Follow, Leave, Read, ReadAnswer
+from jobengine.messages.governor import GovernanceAnswer, ReadGovernance
 from jobengine.messages.lease_shard import (
     Actor,
     AdministerAnswer,
@@ -55,12 +56,14 @@ from jobengine.messages.lease_shard import (
 from jobengine.messages.redriver import ChangeRedrive, RedriveAnswer, StartRedrive
 from jobengine.store.port import Store
 
-__all__ = ["Gateway", "LedgerState", "UnavailableError"]
+__all__ = ["Gateway", "UnavailableError"]
 
 _BLOCKS_MAX = 64
 _BYTES_MAX = 4 << 20
 _AHEAD_MAX = 10_000
 _NOT_ANSWERED = (MailboxFull, AskTimeout, ActorStopped, MailboxClosed)
+_SHEDDING_RETRY_S = 5
+"""A level holds for some seconds, so whoever comes again before meets it again."""
 
 
 class UnavailableError(Exception):
@@ -76,28 +79,19 @@ class UnavailableError(Exception):
 
 
 @attrs.define
-class LedgerState:
-    """Whether commits go through; written by the ledger's shell, read by doors and readiness."""
-
-    away_since_mono: float | None = None
-    why: str = ""
-    commits_total: int = 0
-    entries_total: int = 0
-    last_commit_s: float = 0.0
-
-
-@attrs.define
 class Gateway:
     """``ask_timeout_s`` bounds every wait for a decision and its commit."""
 
     shards: Sequence[Address[object]]
     broadcaster: Address[object]
     redriver: Address[object]
+    governor: Address[object]
     store: Store
     ledger: LedgerState
     clock: Clock
     dice: Dice
     ask_timeout_s: float
+    load: LoadState = attrs.field(factory=LoadState)
     _readers: int = 0
 
     async def submit(
@@ -108,6 +102,8 @@ class Gateway:
         claim: IdempotencyClaim | None = None,
     ) -> SubmitAnswer:
         """Create jobs in one commit; returns after it, with an outcome a job in their order."""
+        self._refuse_system(tenant_id)
+        self.check_new_work()
         answer = await self._ask(
             tenant_id,
             lambda ask_id: SubmitJobs(
@@ -131,25 +127,49 @@ class Gateway:
         the time: `ask_timeout_s`. `answered` does not raise.
         """
 
-        def tell(result: outcome.Outcome[Any]) -> None:
-            try:
-                answered(result.unwrap())
-            except _NOT_ANSWERED as error:
-                answered(_unavailable(error).refusal)
+        def tell(answer: SubmitAnswer | Refusal, error: Exception | None) -> None:
+            if error is not None:
+                if not isinstance(error, _NOT_ANSWERED):
+                    raise error
+                answer = self._unavailable(error).refusal
+            self._note_refusal(answer)
+            answered(answer)
 
         try:
-            self._check_away()
+            self._refuse_system(tenant_id)
+            self.check_new_work()
             return self.shard(tenant_id).ask_nowait(
                 lambda ask_id: SubmitJobs(
                     ask_id=ask_id, tenant_id=tenant_id, actor=actor, jobs=jobs, claim=claim
                 ),
                 tell,
             )
-        except UnavailableError as error:
+        except (UnavailableError, RefusedError) as error:
             answered(error.refusal)
         except _NOT_ANSWERED as error:
-            answered(_unavailable(error).refusal)
+            answered(self._unavailable(error).refusal)
         return None
+
+    def _refuse_system(self, tenant_id: str) -> None:
+        if tenant_id == SYSTEM_TENANT:
+            raise RefusedError(
+                Refusal(
+                    ErrorCode.TENANT_FORBIDDEN,
+                    f"{SYSTEM_TENANT} is the platform's tenant and has no jobs; name another",
+                    {"path": "X-Stella-Tenant"},
+                )
+            )
+
+    def check_new_work(self) -> None:
+        """Raises `UnavailableError` while the node takes no new work."""
+        self._check_away()
+        if self.load.level == "shedding":
+            self.load.sheds["load"] += 1
+            raise UnavailableError(
+                ErrorCode.OVERLOADED,
+                "the engine is overloaded and takes no new work for now; retry later",
+                _SHEDDING_RETRY_S,
+            )
 
     async def operate(self, tenant_id: str, build: Callable[[int], Operation]) -> OperateAnswer:
         """Carry out an operation that ``build`` makes of an ask id; returns after its commit."""
@@ -193,6 +213,14 @@ class Gateway:
         """Where a tenant's gates stand, after a change of one if there is any."""
         answer = await self._ask(tenant_id, build)
         assert isinstance(answer, GatesAnswer)
+        return answer
+
+    async def governance(self) -> GovernanceAnswer:
+        """The policy across tenants that is in force, and what each has now."""
+        answer = await self._ask(
+            SYSTEM_TENANT, lambda ask_id: ReadGovernance(ask_id=ask_id), self.governor
+        )
+        assert isinstance(answer, GovernanceAnswer)
         return answer
 
     async def explain(self, tenant_id: str, job_ids: Sequence[str]) -> Sequence[Explanation]:
@@ -299,26 +327,31 @@ class Gateway:
         try:
             answer = await (owner or self.shard(tenant_id)).ask(build, self.ask_timeout_s)
         except _NOT_ANSWERED as error:
-            raise _unavailable(error) from None
+            raise self._unavailable(error) from None
         if isinstance(answer, Refusal):
+            self._note_refusal(answer)
             raise RefusedError(answer)
         return answer
+
+    def _note_refusal(self, answer: object) -> None:
+        if isinstance(answer, Refusal) and answer.code is ErrorCode.BACKLOG_FULL:
+            self.load.sheds["backlog"] += 1
+
+    def _unavailable(self, error: Exception) -> UnavailableError:
+        if isinstance(error, MailboxFull):
+            self.load.sheds["mailbox"] += 1
+            return UnavailableError(
+                ErrorCode.OVERLOADED, "too many requests are waiting; retry later", 1
+            )
+        return UnavailableError(
+            ErrorCode.STORE_UNAVAILABLE,
+            "no answer in time; the request may still take effect: "
+            "repeat it with the same Idempotency-Key",
+            2,
+        )
 
     def _check_away(self) -> None:
         if self.ledger.away_since_mono is not None:
             raise UnavailableError(
                 ErrorCode.STORE_UNAVAILABLE, "the database does not answer; retry later", 2
             )
-
-
-def _unavailable(error: Exception) -> UnavailableError:
-    if isinstance(error, MailboxFull):
-        return UnavailableError(
-            ErrorCode.OVERLOADED, "too many requests are waiting; retry later", 1
-        )
-    return UnavailableError(
-        ErrorCode.STORE_UNAVAILABLE,
-        "no answer in time; the request may still take effect: "
-        "repeat it with the same Idempotency-Key",
-        2,
-    )

@@ -16,7 +16,6 @@ from jobengine.actors.gateway import UnavailableError
 from jobengine.actors.runtime.mailbox import MailboxClosed, MailboxFull
 from jobengine.actors.session_registry import SessionRegistry, brief_attach
 from jobengine.domain.errors import ErrorCode, RefusedError
-from jobengine.messages.lease_shard import Beat, Detach, LeaseClaim, Report, Reports, SetCredit
 from jobengine.messages.session import (
     Beaten,
     EngineStops,
@@ -26,6 +25,7 @@ from jobengine.messages.session import (
     Settled,
     ShardRestarted,
 )
+from jobengine.messages.worker_reports import Beat, Detach, LeaseClaim, Report, Reports, SetCredit
 
 __all__ = ["LeaseCalls"]
 

@@ -4,8 +4,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
+import msgspec
 import trio
 
+from jobengine.actors.node_state import LoadState
 from jobengine.actors.runtime.address import Address, Asks
 from jobengine.actors.runtime.clock import Clock
 from jobengine.actors.runtime.mailbox import Mailbox
@@ -15,18 +17,13 @@ from jobengine.core.lease_shard import LeaseShard, ShardLimits
 from jobengine.domain.change import DeadLetterRow
 from jobengine.domain.ids import lease_id
 from jobengine.domain.job import Job, State
-from jobengine.messages.lease_shard import (
-    Abandon,
-    Commit,
-    DueLoaded,
-    LoadDelayed,
-    LoadExpiring,
-    LoadLane,
-    LoadSubjects,
-    RankedLoaded,
-    ReadFailed,
-    Recovered,
-    SubjectsLoaded,
+from jobengine.messages.admission import SetLoad
+from jobengine.messages.governor import (
+    Allotted,
+    Demands,
+    Governed,
+    PolicyChanged,
+    ShardBegun,
 )
 from jobengine.messages.ledger import Append, Fence
 from jobengine.messages.ledger import Message as LedgerMessage
@@ -40,12 +37,26 @@ from jobengine.messages.rate_bucket import (
     Started,
 )
 from jobengine.messages.session import Tell
+from jobengine.messages.shard_commands import (
+    Abandon,
+    Commit,
+    DueLoaded,
+    LoadDelayed,
+    LoadExpiring,
+    LoadLane,
+    LoadSubjects,
+    RankedLoaded,
+    ReadFailed,
+    Recovered,
+    SubjectsLoaded,
+)
 from jobengine.store.errors import StoreUnavailable
 from jobengine.store.port import Store
 
 __all__ = ["LeaseShardActor", "ShardAbandoned"]
 
 _FENCE_TIMEOUT_S = 24 * 3600.0
+_TO_GOVERNOR = (Allotted, Demands, Governed, PolicyChanged, ShardBegun)
 _TO_BUCKETS = (Configure, Reserve, Refund, Started, Peek, PushedBack, Learn)
 
 
@@ -56,17 +67,21 @@ class ShardAbandoned(Exception):
 @attrs.define(kw_only=True)
 class LeaseShardActor:
     """``tell`` hands a session what its shard says, ``tell_bucket`` the rate bucket of a tenant;
-    ``restarted`` tells all sessions of this shard to attach again."""
+    ``restarted`` tells all sessions of this shard to attach again. ``governed``: whether the shards
+    were told to start nothing that is not allotted."""
 
     shard: int
     mailbox: Mailbox[Any]
     ledger: Address[LedgerMessage]
+    load: LoadState
     store: Store
     clock: Clock
     asks: Asks
     limits: ShardLimits
     tell: Callable[[int, Any], None]
     tell_bucket: Callable[[Any], None]
+    tell_governor: Callable[[Any], None]
+    governed: Callable[[], bool]
     restarted: Callable[[int], None]
     core: LeaseShard | None = None
     _calls: SlowCalls[Any] = attrs.field(init=False)
@@ -83,12 +98,15 @@ class LeaseShardActor:
             Tell: self._tell,
             Abandon: self._abandon,
             **dict.fromkeys(_TO_BUCKETS, self.tell_bucket),
+            **dict.fromkeys(_TO_GOVERNOR, self.tell_governor),
         }
         await self.ledger.ask(lambda ask_id: Fence(ask_id=ask_id), _FENCE_TIMEOUT_S)
         recovered = await self._recover_patiently()
         async with open_calls(self.mailbox, (StoreUnavailable,)) as self._calls:
-            for command in core.handle(recovered, self.clock.moment()):
-                perform[type(command)](command)
+            recovered = msgspec.structs.replace(recovered, governed=self.governed())
+            for message in (recovered, SetLoad(level=self.load.level)):
+                for command in core.handle(message, self.clock.moment()):
+                    perform[type(command)](command)
             self.core = core
             self.restarted(self.shard)
             life.ready()
@@ -108,6 +126,7 @@ class LeaseShardActor:
         return Recovered(
             leased=leased,
             lanes=lanes,
+            backlogs=await self.store.backlogs(self.shard),
             controls=await self.store.controls(self.shard),
             gate_states=await self.store.gate_states(self.shard),
         )

@@ -1,4 +1,4 @@
-"""Shell of the ledger: one commit at a time through the store, answers to their senders."""
+"""Shell of the ledger: its commits through the store, answers to their senders."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import attrs
 import trio
 
-from jobengine.actors.gateway import LedgerState
+from jobengine.actors.node_state import LedgerState
 from jobengine.actors.runtime.address import Address, Asks
 from jobengine.actors.runtime.clock import Clock
 from jobengine.actors.runtime.mailbox import Mailbox
@@ -14,7 +14,6 @@ from jobengine.actors.runtime.shell import Perform, SlowCalls, open_calls, run_s
 from jobengine.actors.runtime.supervisor import Life
 from jobengine.core.ledger import LedgerCore, LedgerLimits
 from jobengine.messages.broadcaster import Published
-from jobengine.messages.lease_shard import CommitRefused, Committed, LedgerAway, LedgerBack
 from jobengine.messages.ledger import (
     Abandon,
     BatchCommitted,
@@ -31,6 +30,7 @@ from jobengine.messages.ledger import (
     ReportBack,
     Write,
 )
+from jobengine.messages.shard_commands import CommitRefused, Committed, LedgerAway, LedgerBack
 from jobengine.store.errors import (
     HeadMovedError,
     StaleRowError,
@@ -60,6 +60,7 @@ class LedgerActor:
     limits: LedgerLimits
     transitions: Counter[str] = attrs.field(factory=Counter)
     _calls: SlowCalls[Message] = attrs.field(init=False)
+    _began_mono: dict[int, float] = attrs.field(init=False, factory=dict)
 
     async def run(self, life: Life) -> None:
         core = LedgerCore(self.limits, life.incarnation)
@@ -89,20 +90,28 @@ class LedgerActor:
         self._calls.spawn(self._commit, command, failed=failed)
 
     async def _commit(self, command: Write) -> Message:
-        started_at = trio.current_time()
+        state = self.state
+        began_mono = self._began_mono[command.stamp] = trio.current_time()
+        self._show_oldest()
         try:
             await self.store.commit(command.batch)
         except HeadMovedError as error:
             return BatchUnavailable(stamp=command.stamp, unknown=True, why=str(error))
         except (StatementRefused, StaleRowError) as error:
             return BatchRefused(stamp=command.stamp, why=str(error))
-        state = self.state
-        state.last_commit_s = trio.current_time() - started_at
+        finally:
+            del self._began_mono[command.stamp]
+            self._show_oldest()
+        state.last_commit_s = trio.current_time() - began_mono
         state.commits_total += 1
+        state.commits_s_total += state.last_commit_s
         for changes in command.batch.changes:
             state.entries_total += len(changes.entries)
             self.transitions.update(entry.kind for entry in changes.entries)
-        return BatchCommitted(stamp=command.stamp)
+        return BatchCommitted(stamp=command.stamp, took_s=state.last_commit_s)
+
+    def _show_oldest(self) -> None:
+        self.state.committing_since_mono = min(self._began_mono.values(), default=None)
 
     def _load_heads(self, command: LoadHeads) -> None:
         self._calls.spawn(

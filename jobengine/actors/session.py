@@ -24,14 +24,6 @@ from jobengine.actors.runtime.mailbox import MailboxClosed, MailboxFull
 from jobengine.actors.session_ports import Codec, SessionPorts, ShellLimits
 from jobengine.actors.session_submits import Submits
 from jobengine.core.session import GOING_AWAY, Session
-from jobengine.messages.lease_shard import (
-    Attach,
-    Beat,
-    Detach,
-    Drain,
-    Reports,
-    SetCredit,
-)
 from jobengine.messages.session import (
     AskSubmit,
     BearerEnded,
@@ -43,6 +35,7 @@ from jobengine.messages.session import (
     SendLeases,
 )
 from jobengine.messages.wake import Wake
+from jobengine.messages.worker_reports import Attach, Beat, Detach, Drain, Reports, SetCredit
 
 __all__ = ["Codec", "SessionPorts", "ShellLimits", "run_session"]
 

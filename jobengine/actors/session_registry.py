@@ -19,7 +19,6 @@ from jobengine.actors.runtime.address import Address
 from jobengine.actors.runtime.clock import Clock
 from jobengine.domain.ids import shard_of
 from jobengine.domain.instant import SECOND
-from jobengine.messages.lease_shard import GivenBack, Reports
 from jobengine.messages.session import (
     AttachBriefly,
     EngineStops,
@@ -28,6 +27,7 @@ from jobengine.messages.session import (
     Granted,
     ShardRestarted,
 )
+from jobengine.messages.worker_reports import GivenBack, Reports
 
 __all__ = ["Listener", "SessionRegistry", "SessionStatistics", "brief_attach"]
 

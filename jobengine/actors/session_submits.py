@@ -76,7 +76,8 @@ class Submits:
 def _answered(said: SubmitSaid, answer: SubmitAnswer | Refusal) -> SubmitAnswered:
     if isinstance(answer, Refusal):
         return SubmitAnswered(ref=said.ref, refusal=answer)
-    return SubmitAnswered(ref=said.ref, outcomes=_merge(said.jobs, _outcomes(answer)))
+    outcomes = _merge(said.jobs, _outcomes(answer))
+    return SubmitAnswered(ref=said.ref, outcomes=outcomes, backlog=answer.backlog)
 
 
 def _outcomes(answer: SubmitAnswer) -> Sequence[JobOutcome]:
@@ -95,6 +96,8 @@ def _merge(
     jobs: Sequence[NewJob | Refusal], outcomes: Sequence[JobOutcome]
 ) -> Sequence[JobOutcome]:
     """Outcomes of the jobs that were asked for, with the others' refusals in their places."""
+    if len(outcomes) == len(jobs):
+        return outcomes
     asked = iter(outcomes)
     return [
         JobOutcome(outcome="rejected", refusal=job) if isinstance(job, Refusal) else next(asked)

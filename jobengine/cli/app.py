@@ -10,18 +10,28 @@ import click
 
 from jobengine import __version__
 from jobengine.cli.apikey import apikey
+from jobengine.cli.artifact import artifact
+from jobengine.cli.blackout import blackout
+from jobengine.cli.breaker import breaker
 from jobengine.cli.completion import completion
 from jobengine.cli.config import config
 from jobengine.cli.database import database
 from jobengine.cli.deadletter import deadletter
 from jobengine.cli.demo import demo
 from jobengine.cli.failure import CommandFailed, ExitCode
+from jobengine.cli.governance import governance
 from jobengine.cli.job import job
 from jobengine.cli.openapi import openapi
+from jobengine.cli.pause import pause, resume
+from jobengine.cli.queue import queue
+from jobengine.cli.quota import quota
 from jobengine.cli.serve import serve
+from jobengine.cli.source import source
+from jobengine.cli.throttle import throttle, weight
 from jobengine.cli.token import token
 from jobengine.cli.up import up
 from jobengine.cli.worker import worker
+from jobengine.cli.workers import workers
 
 __all__ = ["jobengine", "main"]
 
@@ -47,8 +57,20 @@ for command in (
     serve,
     demo,
     worker,
+    workers,
     job,
+    queue,
+    artifact,
     deadletter,
+    source,
+    quota,
+    throttle,
+    weight,
+    breaker,
+    blackout,
+    pause,
+    resume,
+    governance,
     token,
     apikey,
     database,

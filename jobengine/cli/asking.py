@@ -28,7 +28,7 @@ def ask(
     """
     import httpx
 
-    from jobengine.sdk.operations import Answer, error_of
+    from jobengine.sdk.exchange import Answer, error_of
     from jobengine.sdk.trust import trusted
 
     headers = {"Authorization": f"Bearer {engine.token}", "X-Stella-Tenant": engine.tenant or ""}

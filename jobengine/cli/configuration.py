@@ -3,50 +3,39 @@
 Every field of `Settings` and of `NodeOptions` can be set by all of them under one name: `shards` is
 JOBENGINE_SHARDS in the environment and `shards = 16` in the file.
 
-I1  A value that is not of its setting's kind, or out of its bounds, is an error that names where it
-    was set. Nothing is corrected in silence.
-I2  A name in the file that is no setting is an error. A name in the environment is not: platforms
+I1  A name in the file that is no setting is an error. A name in the environment is not: platforms
     put JOBENGINE_PORT and the like there by themselves. It is reported.
-I3  A secret value is never part of a message.
+
+Not here: what one value may be (`setting`), the flags themselves (`node_options`).
 """
 
 import difflib
-import math
 import os
 import tomllib
-import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import attrs
 
+from jobengine.cli.setting import PREFIX, ConfigurationError, Setting, Value, checked, settings_of
 from jobengine.settings import Settings
 
 __all__ = [
     "LOG_LEVELS",
     "Configuration",
-    "ConfigurationError",
     "NodeOptions",
-    "Setting",
-    "Value",
     "configure",
     "endpoint_of",
     "settings_known",
 ]
 
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
-_PREFIX: Final = "JOBENGINE_"
 _NO_SETTINGS: Final = frozenset(
     {"CONFIG", "URL", "TOKEN", "TOKEN_FILE", "TENANT", "WORKER_URL", "CA_FILE"}
 )
 _OTHERS: Final = ("JOBENGINE_DEMO_",)
-_SECRETS: Final = frozenset({"database_url"})
 _ROOTS_DATA_DIR: Final = Path("/var/lib/jobengine")
-
-
-class ConfigurationError(Exception):
-    """One line: where something was set, and what is wrong with it."""
 
 
 def _is_endpoint(_: object, field: "attrs.Attribute[str]", value: str) -> None:
@@ -136,42 +125,6 @@ class NodeOptions:
 
 
 @attrs.frozen
-class Setting:
-    """One name that can be set."""
-
-    name: str
-    kind: type
-    optional: bool
-    default: Any
-    owner: type[Any]
-
-    @property
-    def variable(self) -> str:
-        """Its name in the environment."""
-        return _PREFIX + self.name.upper()
-
-    @property
-    def secret(self) -> bool:
-        return self.name in _SECRETS
-
-
-@attrs.frozen
-class Value:
-    """What a setting is, and where that comes from."""
-
-    setting: Setting
-    value: Any
-    origin: str
-
-    @property
-    def shown(self) -> str:
-        """For people; a secret is not shown (I3)."""
-        if self.value is None:
-            return "-"
-        return "(set, not shown)" if self.setting.secret else str(self.value)
-
-
-@attrs.frozen
 class Configuration:
     """`unknown`: names in the environment that look like settings and are none, with a guess."""
 
@@ -205,7 +158,7 @@ def endpoint_of(text: str) -> tuple[str, int]:
 def settings_known() -> dict[str, Setting]:
     """Every setting by name, in the order in which they are documented."""
     return {
-        setting.name: setting for owner in (NodeOptions, Settings) for setting in _fields(owner)
+        setting.name: setting for owner in (NodeOptions, Settings) for setting in settings_of(owner)
     }
 
 
@@ -226,11 +179,11 @@ def configure(
     for name, setting in known.items():
         flag, given = (flags or {}).get(name, ("", None))
         if given is not None:
-            value = Value(setting, _checked(setting, given, flag), flag)
+            value = Value(setting, checked(setting, given, flag), flag)
         elif setting.variable in environ:
             value = Value(
                 setting,
-                _checked(setting, environ[setting.variable], setting.variable),
+                checked(setting, environ[setting.variable], setting.variable),
                 setting.variable,
             )
         elif name in from_file:
@@ -248,13 +201,6 @@ def configure(
     )
 
 
-def _fields(owner: type[Any]) -> Iterator[Setting]:
-    for field in attrs.fields(owner):
-        kinds = [kind for kind in typing.get_args(field.type) if kind is not type(None)]
-        kind = kinds[0] if kinds else field.type
-        yield Setting(field.name, kind, bool(kinds), field.default, owner)
-
-
 def _of(owner: type[Any], values: Mapping[str, Value]) -> dict[str, Any]:
     return {name: value.value for name, value in values.items() if value.setting.owner is owner}
 
@@ -263,7 +209,7 @@ def _read_file(
     file: Path | None, environ: Mapping[str, str], known: Mapping[str, Setting]
 ) -> dict[str, Value]:
     if file is None:
-        named = environ.get(_PREFIX + "CONFIG")
+        named = environ.get(PREFIX + "CONFIG")
         if not named:
             return {}
         file = Path(named)
@@ -277,50 +223,19 @@ def _read_file(
         if name not in known:
             raise ConfigurationError(f"{file}: there is no setting {name!r}{_hint(name, known)}")
     return {
-        name: Value(known[name], _checked(known[name], value, f"{file}: {name}"), str(file))
+        name: Value(known[name], checked(known[name], value, f"{file}: {name}"), str(file))
         for name, value in content.items()
     }
-
-
-def _checked(setting: Setting, raw: Any, origin: str) -> Any:
-    """The value of a setting from what was given for it, within its bounds."""
-    value = _converted(setting, raw, origin)
-    try:
-        setting.owner(**{setting.name: value})
-    except ValueError as error:
-        detail = str(error.args[0]).replace("'", "")
-        raise ConfigurationError(f"{origin}: {detail}") from None
-    return value
-
-
-def _converted(setting: Setting, raw: Any, origin: str) -> Any:
-    kind = setting.kind
-    what = {int: "a whole number", float: "a number", Path: "a path", str: "a text"}[kind]
-    if isinstance(raw, bool) or not isinstance(raw, int | float | str | Path):
-        raise ConfigurationError(f"{origin}: not {what}")
-    if kind in (str, Path):
-        if not isinstance(raw, str | Path) or not str(raw):
-            raise ConfigurationError(f"{origin}: not {what}")
-        return str(raw) if kind is str else Path(raw).expanduser().absolute()
-    if kind is int and isinstance(raw, float):
-        raise ConfigurationError(f"{origin}: not {what}")
-    try:
-        number = kind(raw)
-    except ValueError:
-        raise ConfigurationError(f"{origin}: not {what}") from None
-    if not math.isfinite(number):
-        raise ConfigurationError(f"{origin}: not {what}")
-    return number
 
 
 def _unknown(environ: Mapping[str, str], known: Mapping[str, Setting]) -> dict[str, str | None]:
     taken = {name.upper() for name in known} | _NO_SETTINGS
     found: dict[str, str | None] = {}
     for variable in sorted(environ):
-        name = variable.removeprefix(_PREFIX)
+        name = variable.removeprefix(PREFIX)
         if name != variable and name not in taken and not variable.startswith(_OTHERS):
             close = difflib.get_close_matches(name, sorted(taken), n=1)
-            found[variable] = _PREFIX + close[0] if close else None
+            found[variable] = PREFIX + close[0] if close else None
     return found
 
 

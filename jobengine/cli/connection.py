@@ -21,7 +21,7 @@ from jobengine.cli.output import output_option
 if TYPE_CHECKING:
     from jobengine.sdk import ApiError, Client
 
-__all__ = ["Engine", "audited", "engine_options", "read_secret"]
+__all__ = ["Engine", "audited", "engine_options", "read_secret", "reasoned"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 _SECRET_CHARACTERS_MAX: Final = 16_384
@@ -150,11 +150,17 @@ def audited(command: F) -> F:
     return reason(ticket(command))
 
 
+def reasoned(command: F) -> F:
+    """Gives a command --reason, without which the engine would refuse it, and --ticket."""
+    ticket = click.option("--ticket", help="Where it was decided, such as OPS-17; for the audit.")
+    reason = click.option("--reason", callback=_require, help="Why; kept in the audit.")
+    return reason(ticket(command))
+
+
 def _require(_: click.Context, parameter: click.Parameter, value: str | None) -> str:
     if not value:
         raise click.UsageError(
-            f"--{parameter.name} is missing: operations are audited, so the engine asks for "
-            "--reason and --ticket"
+            f"--{parameter.name} is missing: operations are audited, so the engine asks for it"
         )
     return value
 
@@ -165,6 +171,7 @@ def _refusal(error: "ApiError") -> CommandFailed:
         401: ExitCode.DENIED,
         403: ExitCode.DENIED,
         409: ExitCode.REFUSED,
+        412: ExitCode.REFUSED,
         422: ExitCode.USAGE,
     }.get(error.http_status, ExitCode.ERROR)
     message = f"{error.message} ({error.code})"

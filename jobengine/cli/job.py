@@ -144,6 +144,21 @@ def history(engine: Engine, output: Form, job_id: str) -> None:
     )
 
 
+@job.command()
+@click.argument("job_id", metavar="JOB")
+@engine_options
+def explain(engine: Engine, output: Form, job_id: str) -> None:
+    """Show why a job does not start: every closed gate, and what opens it."""
+    from jobengine.cli.explaining import print_explanation
+
+    with engine.client() as client:
+        found = client.explain(job_id)
+    if output == "json":
+        print_json(found)
+    else:
+        print_explanation(found)
+
+
 def _operation(name: str, what: str) -> None:
     """A command that operates on one job and shows it, or the new one, afterwards."""
 

@@ -6,8 +6,9 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from jobengine.cli.configuration import LOG_LEVELS, Configuration, ConfigurationError, configure
+from jobengine.cli.configuration import LOG_LEVELS, Configuration, configure
 from jobengine.cli.failure import CommandFailed
+from jobengine.cli.setting import ConfigurationError
 
 __all__ = ["config_option", "configured", "data_option", "database_option", "node_options"]
 

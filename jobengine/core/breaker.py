@@ -2,8 +2,8 @@
 
 One per source or named key. The lease shard asks ``may_start`` as one of its gates, tells it of
 every lease that starts and ends, and records each ``BreakerChange`` it is handed: its event, and
-its state as the row that survives a restart. ``TRANSITIONS`` is the whole machine; nothing else
-names a pair of positions.
+its state as the row that survives a restart. ``TRANSITIONS`` (``breaker_state``) is the whole
+machine; nothing else names a pair of positions.
 
 Definitions. An *outcome* is an end of a job that speaks of its source: see ``speaks_of_source``.
 A *probe* is a job that was started while the breaker was half open; there are ``probes`` places.
@@ -27,167 +27,37 @@ Not here: who may force it, where it is stored, rates (a 429 also halves the sou
 Source: Nygard, "Release It!", chapter "Stability Patterns".
 """
 
-import re
 from collections import deque
-from enum import StrEnum
 from typing import Final
 
 import attrs
-import msgspec
 
-from jobengine.domain.failure import Failure
-from jobengine.domain.instant import MINUTE, SECOND
+from jobengine.core.breaker_state import (
+    TRANSITIONS,
+    BreakerChange,
+    BreakerPolicy,
+    BreakerState,
+    BreakerVerdict,
+    Cause,
+    Position,
+    Transition,
+    Trigger,
+)
+from jobengine.domain.instant import SECOND
+from jobengine.domain.outcome import Outcome
 
-__all__ = [
-    "BUCKETS",
-    "BUCKET_US",
-    "TRANSITIONS",
-    "Breaker",
-    "BreakerChange",
-    "BreakerPolicy",
-    "BreakerState",
-    "BreakerVerdict",
-    "Cause",
-    "Outcome",
-    "Position",
-    "Transition",
-    "Trigger",
-    "speaks_of_source",
-]
+__all__ = ["BUCKETS", "BUCKET_US", "Breaker"]
 
 BUCKETS: Final = 12
 BUCKET_US: Final = 5 * SECOND
 """The rolling minute is counted in buckets, so it is forgotten five seconds at a time."""
 
-
-class Outcome(StrEnum):
-    """What an ended job says of its source."""
-
-    GOOD = "good"
-    BAD = "bad"
-    UNREACHABLE = "unreachable"
-
-
-class Position(StrEnum):
-    CLOSED = "closed"
-    OPEN = "open"
-    HALF_OPEN = "half_open"
-    FORCED_OPEN = "forced_open"
-    FORCED_CLOSED = "forced_closed"
-
-
-class Trigger(StrEnum):
-    TRIP = "trip"
-    PROBE = "probe"
-    RECOVER = "recover"
-    RELAPSE = "relapse"
-    FORCE_OPEN = "force_open"
-    FORCE_CLOSED = "force_closed"
-    RELEASE = "release"
-
-
-class Cause(StrEnum):
-    """Why it moved, and what ``observed`` and ``limit`` of the change count."""
-
-    FAILURE_RATIO = "failure_ratio"  # percent of the outcomes of the last minute
-    UNREACHABLE = "unreachable"  # connection failures in a row
-    OPEN_TIME_OVER = "open_time_over"  # microseconds since it opened
-    PROBES_GOOD = "probes_good"  # good probes
-    PROBE_FAILED = "probe_failed"  # bad probes
-    FORCED = "forced"  # nothing
-    RELEASED = "released"  # nothing
-
-
-@attrs.frozen
-class Transition:
-    source: Position
-    trigger: Trigger
-    target: Position
-    event: str
-
-
-_OPENED, _HALF, _CLOSED = "breaker.opened", "breaker.half_opened", "breaker.closed"
-
-TRANSITIONS: Final[tuple[Transition, ...]] = (
-    Transition(Position.CLOSED, Trigger.TRIP, Position.OPEN, _OPENED),
-    Transition(Position.OPEN, Trigger.PROBE, Position.HALF_OPEN, _HALF),
-    Transition(Position.HALF_OPEN, Trigger.RECOVER, Position.CLOSED, _CLOSED),
-    Transition(Position.HALF_OPEN, Trigger.RELAPSE, Position.OPEN, _OPENED),
-    Transition(Position.CLOSED, Trigger.FORCE_OPEN, Position.FORCED_OPEN, _OPENED),
-    Transition(Position.OPEN, Trigger.FORCE_OPEN, Position.FORCED_OPEN, _OPENED),
-    Transition(Position.HALF_OPEN, Trigger.FORCE_OPEN, Position.FORCED_OPEN, _OPENED),
-    Transition(Position.FORCED_CLOSED, Trigger.FORCE_OPEN, Position.FORCED_OPEN, _OPENED),
-    Transition(Position.CLOSED, Trigger.FORCE_CLOSED, Position.FORCED_CLOSED, _CLOSED),
-    Transition(Position.OPEN, Trigger.FORCE_CLOSED, Position.FORCED_CLOSED, _CLOSED),
-    Transition(Position.HALF_OPEN, Trigger.FORCE_CLOSED, Position.FORCED_CLOSED, _CLOSED),
-    Transition(Position.FORCED_OPEN, Trigger.FORCE_CLOSED, Position.FORCED_CLOSED, _CLOSED),
-    Transition(Position.FORCED_OPEN, Trigger.RELEASE, Position.HALF_OPEN, _HALF),
-    Transition(Position.FORCED_CLOSED, Trigger.RELEASE, Position.CLOSED, _CLOSED),
-)
-
-_rows: Final = {(row.source, row.trigger): row for row in TRANSITIONS}
+_ROWS: Final = {(row.source, row.trigger): row for row in TRANSITIONS}
 _LETS_ALL: Final = frozenset({Position.CLOSED, Position.FORCED_CLOSED})
 _LETS_NONE: Final = frozenset({Position.OPEN, Position.FORCED_OPEN})
-
-
-@attrs.frozen
-class BreakerPolicy:
-    """The numbers of one breaker; the defaults are the specification's."""
-
-    outcomes_min: int = 20
-    failures_percent: int = 50
-    unreachable_max: int = 5
-    open_us: int = 30 * SECOND
-    open_us_max: int = 10 * MINUTE
-    settled_us: int = 10 * MINUTE
-    probes: int = 3
-
-
-class BreakerVerdict(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """May a job start now; when not, what was seen against which limit.
-
-    ``observed`` and ``limit`` are those of ``cause``, or probes taken of probes allowed while half
-    open. ``opens_at`` is the instant from which probes may start, or None when an event opens the
-    gate: the end of a probe, or an operator.
-    """
-
-    admits: bool
-    position: Position
-    cause: Cause | None = None
-    observed: int = 0
-    limit: int = 0
-    opens_at: int | None = None
-
-
 _ADMITTED: Final = {
     position: BreakerVerdict(admits=True, position=position) for position in Position
 }
-
-
-class BreakerState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Where a breaker stands, as it is stored; instants and spans in microseconds, 0 for none.
-
-    ``open_us`` is how long it last opened for. The counts of the last minute and the probes under
-    way are no part of it: a breaker restored as half open gives all places anew.
-    """
-
-    position: Position = Position.CLOSED
-    opened_at: int = 0
-    opens_at: int = 0
-    open_us: int = 0
-    closed_at: int = 0
-    cause: Cause | None = None
-    observed: int = 0
-    limit: int = 0
-
-
-class BreakerChange(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One move: the event to record, where it came from, and the state it is in from now on."""
-
-    at: int
-    event: str
-    source: Position
-    state: BreakerState
 
 
 @attrs.define(eq=False)
@@ -340,7 +210,7 @@ class Breaker:
     ) -> BreakerChange | None:
         """Take the row of the table for where it stands; without one, nothing happens."""
         before = self.state
-        row = _rows.get((before.position, trigger))
+        row = _ROWS.get((before.position, trigger))
         if row is None:
             return None
         closes = row.target in _LETS_ALL and row.source not in _LETS_ALL
@@ -372,34 +242,3 @@ class Breaker:
         if row.trigger is Trigger.RELAPSE:
             open_us = min(open_us * 2, self.policy.open_us_max)
         return open_us or self.policy.open_us
-
-
-_UNREACHABLE_CLASS: Final = re.compile(
-    r"connect|conn(?:refused|reset|aborted)|gaierror|resol(?:ve|ution)|dns|unreachable|broken_?pipe"
-    r"|broken_?resource|network_?error|proxy_?error|(?:read|write)_?error|protocol_?error"
-    r"|ssl|tls_?error|handshake",
-    re.IGNORECASE,
-)
-_TIMEOUT_CLASS: Final = re.compile(r"timed?_?out|deadline|too_?slow", re.IGNORECASE)
-_OWN_CLASS: Final = re.compile(r"pool_?timeout", re.IGNORECASE)
-_ANSWERS_OF_SOURCE: Final = frozenset({408, 429})
-
-
-def speaks_of_source(failure: Failure) -> Outcome | None:
-    """What a failed attempt says of its source; None when the fault is the job's own.
-
-    An HTTP answer decides alone: 5xx, 429 and 408 are bad, the rest is the job's own. Without one
-    the last part of the error's class name does: connection-class names (``httpx.ConnectTimeout``,
-    ``ConnectionResetError``) are unreachable, other timeouts bad. An attempt that ran out of its
-    own time is a timeout, for that is how a source that hangs looks to a job without a shorter one;
-    waiting for a place in the job's own connection pool is not.
-    """
-    status = failure.http_status
-    if status is not None:
-        return Outcome.BAD if 500 <= status <= 599 or status in _ANSWERS_OF_SOURCE else None
-    name = failure.class_.rpartition(".")[2]
-    if _OWN_CLASS.search(name):
-        return None
-    if _UNREACHABLE_CLASS.search(name):
-        return Outcome.UNREACHABLE
-    return Outcome.BAD if _TIMEOUT_CLASS.search(name) else None

@@ -39,8 +39,8 @@ from typing import Final
 import attrs
 import msgspec
 
-from jobengine.core.breaker import Outcome
 from jobengine.domain.instant import HOUR, MILLISECOND, MINUTE, SECOND
+from jobengine.domain.outcome import Outcome
 
 __all__ = [
     "KEPT_PERCENT_MAX",

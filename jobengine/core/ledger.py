@@ -6,16 +6,24 @@ what to do when a commit did not answer.
 Definitions. A *batch* is one transaction. A *head* is a tenant's next sequence number and the link
 to chain on. A batch is *unknown* when its commit was sent and the connection was lost.
 
-I1  At most one batch is in flight; changes of one sender are committed in the order it sent them.
+I1  At most ``commits_in_flight_max`` batches are in flight, and a tenant is in one of them at most;
+    so changes of one tenant are committed, confirmed and published in the order they came in.
 I2  A tenant's numbers have no gap: a head moves only when the batch that holds the numbers commits.
 I3  A sender hears of its change exactly once: ``Confirm`` after the commit, or ``Deny``.
 I4  An unknown batch is settled by the store's heads, never guessed. The compare-and-set on them
     makes sending it again safe even if the first attempt is still under way.
 I5  A batch that the store refuses for its data is taken apart, so that one bad change harms nobody
     else's.
-I6  A fence is answered when everything appended before it has been settled.
+I6  A fence is answered when everything appended before it has been settled, all batches in flight
+    included.
+I7  While a batch is in trouble no other is started; those in flight beside it are settled. The
+    database is away from the first batch in trouble until the last of them is out of it.
 
-Not here: the bytes in the store (``store``), who may write what (``lease_shard``).
+A batch is started beside another for what has waited ``gather_s``, so that it carries what comes in
+one burst, and is the smaller the less comes in. A tenant that is alone has one batch in flight.
+
+Not here: whose changes go first and how many (``commit_queue``), numbers and links
+(``commit_flight``), the bytes in the store (``store``), who may write what (``lease_shard``).
 """
 
 from collections import OrderedDict, deque
@@ -24,9 +32,10 @@ from typing import Any, Final
 
 import attrs
 
+from jobengine.core.commit_flight import NEW, Flight
+from jobengine.core.commit_queue import CommitPace, CommitQueue
 from jobengine.core.machine import Answer
-from jobengine.domain.change import CommitBatch
-from jobengine.domain.entry import GENESIS, Block, Entry, Head, encode_entries, next_link
+from jobengine.domain.entry import Head
 from jobengine.domain.instant import Moment
 from jobengine.messages.ledger import (
     Abandon,
@@ -49,28 +58,29 @@ from jobengine.messages.wake import Wake
 
 __all__ = ["LedgerCore", "LedgerLimits"]
 
-_NEW: Final = Head(1, GENESIS)
 _BACKOFF_FIRST_S: Final = 0.05
 _INCARNATION_SHIFT: Final = 40
+_TURNS_OF_A_BATCH: Final = 8
 
 
 @attrs.frozen(kw_only=True)
 class LedgerLimits:
-    """Bounds of one batch, and how long to wait for a database that is away."""
+    """Bounds of one batch, and how long to wait for a database that is away.
+
+    ``batch_entries_min`` is the least that a batch may hold while tenants share the ledger, and
+    the step by which it grows towards ``commit_target_s``. The commit of fewer is mostly its fixed
+    cost: it would take no less time and carry less. ``gather_s`` is what a change waits at most
+    for others that are to be committed beside the batch in flight.
+    """
 
     backoff_s_max: float = 2.0
+    batch_entries_min: int = 1_000
     batch_entries_max: int = 12_000
+    commit_target_s: float = 0.05
+    commits_in_flight_max: int = 2
+    gather_s: float = 0.002
     batch_requests_max: int = 2_000
     heads_max: int = 100_000
-
-
-@attrs.define(eq=False)
-class _Flight:
-    """A batch under way and, in order, the requests it carries with their first numbers."""
-
-    batch: CommitBatch
-    requests: list[tuple[Append, int]]
-    heads: dict[str, Head]
 
 
 class LedgerCore:
@@ -78,224 +88,199 @@ class LedgerCore:
 
     def __init__(self, limits: LedgerLimits, incarnation: int = 1) -> None:
         self._limits = limits
-        self._waiting: deque[Append | Fence] = deque()
+        self._waiting = CommitQueue(max(1, limits.batch_entries_min // _TURNS_OF_A_BATCH))
+        self._pace = CommitPace(
+            limits.batch_entries_min, limits.batch_entries_max, limits.commit_target_s
+        )
         self._alone: deque[Append] = deque()
         self._heads: OrderedDict[str, Head] = OrderedDict()
-        self._flight: _Flight | None = None
+        self._flights: list[Flight] = []
         self._stamp = incarnation << _INCARNATION_SHIFT
-        self._reading = False
-        self._checking = False
         self._away = False
         self._failures = 0
         self._retry_at: float | None = None
+        self._gathered_at: float | None = None
 
     @property
     def wakeup_at(self) -> float | None:
+        if self._retry_at is None and self._has_room():
+            return self._gathered_at
         return self._retry_at
 
     @property
     def waiting(self) -> int:
-        """Requests that no batch carries yet."""
-        return len(self._waiting) + len(self._alone)
+        """Requests that no numbered batch carries yet."""
+        loading = sum(len(flight.requests) for flight in self._flights if flight.batch is None)
+        return len(self._waiting) + len(self._alone) + loading
 
     def handle(self, message: Any, now: Moment) -> Sequence[Any]:
         match message:
-            case Append() | Fence():
-                self._waiting.append(message)
-                return self._next() if self._flight is None else ()
-            case BatchCommitted():
-                return self._committed() if message.stamp == self._stamp else ()
-            case BatchUnavailable():
-                return self._unavailable(message, now) if message.stamp == self._stamp else ()
-            case BatchRefused():
-                return self._refused(message) if message.stamp == self._stamp else ()
-            case HeadsLoaded():
-                return self._heads_loaded(message) if message.stamp == self._stamp else ()
-            case HeadsUnavailable():
-                return self._heads_unavailable(now) if message.stamp == self._stamp else ()
+            case Append():
+                return self._append(message, now)
+            case Fence():
+                self._waiting.put(message)
+                return () if self._flights else self._next(now)
             case Wake():
-                return self._again(now)
+                return self._wake(now)
+            case (
+                BatchCommitted()
+                | BatchUnavailable()
+                | BatchRefused()
+                | HeadsLoaded()
+                | HeadsUnavailable()
+            ):
+                return self._told(message, now)
             case _:
                 raise TypeError(f"the ledger does not understand {type(message).__name__}")
 
+    def _append(self, request: Append, now: Moment) -> Sequence[Any]:
+        self._waiting.put(request)
+        self._pace.note(request.changes.tenant_id, now.mono)
+        if not self._flights:
+            return self._next(now)
+        if self._gathered_at is None and self._has_room() and self._waiting.may_leave(request):
+            self._gathered_at = now.mono + self._limits.gather_s
+        return ()
+
+    def _told(self, message: Any, now: Moment) -> Sequence[Any]:
+        """What the store says of a batch; of one that is no longer asked about, nothing follows."""
+        flight = next((each for each in self._flights if each.stamp == message.stamp), None)
+        if flight is None:
+            return ()
+        flight.stamp = 0
+        match message:
+            case BatchCommitted():
+                self._pace.learn(flight.entries, message.took_s)
+                return self._committed(flight, now)
+            case BatchRefused():
+                return self._refused(flight, message.why, now)
+            case HeadsLoaded():
+                return self._heads_loaded(flight, message, now)
+            case BatchUnavailable():
+                flight.unknown = flight.unknown or message.unknown
+                return self._wait(flight, message.why, now)
+        return self._wait(flight, "heads could not be read", now)
+
     # ---- making a batch
 
-    def _next(self) -> list[Any]:
-        """Send the next batch, if anything waits and nothing is under way."""
+    def _has_room(self) -> bool:
+        """Whether a batch may be started now."""
+        return len(self._flights) < self._limits.commits_in_flight_max and not any(
+            flight.troubled for flight in self._flights
+        )
+
+    def _next(self, now: Moment) -> list[Any]:
+        """Start the next batch, if there is room for it and anything that may leave."""
         commands: list[Any] = []
-        if self._flight is not None or self._reading or self._retry_at is not None:
+        if not self._has_room():
             return commands
-        while self._waiting and not self._alone and isinstance(self._waiting[0], Fence):
-            commands.append(Answer(self._waiting[0].ask_id, None))
-            self._waiting.popleft()
-        requests = self._gather()
-        if not requests:
-            return commands
-        unknown = sorted({r.changes.tenant_id for r in requests} - self._heads.keys())
-        if unknown:
-            self._put_back(requests)
-            self._reading = True
-            self._stamp += 1
-            commands.append(LoadHeads(stamp=self._stamp, tenant_ids=unknown))
-            return commands
-        self._flight = self._build(requests)
-        self._stamp += 1
-        commands.append(Write(stamp=self._stamp, batch=self._flight.batch))
+        requests = self._compose(commands, now)
+        self._gathered_at = None
+        if requests:
+            flight = Flight(requests)
+            self._flights.append(flight)
+            commands.append(self._send(flight))
         return commands
 
-    def _gather(self) -> list[Append]:
-        """Everything that waits, up to the bounds or the next fence; suspects go alone."""
+    def _compose(self, commands: list[Any], now: Moment) -> list[Append]:
+        """What goes next, after the fences that have been reached; suspects go alone."""
         if self._alone:
-            return [self._alone.popleft()]
-        limits = self._limits
-        gathered: list[Append] = []
-        entries = 0
-        waiting = self._waiting
-        while waiting and len(gathered) < limits.batch_requests_max:
-            request = waiting[0]
-            if isinstance(request, Fence):
-                break
-            entries += len(request.changes.entries)
-            if gathered and entries > limits.batch_entries_max:
-                break
-            gathered.append(request)
-            waiting.popleft()
-        return gathered
+            if not self._waiting.may_leave(self._alone[0]):
+                return []
+            suspect = [self._alone.popleft()]
+            self._waiting.hold(suspect)
+            return suspect
+        if not self._flights:
+            commands.extend(Answer(fence.ask_id, None) for fence in self._waiting.take_fences())
+        return self._waiting.compose(self._pace.bound(now.mono), self._limits.batch_requests_max)
 
-    def _put_back(self, requests: list[Append]) -> None:
-        (self._alone or self._waiting).extendleft(reversed(requests))
-
-    def _build(self, requests: list[Append]) -> _Flight:
-        by_tenant: dict[str, list[Entry]] = {}
-        carried: list[tuple[Append, int]] = []
-        for request in requests:
-            changes = request.changes
-            entries = by_tenant.get(changes.tenant_id)
-            if entries is None:
-                entries = by_tenant[changes.tenant_id] = []
-            first_seq = self._heads[changes.tenant_id].next_seq + len(entries)
-            for seq, entry in enumerate(changes.entries, first_seq):
-                entry.seq = seq
-            for row, (start, count) in zip(changes.rows, changes.spans, strict=True):
-                row.seqs = list(range(first_seq + start, first_seq + start + count))
-            entries.extend(changes.entries)
-            carried.append((request, first_seq))
-        blocks, heads = [], {}
-        for tenant_id in sorted(by_tenant):
-            if by_tenant[tenant_id]:
-                block = self._block(tenant_id, by_tenant[tenant_id])
-                blocks.append(block)
-                heads[tenant_id] = Head(block.last_seq + 1, block.link)
-        batch = CommitBatch(
-            batch_id=blocks[0].link.hex()[:32] if blocks else "",
-            blocks=tuple(blocks),
-            changes=tuple(request.changes for request in requests),
-        )
-        return _Flight(batch, carried, heads)
-
-    def _block(self, tenant_id: str, entries: list[Entry]) -> Block:
-        head = self._heads[tenant_id]
-        body = encode_entries(entries)
-        return Block(
-            tenant_id=tenant_id,
-            first_seq=head.next_seq,
-            last_seq=head.next_seq + len(entries) - 1,
-            at=entries[-1].at,
-            previous=head.link,
-            link=next_link(head.link, body),
-            body=body,
-        )
+    def _send(self, flight: Flight) -> LoadHeads | Write:
+        """Ask the store for what a batch needs next: heads to number or to settle it by, or its
+        commit."""
+        self._stamp += 1
+        flight.stamp = self._stamp
+        batch = flight.batch
+        if batch is None:
+            if missing := [each for each in flight.tenant_ids if each not in self._heads]:
+                return LoadHeads(stamp=self._stamp, tenant_ids=missing)
+            batch = flight.number(self._heads)
+        elif flight.unknown and flight.heads:
+            return LoadHeads(stamp=self._stamp, tenant_ids=sorted(flight.heads))
+        flight.unknown = False
+        return Write(stamp=self._stamp, batch=batch)
 
     # ---- what became of it
 
-    def _committed(self) -> list[Any]:
-        flight = self._flight
-        assert flight is not None
-        self._flight = None
+    def _committed(self, flight: Flight, now: Moment) -> list[Any]:
+        assert flight.batch is not None
+        commands = self._land(flight)
         self._remember(flight.heads)
-        commands: list[Any] = self._back()
         commands.extend(
             Confirm(sender=request.sender, stamp=request.stamp, first_seq=first_seq)
-            for request, first_seq in flight.requests
+            for request, first_seq in zip(flight.requests, flight.first_seqs, strict=True)
         )
         if flight.batch.blocks:
             commands.append(Publish(blocks=flight.batch.blocks))
-        commands.extend(self._next())
+        commands.extend(self._next(now))
         return commands
 
-    def _refused(self, message: BatchRefused) -> list[Any]:
-        flight = self._flight
-        assert flight is not None
-        self._flight = None
-        commands: list[Any] = self._back()
-        requests = [request for request, _ in flight.requests]
-        if len(requests) == 1:
-            request = requests[0]
-            commands.append(Deny(sender=request.sender, stamp=request.stamp, why=message.why))
+    def _refused(self, flight: Flight, why: str, now: Moment) -> list[Any]:
+        commands = self._land(flight)
+        if len(flight.requests) == 1:
+            [request] = flight.requests
+            commands.append(Deny(sender=request.sender, stamp=request.stamp, why=why))
         else:
-            self._alone.extend(requests)
-        commands.extend(self._next())
+            self._alone.extend(flight.requests)
+        commands.extend(self._next(now))
         return commands
 
-    def _unavailable(self, message: BatchUnavailable, now: Moment) -> list[Any]:
-        self._checking = self._checking or message.unknown
-        return self._wait(now, message.why)
-
-    def _heads_unavailable(self, now: Moment) -> list[Any]:
-        self._reading = False
-        return self._wait(now, "heads could not be read")
-
-    def _heads_loaded(self, message: HeadsLoaded) -> list[Any]:
-        self._reading = False
-        if self._checking:
-            return self._settle_unknown(message.heads)
-        commands: list[Any] = self._back()
-        missing = dict.fromkeys(message.tenant_ids, _NEW)
-        self._remember(missing | message.heads)
-        commands.extend(self._next())
+    def _heads_loaded(self, flight: Flight, message: HeadsLoaded, now: Moment) -> list[Any]:
+        if flight.batch is not None:
+            took_effect = flight.took_effect(message.heads)
+            if took_effect is None:
+                return [Abandon(why="another writer has moved the heads of tenants that are ours")]
+            if took_effect:
+                return self._committed(flight, now)
+            flight.unknown = False
+        else:
+            self._remember(dict.fromkeys(message.tenant_ids, NEW) | message.heads)
+        commands = self._back(flight)
+        commands.append(self._send(flight))
         return commands
 
-    def _settle_unknown(self, heads: dict[str, Head]) -> list[Any]:
-        """Whether the batch in flight took effect is told by where its heads stand."""
-        flight = self._flight
-        assert flight is not None
-        self._checking = False
-        if all(heads.get(tenant_id) == head for tenant_id, head in flight.heads.items()):
-            return self._committed()
-        before = {
-            block.tenant_id: Head(block.first_seq, block.previous) for block in flight.batch.blocks
-        }
-        if all(heads.get(tenant_id, _NEW) == head for tenant_id, head in before.items()):
-            commands: list[Any] = self._back()
-            self._stamp += 1
-            commands.append(Write(stamp=self._stamp, batch=flight.batch))
-            return commands
-        return [Abandon(why="another writer has moved the heads of tenants that are ours")]
-
-    def _again(self, now: Moment) -> list[Any]:
-        if self._retry_at is None or now.mono < self._retry_at:
+    def _wake(self, now: Moment) -> list[Any]:
+        if self._retry_at is not None:
+            if now.mono < self._retry_at:
+                return []
+            self._retry_at = None
+            return [self._send(flight) for flight in self._flights if not flight.stamp]
+        if self._gathered_at is None or now.mono < self._gathered_at:
             return []
-        self._retry_at = None
-        flight = self._flight
-        if flight is None:
-            return self._next()
-        self._stamp += 1
-        if self._checking and flight.heads:
-            self._reading = True
-            return [LoadHeads(stamp=self._stamp, tenant_ids=sorted(flight.heads))]
-        self._checking = False
-        return [Write(stamp=self._stamp, batch=flight.batch)]
+        return self._next(now)
 
-    def _wait(self, now: Moment, why: str) -> list[Any]:
-        delay_s = min(self._limits.backoff_s_max, _BACKOFF_FIRST_S * 2**self._failures)
-        self._failures = min(self._failures + 1, 16)
-        self._retry_at = now.mono + delay_s
+    def _wait(self, flight: Flight, why: str, now: Moment) -> list[Any]:
+        """Try this one again after a pause, together with others that are in trouble."""
+        flight.troubled = True
+        if self._retry_at is None:
+            delay_s = min(self._limits.backoff_s_max, _BACKOFF_FIRST_S * 2**self._failures)
+            self._failures = min(self._failures + 1, 16)
+            self._retry_at = now.mono + delay_s
         if self._away:
             return []
         self._away = True
         return [ReportAway(why=why)]
 
-    def _back(self) -> list[Any]:
+    def _land(self, flight: Flight) -> list[Any]:
+        """It is settled, or taken apart: its tenants may go on."""
+        self._flights.remove(flight)
+        self._waiting.release(flight.requests)
+        return self._back(flight)
+
+    def _back(self, flight: Flight) -> list[Any]:
+        """The store has answered about this one (I7)."""
+        flight.troubled = False
+        if any(other.troubled for other in self._flights):
+            return []
         self._failures = 0
         if not self._away:
             return []

@@ -19,8 +19,8 @@ from typing import Final
 import attrs
 
 from jobengine.domain.errors import ErrorCode
-from jobengine.messages.lease_shard import Completed, Failed, GivenBack, LeaseClaim, Report
 from jobengine.messages.session import Grant, Nacked
+from jobengine.messages.worker_reports import Completed, Failed, GivenBack, LeaseClaim, Report
 
 __all__ = ["Outstanding", "Ref"]
 

@@ -34,11 +34,6 @@ from jobengine.core.session_state import (
 from jobengine.core.session_worker import WorkerSide
 from jobengine.domain.errors import ErrorCode
 from jobengine.domain.instant import SECOND, Moment
-from jobengine.messages.lease_shard import (
-    Drain,
-    Reports,
-    SetCredit,
-)
 from jobengine.messages.session import (
     Attached,
     BearerEnded,
@@ -59,6 +54,7 @@ from jobengine.messages.session import (
     Welcomed,
 )
 from jobengine.messages.wake import Wake
+from jobengine.messages.worker_reports import Drain, Reports, SetCredit
 
 __all__ = ["GOING_AWAY", "POLICY_VIOLATION", "Session", "SessionLimits"]
 

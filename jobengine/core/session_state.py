@@ -10,8 +10,8 @@ from typing import Any, Final
 import attrs
 
 from jobengine.core.outstanding import Outstanding
-from jobengine.messages.lease_shard import Attach, Detach, LeaseClaim
 from jobengine.messages.session import Greeted, HangUp, Peer
+from jobengine.messages.worker_reports import Attach, Detach, LeaseClaim
 
 __all__ = ["GOING_AWAY", "POLICY_VIOLATION", "TOKEN_ENDED", "SessionLimits", "SessionState"]
 

@@ -15,7 +15,6 @@ from jobengine.core.outstanding import Ref
 from jobengine.core.session_state import POLICY_VIOLATION, SessionState
 from jobengine.domain.errors import ErrorCode, Refusal
 from jobengine.domain.instant import Moment
-from jobengine.messages.lease_shard import Beat, Drain, Report, Reports, SetCredit
 from jobengine.messages.session import (
     SCOPE_SUBMIT,
     SCOPE_WORK,
@@ -30,6 +29,7 @@ from jobengine.messages.session import (
     SubmitSaid,
     Unreadable,
 )
+from jobengine.messages.worker_reports import Beat, Drain, Report, Reports, SetCredit
 
 __all__ = ["WorkerSide"]
 

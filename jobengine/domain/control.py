@@ -10,7 +10,8 @@ I2  A document that exists is valid: ``refuse_control`` is asked before, at the 
     the shard.
 
 A rate is kept in millionths of a token per minute, so that both "one a minute" and "2,500 a second"
-are integers. Not here: calendars (``blackout``), how a gate judges a job (``core/lease_shard``).
+are integers. Not here: calendars (``blackout``), shares of tenants (``governance``), how a gate
+judges a job (``core/lease_shard``).
 """
 
 import re
@@ -18,8 +19,10 @@ from typing import Final, Literal
 
 import msgspec
 
-from jobengine.domain.blackout import Blackout, refuse_blackout
+from jobengine.domain.blackout import Blackout
+from jobengine.domain.blackout_refusals import refuse_blackout
 from jobengine.domain.errors import ErrorCode, Refusal
+from jobengine.domain.governance import Governance, refuse_governance
 
 __all__ = [
     "CONTROL_KINDS",
@@ -44,7 +47,7 @@ PER_MINUTE_MICRO_MAX: Final = 60_000_000 * MICRO
 BURST_MAX: Final = 1_000_000_000
 WEIGHT_MAX: Final = 1_000
 
-ControlKind = Literal["source", "quota", "throttle", "blackout", "pause", "weight"]
+ControlKind = Literal["source", "quota", "throttle", "blackout", "pause", "weight", "governance"]
 CONTROL_KINDS: Final[tuple[ControlKind, ...]] = (
     "source",
     "quota",
@@ -52,6 +55,7 @@ CONTROL_KINDS: Final[tuple[ControlKind, ...]] = (
     "blackout",
     "pause",
     "weight",
+    "governance",
 )
 Scope = Literal["tenant", "project", "queue", "job_type", "source"]
 """What part of a tenant a control is about; ``tenant`` is all of it and has the empty key."""
@@ -127,7 +131,7 @@ class Weight(_Document, frozen=True, kw_only=True):
     weight: int
 
 
-Control = Source | Quota | Throttle | Blackout | Pause | Weight
+Control = Source | Quota | Throttle | Blackout | Pause | Weight | Governance
 
 _TYPES: Final[dict[ControlKind, type[Control]]] = {
     "source": Source,
@@ -136,6 +140,7 @@ _TYPES: Final[dict[ControlKind, type[Control]]] = {
     "blackout": Blackout,
     "pause": Pause,
     "weight": Weight,
+    "governance": Governance,
 }
 _decoders = {kind: msgspec.json.Decoder(type_) for kind, type_ in _TYPES.items()}
 _encoder = msgspec.json.Encoder()
@@ -182,6 +187,8 @@ def refuse_control(control: Control, at: int) -> Refusal | None:
             return _refuse_scope(control.scope, control.key)
         case Weight():
             return _refuse_count("weight", control.weight, WEIGHT_MAX)
+        case Governance():
+            return refuse_governance(control)
 
 
 def _refuse_source(source: Source) -> Refusal | None:
@@ -192,7 +199,8 @@ def _refuse_source(source: Source) -> Refusal | None:
         )
     if source.auth_ref is not None and not _REFERENCE.fullmatch(source.auth_ref):
         return _refusal(
-            "authRef", "names a secret and never is one; give env:NAME, file:, secret: or vault:PATH"
+            "authRef",
+            "names a secret and never is one; give env:NAME, file:, secret: or vault:PATH",
         )
     refusal = _refuse_count("weight", source.weight, WEIGHT_MAX)
     if refusal is None and source.max_active is not None:

@@ -10,7 +10,7 @@ I1  An instant lies in [AT_MIN, AT_MAX], the years 1970 to 9999; all else is a `
 I2  `from_rfc3339(to_rfc3339(at))` is `at` rounded down to the millisecond.
 I3  Within I1, text written by `to_rfc3339` sorts as the instants do.
 
-Not here: reading a clock (`actors/runtime/clock.py`), calendars and zones (`domain/schedule.py`).
+Not here: reading a clock (`actors/runtime/clock.py`), zones and cron (`domain/cron.py`).
 """
 
 import re

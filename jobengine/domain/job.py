@@ -222,8 +222,7 @@ class Definition(
     unique_window_us: int = 0
 
 
-@attrs.define(eq=False, kw_only=True)
-class Job:
+class Job(msgspec.Struct, eq=False, kw_only=True, gc=False):
     """One job as its owner sees it; a projection of its ledger entries.
 
     ``definition_json`` and ``payload`` are canonical bytes, encoded once at the door and handed on

@@ -1,7 +1,8 @@
 """From an HTTP request to an admitted call: who asks, for which tenant, with what reason, what for.
 
 The checks run in this order, and the first that fails is the answer: token (401), tenant (403),
-scope (403), reason and ticket (400), headers and query (400), media type (415), body (400, 413).
+scope (403), reason and ticket (400), whether the engine takes new work, where it is asked for
+(503), headers and query (400), media type (415), body (400, 413).
 So nobody learns what an endpoint takes before having shown that he may use it, and no body is read
 for a request that is refused without it.
 """
@@ -18,6 +19,7 @@ import msgspec
 from jobengine.auth.claims import Identity
 from jobengine.auth.scopes import AUDIT_RULES, AuditRule, Scope
 from jobengine.domain.errors import ErrorCode, Refusal, RefusedError
+from jobengine.domain.governance import SYSTEM_TENANT
 from jobengine.http.errors import invalid, refused_by_wire
 from jobengine.http.front import Front
 from jobengine.http.identities import Identities
@@ -74,13 +76,17 @@ class Admission:
         charge: Callable[[Identity, str], None],
         read_chunk: Callable[[int], Awaitable[bytes]] | None = None,
     ) -> Call[Any, Any]:
-        """The call to hand to the row's handler. Raises `RefusedError`, as `charge` may, which is
-        told whose request this is as soon as that is known."""
+        """The call to hand to the row's handler. Raises `UnavailableError`, and `RefusedError`, as
+        `charge` may, which is told whose request this is as soon as that is known."""
         identity = await identify(self._front.identities, header)
         tenant_id = _tenant(header, identity)
         self._front.identities.check_revoked(identity, tenant_id)
         charge(identity, tenant_id)
         actor = self._acting(header, identity)
+        if self._route.of_platform:
+            _check_system(tenant_id)
+        if self._route.creates_work:
+            self._front.gateway.check_new_work()
         project_id = _short_header(header, _PROJECT)
         traceparent = header("traceparent") or ""
         key = self._idempotency_key(header)
@@ -204,6 +210,14 @@ def _tenant(header: ReadHeader, identity: Identity) -> str:
             )
         )
     return tenant_id
+
+
+def _check_system(tenant_id: str) -> None:
+    if tenant_id != SYSTEM_TENANT:
+        message = (
+            f"{_TENANT}: this is the platform's; act for {SYSTEM_TENANT}, with a token for it"
+        )
+        raise RefusedError(Refusal(ErrorCode.TENANT_FORBIDDEN, message, {"path": _TENANT}))
 
 
 def _actor(header: ReadHeader, identity: Identity, scope: Scope, rule: AuditRule) -> Actor:

@@ -4,7 +4,7 @@ I1  Every response, whoever made it, carries `X-JobEngine-Version`, and every er
 I2  What nobody foresaw is logged once, under the trace id that the client gets, and shows nothing
     of the inside.
 I3  Every response states what a browser may do with it (`security`), and every one to a verified
-    token how near its limit that is.
+    token how near its limit that is, and the load where new work is asked for.
 
 Not here: what a row demands (`admission`), how a body arrives (`bodies`), what the answer looks
 like (`rendering`), rows that are answered before the framework (`direct`).
@@ -28,7 +28,7 @@ from jobengine.http.answer import Answer, StreamAnswer
 from jobengine.http.bodies import Body, BodyConnection, BodyRequest
 from jobengine.http.errors import answer_to, framework_refusal, internal_answer
 from jobengine.http.front import Front
-from jobengine.http.limits import headers_of, refusal_of
+from jobengine.http.limits import headers_of, headers_of_load, refusal_of
 from jobengine.http.route import OpenRoute, Route
 from jobengine.http.routes.wellknown import wellknown_routes
 from jobengine.http.security import Cors, standing_headers
@@ -58,7 +58,7 @@ def create_app(
     app.url_map.merge_slashes = False
     app.url_map.strict_slashes = True
     app.url_map.converters["name"] = _NameConverter
-    app.url_map.converters["digest"] = _DigestConverter
+    app.url_map.converters["coloned"] = _ColonedConverter
     respond = partial(_response, standing_headers(tls=front.tls))
     described_at = front.gateway.clock.moment().at
     for open_row in (*open_routes, *wellknown_routes(routes, open_routes, described_at)):
@@ -71,7 +71,7 @@ def create_app(
     app.register_error_handler(Exception, _on_error(respond))
     if front.cors.origins:
         app.before_request(_preflight(front.cors, respond))
-    app.after_request(_told_of(front.cors))
+    app.after_request(_told_of(front))
     return app
 
 
@@ -81,8 +81,9 @@ class _NameConverter(BaseConverter):
     regex = "[^/:]+"
 
 
-class _DigestConverter(BaseConverter):
-    """One path segment whose value has a colon of its own (`sha256:…`)."""
+class _ColonedConverter(BaseConverter):
+    """One path segment whose value may have colons of its own (`sha256:…`); the last one in the
+    path begins a verb, where there is one."""
 
     regex = "[^/]+"
 
@@ -104,7 +105,7 @@ class _StreamBody(ResponseBody):
 
 
 def _add(app: QuartTrio, method: str, path: str, name: str, view: View) -> None:
-    rule = path.replace("{digest}", "<digest:digest>")
+    rule = path.replace("{digest}", "<coloned:digest>").replace("{queue}", "<coloned:queue>")
     rule = rule.replace("{", "<name:").replace("}", ">")
     app.add_url_rule(
         rule, endpoint=name, view_func=view, methods=[method], provide_automatic_options=False
@@ -122,6 +123,7 @@ def _view(front: Front, row: Route, respond: Respond) -> View:
     admission = Admission(front, row)
 
     async def view(**path: str) -> Response:
+        g.creates_work = row.creates_work
         refuse_repeated(request.headers.keys())
         call = await admission.admit(
             request.headers.get,
@@ -153,14 +155,16 @@ def _preflight(cors: Cors, respond: Respond) -> Callable[[], Awaitable[Response 
     return answer
 
 
-def _told_of(cors: Cors) -> Callable[[Response], Awaitable[Response]]:
-    """What depends on the request: limits, and who may read the answer."""
+def _told_of(front: Front) -> Callable[[Response], Awaitable[Response]]:
+    """What depends on the request: limits, load, and who may read the answer."""
 
     async def told(response: Response) -> Response:
         verdict = g.get("verdict")
         if verdict is not None:
             response.headers.update(headers_of(verdict))
-        response.headers.update(cors.headers(request.headers.get))
+            if g.creates_work:
+                response.headers.update(headers_of_load(front.gateway.load))
+        response.headers.update(front.cors.headers(request.headers.get))
         return response
 
     return told

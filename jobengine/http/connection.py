@@ -13,17 +13,15 @@ I4  A response that ends the connection is read by its peer also while the peer 
     side is closed first, and what comes is dropped for `linger_s` at most.
 I5  Every refusal of its own is the envelope of all errors, with the headers of all answers.
 
-Not here: listening, TLS, WebSocket (`server`); grammar (`http1`).
+Not here: listening, TLS, WebSocket (`server`); grammar (`http1`); bounds and what connections share
+(`peers`).
 """
 
 import secrets
-import time
 from collections.abc import Awaitable, Callable
-from email.utils import formatdate
 from typing import Any, Final
 from urllib.parse import unquote
 
-import attrs
 import structlog
 import trio
 
@@ -31,9 +29,10 @@ from jobengine.http.answer import Answer
 from jobengine.http.errors import internal_answer, transport_refusal
 from jobengine.http.exchange import Exchange, Line, PeerGone
 from jobengine.http.http1 import Broken, Head, RequestReader, response_head
+from jobengine.http.peers import Peers, ServerLimits
 from jobengine.http.tls import TlsStream
 
-__all__ = ["AsgiApp", "Connection", "Peers", "ServerLimits"]
+__all__ = ["AsgiApp", "Connection"]
 
 Message = dict[str, Any]
 AsgiApp = Callable[..., Awaitable[Any]]
@@ -42,56 +41,6 @@ _READ_BYTES: Final = 65_536
 _LINGER_BYTES: Final = 1 << 20
 
 _log = structlog.get_logger("jobengine.http")
-
-
-@attrs.frozen(kw_only=True)
-class ServerLimits:
-    """Bounds of all connections together and of each one.
-
-    `head_bytes_max`: request line and headers. `idle_s`: a connection without a request is closed
-    after it. `head_s`: what a head that has begun to arrive gets. `write_s`: how long one write may
-    wait for the peer. `linger_s`: see I4. `graceful_s`: what requests in flight get at the end.
-    """
-
-    connections_max: int = 4_096
-    backlog: int = 1_024
-    head_bytes_max: int = 32 * 1024
-    idle_s: float = 75.0
-    head_s: float = 20.0
-    tls_handshake_s: float = 10.0
-    write_s: float = 60.0
-    linger_s: float = 1.0
-    requests_per_connection_max: int = 1_000_000
-    graceful_s: float = 5.0
-
-
-class Peers:
-    """What the connections of a server share: whether it stops, which are idle, what day it is."""
-
-    def __init__(self) -> None:
-        self.stopping = False
-        self._idle: set[trio.CancelScope] = set()
-        self._second, self._date = 0, b""
-
-    def date(self) -> bytes:
-        """The header of that name, made once a second."""
-        second = int(time.time())
-        if second != self._second:
-            self._second, self._date = second, formatdate(second, usegmt=True).encode()
-        return self._date
-
-    def idle(self, scope: trio.CancelScope) -> None:
-        """This scope is left at once when the server stops, until it is busy."""
-        self._idle.add(scope)
-
-    def busy(self, scope: trio.CancelScope) -> None:
-        self._idle.discard(scope)
-
-    def stop(self) -> None:
-        """Every connection ends as soon as it has answered what it has begun to read."""
-        self.stopping = True
-        for scope in list(self._idle):
-            scope.cancel()
 
 
 class Connection(Line):

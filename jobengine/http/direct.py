@@ -7,8 +7,8 @@ the same `Admission`; which way a row takes changes its cost and nothing that a 
 I1  A request is answered here when its method and its path, as it was sent, are those of a row that
     is `direct`. Whatever else there is goes on to the framework: other spellings of the same path,
     other methods, preflights.
-I2  As `app`: every answer carries the standing headers, the limits and what CORS says; the body is
-    read to its end or to `DRAINED_MAX` times its limit before it is refused.
+I2  As `app`: every answer carries the standing headers, the limits, the load and what CORS says;
+    the body is read to its end or to `DRAINED_MAX` times its limit before it is refused.
 
 Not here: rows that wait for long, and so have to notice that their client has gone (`app`).
 """
@@ -26,7 +26,7 @@ from jobengine.http.admission import Admission, ReadHeader, trace_id_of
 from jobengine.http.answer import Answer
 from jobengine.http.errors import answer_to, framework_refusal, internal_answer
 from jobengine.http.front import Front, FrontLimits
-from jobengine.http.limits import headers_of, refusal_of
+from jobengine.http.limits import headers_of, headers_of_load, refusal_of
 from jobengine.http.route import Route
 from jobengine.http.security import standing_headers
 from jobengine.http.single_headers import refuse_repeated
@@ -99,6 +99,8 @@ class _View:
         told = self._front.cors.headers(header)
         if verdicts:
             told |= headers_of(verdicts[0])
+            if self._row.creates_work:
+                told |= headers_of_load(self._front.gateway.load)
         headers = [
             *self._standing,
             *_encoded(answer.headers | told),

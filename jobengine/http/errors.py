@@ -34,9 +34,11 @@ __all__ = [
 ]
 
 STATUS_OF: Final[dict[ErrorCode, int]] = {
+    ErrorCode.ALREADY_EXISTS: 409,
     ErrorCode.ARTIFACT_INVALID: 400,
     ErrorCode.ARTIFACT_QUOTA_EXCEEDED: 409,
     ErrorCode.AUDIT_REASON_REQUIRED: 400,
+    ErrorCode.BACKLOG_FULL: 429,
     ErrorCode.BAD_JSON: 400,
     ErrorCode.BULK_TOO_LARGE: 413,
     ErrorCode.CAPACITY_EXCEEDED: 429,
@@ -48,14 +50,20 @@ STATUS_OF: Final[dict[ErrorCode, int]] = {
     ErrorCode.IDEMPOTENCY_MISMATCH: 422,
     ErrorCode.ILLEGAL_TRANSITION: 409,
     ErrorCode.INTERNAL: 500,
+    ErrorCode.IN_USE: 409,
     ErrorCode.INVALID_FIELD: 400,
     ErrorCode.LEASE_LOST: 409,
     ErrorCode.METHOD_NOT_ALLOWED: 405,
+    ErrorCode.NODE_NOT_OPEN: 409,
     ErrorCode.NOT_FOUND: 404,
     ErrorCode.OVERLOADED: 503,
     ErrorCode.PAYLOAD_TOO_LARGE: 413,
     ErrorCode.RANGE_NOT_SATISFIABLE: 416,
     ErrorCode.RATE_LIMITED: 429,
+    ErrorCode.REVISION_MISMATCH: 412,
+    ErrorCode.RUN_ENDED: 409,
+    ErrorCode.RUN_INVALID: 422,
+    ErrorCode.RUN_UNFINISHED: 409,
     ErrorCode.SCOPE_REQUIRED: 403,
     ErrorCode.SOURCE_UNKNOWN: 422,
     ErrorCode.STORE_UNAVAILABLE: 503,
@@ -122,6 +130,8 @@ def error_answer(refusal: Refusal, trace_id: str) -> Answer:
     headers: dict[str, str] = {}
     if status in (429, 503):
         headers["Retry-After"] = str(refusal.details.get("retryAfterSeconds", _RETRY_AFTER_S))
+    if refusal.code is ErrorCode.BACKLOG_FULL:
+        headers["X-JobEngine-Backlog"] = str(refusal.details["backlog"])
     if status == 416:
         headers["Content-Range"] = f"bytes */{refusal.details['sizeBytes']}"
     if status == 401:

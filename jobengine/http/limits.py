@@ -11,11 +11,19 @@ import math
 
 import attrs
 
+from jobengine.actors.node_state import LoadState
 from jobengine.core.request_limit import Rate, RequestLimit, Verdict, take_of_all
 from jobengine.domain.errors import ErrorCode, Refusal, RefusedError
 from jobengine.settings import Settings
 
-__all__ = ["RateLimits", "RequestGate", "headers_of", "rate_limits_of", "refusal_of"]
+__all__ = [
+    "RateLimits",
+    "RequestGate",
+    "headers_of",
+    "headers_of_load",
+    "rate_limits_of",
+    "refusal_of",
+]
 
 
 @attrs.frozen(kw_only=True)
@@ -59,6 +67,11 @@ def headers_of(verdict: Verdict) -> dict[str, str]:
         "X-RateLimit-Remaining": str(verdict.remaining),
         "X-RateLimit-Reset": str(math.ceil(verdict.full_s)),
     }
+
+
+def headers_of_load(load: LoadState) -> dict[str, str]:
+    """What a producer is told of the load; nothing while it is normal."""
+    return {} if load.level == "normal" else {"X-JobEngine-Load": load.level}
 
 
 def refusal_of(verdict: Verdict, what: str) -> RefusedError:

@@ -18,8 +18,10 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from jobengine import __version__
+from jobengine.actors.node_state import SHED_REASONS
 from jobengine.engine import Engine
 from jobengine.http.worker_door import DoorStatistics
+from jobengine.messages.load import CAUSES, LEVELS
 
 __all__ = ["metrics_of"]
 
@@ -60,6 +62,7 @@ class _EngineCollector(Collector):
         yield InfoMetricFamily(f"{_PREFIX}_node", "This engine process", node)
         yield from self._mailboxes()
         yield from self._ledger()
+        yield from self._load()
         yield from self._shards()
         yield from self._sessions()
         yield _gauge("asks_open", "Requests that wait for an actor's answer", len(engine.asks))
@@ -113,6 +116,23 @@ class _EngineCollector(Collector):
             transitions.add_metric([kind], count)
         yield transitions
 
+    def _load(self) -> Iterator[Metric]:
+        load = self._engine.load_meter.load
+        yield _gauge("load_level", "0 normal, 1 elevated, 2 shedding", LEVELS.index(load.level))
+        yield _counter("load_level_changes", "Changes of the load level", load.changes_total)
+        causes = GaugeMetricFamily(
+            f"{_PREFIX}_load_cause", "The level that this measure asks for", labels=["cause"]
+        )
+        levels = {cause.name: cause.level for cause in load.causes}
+        for name in CAUSES:
+            causes.add_metric([name], LEVELS.index(levels.get(name, "normal")))
+        sheds = CounterMetricFamily(
+            f"{_PREFIX}_sheds", "Requests refused for want of room", labels=["reason"]
+        )
+        for reason in SHED_REASONS:
+            sheds.add_metric([reason], load.sheds[reason])
+        yield from (causes, sheds)
+
     def _shards(self) -> Iterator[Metric]:
         leases = GaugeMetricFamily(f"{_PREFIX}_leases", "Leases that are held", labels=["shard"])
         sessions = GaugeMetricFamily(
@@ -123,17 +143,21 @@ class _EngineCollector(Collector):
             "Jobs that may start now, as far as they are in memory",
             labels=["tenant"],
         )
+        backlog = GaugeMetricFamily(
+            f"{_PREFIX}_backlog_jobs", "Jobs that are pending or scheduled", labels=["shard"]
+        )
         by_tenant: Counter[str] = Counter()
         for shard in self._engine.shards:
             if shard.core is None:
                 continue
             leases.add_metric([str(shard.shard)], shard.core.leases)
             sessions.add_metric([str(shard.shard)], shard.core.sessions)
+            backlog.add_metric([str(shard.shard)], shard.core.backlog)
             for lane, count in shard.core.ready_counts().items():
                 by_tenant[lane.tenant_id] += count
         for tenant_id, count in sorted(by_tenant.items()):
             ready.add_metric([tenant_id], count)
-        yield from (leases, sessions, ready)
+        yield from (leases, sessions, ready, backlog)
 
     def _sessions(self) -> Iterator[Metric]:
         sessions = self._engine.registry.statistics()

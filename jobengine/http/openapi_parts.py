@@ -2,6 +2,7 @@
 request and answer, the security scheme, the groups of endpoints.
 """
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 from jobengine.auth.scopes import AUDIT_RULES, AuditRule, Scope
@@ -10,10 +11,13 @@ __all__ = [
     "ANSWER_HEADERS",
     "INTRODUCTION",
     "OPEN_TAGS",
+    "PHRASES",
     "RATE_HEADERS",
     "REQUEST_HEADERS",
     "SECURITY_SCHEMES",
     "TAGS",
+    "header_refs",
+    "valued",
 ]
 
 INTRODUCTION: Final = """\
@@ -43,6 +47,16 @@ TAGS: Final = {
     "artifacts": "Bytes under their SHA-256, of one tenant",
     "deadletter": "Jobs that failed for good, and what becomes of them",
     "stream": "Events as they are committed (server-sent events)",
+    "sources": "Upstreams that jobs talk to, and the rates they allow",
+    "quotas": "How much runs at once and starts in an hour",
+    "throttles": "Rates of the tenant, its job types and sources",
+    "weights": "Shares of job types",
+    "breakers": "Circuit breakers of sources",
+    "blackouts": "Windows in which nothing new starts",
+    "pauses": "What is paused",
+    "governance": "How tenants share what may run at once",
+    "tenant": "Pause and resume the tenant",
+    "queues": "Pause, resume and explain a queue",
     "worker": "The worker protocol as plain requests",
     "workers": "Workers: which are attached, what they hold, and how one is drained",
     "apikeys": "Keys for programs: made, listed, revoked",
@@ -154,6 +168,11 @@ REQUEST_HEADERS: Final[dict[str, dict[str, Any]]] = {
         "bytes=0-1023",
     ),
     "IfRange": _header("If-Range", "The ETag for which alone the range is meant.", _ETAG),
+    "IfMatch": _header(
+        "If-Match",
+        "The ETag that it was read with; a change since then is refused.",
+        '"3"',
+    ),
     "IfNoneMatch": _header("If-None-Match", "The ETag of what the client has.", _ETAG),
     "LastEventId": _header(
         "Last-Event-ID",
@@ -190,6 +209,14 @@ ANSWER_HEADERS: Final[dict[str, dict[str, Any]]] = {
         "description": "Seconds until all of them are there again.",
         "schema": _NUMBER,
     },
+    "X-JobEngine-Load": {
+        "description": "How busy the engine is; there is none while that is normal.",
+        "schema": {"type": "string", "enum": ["elevated", "shedding"]},
+    },
+    "X-JobEngine-Backlog": {
+        "description": "Jobs of the tenant that wait, those of this request among them.",
+        "schema": _NUMBER,
+    },
     "Location": {
         "description": "The path of what was created or found.",
         "required": True,
@@ -205,7 +232,7 @@ ANSWER_HEADERS: Final[dict[str, dict[str, Any]]] = {
         "schema": _NUMBER,
     },
     "ETag": {
-        "description": "The digest, as a strong validator.",
+        "description": "A strong validator: of an artifact its digest, else the revision.",
         "required": True,
         "schema": {"type": "string"},
     },
@@ -239,3 +266,31 @@ ANSWER_HEADERS: Final[dict[str, dict[str, Any]]] = {
         "schema": {"type": "string"},
     },
 }
+PHRASES: Final = {
+    200: "Done",
+    201: "Created",
+    206: "The range that was asked for",
+    304: "The client has it already",
+    400: "The request is not well formed",
+    401: "No valid token",
+    403: "Not allowed",
+    404: "There is no such thing here",
+    408: "The body did not arrive in time",
+    409: "The state of the target, or a request under way, does not allow it",
+    412: "It has changed since it was read",
+    413: "Too large",
+    415: "A media type that is not taken",
+    416: "There is no such range",
+    422: "Well formed, but cannot be carried out",
+    429: "Too much at the moment",
+    500: "A fault inside the engine",
+    503: "Not available at the moment",
+}
+
+
+def header_refs(names: Iterable[str]) -> dict[str, Any]:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+
+
+def valued(examples: dict[str, Any]) -> dict[str, Any]:
+    return {name: {"value": value} for name, value in examples.items()}

@@ -110,6 +110,11 @@ class Route:
     media type. `headers`: request headers that this row reads beside those of every row;
     `answer_headers`: what its answers tell beside them.
 
+    `creates_work`: what it asks for is new work, which an overloaded engine refuses before it reads
+    the body; its answers tell of the load.
+
+    `of_platform`: what it is about is no tenant's, so it is answered to the system tenant alone.
+
     `location`: the answer names what was created in `Location`. `successor`: the endpoint is
     deprecated, and this path (below `BASE`) answers in its place."""
 
@@ -131,7 +136,9 @@ class Route:
     base: str = BASE
     media_type: str = JSON
     direct: bool = False
+    creates_work: bool = False
     location: bool = False
+    of_platform: bool = False
     successor: str | None = None
 
 

@@ -40,7 +40,7 @@ _ASKED: Final = (
 )
 _TOLD: Final = (
     "Content-Disposition, Content-Range, Deprecation, ETag, Idempotent-Replayed, Link, Location, "
-    "Repr-Digest, Retry-After, Sunset, X-JobEngine-Version, "
+    "Repr-Digest, Retry-After, Sunset, X-JobEngine-Backlog, X-JobEngine-Load, X-JobEngine-Version, "
     "X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset"
 )
 _PREFLIGHT_S: Final = "600"

@@ -29,8 +29,9 @@ from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState, LifespanState
 
-from jobengine.http.connection import AsgiApp, Connection, Peers, ServerLimits
+from jobengine.http.connection import AsgiApp, Connection
 from jobengine.http.http1 import Head, request_head
+from jobengine.http.peers import Peers, ServerLimits
 from jobengine.http.security import standing_headers
 from jobengine.http.tls import Tls, TlsStream
 

@@ -25,8 +25,8 @@ from jobengine.http.route import Call, NoQuery, Route
 from jobengine.http.worker_admission import Admit
 from jobengine.http.worker_limits import MeteredChannel
 from jobengine.http.worker_reading import WorkerReader
-from jobengine.messages.lease_shard import LeaseClaim, Progressed, Report
 from jobengine.messages.session import Nacked, Peer
+from jobengine.messages.worker_reports import LeaseClaim, Progressed, Report
 from jobengine.wire.worker import (
     SUBPROTOCOL,
     Complete,

@@ -8,7 +8,7 @@ Not here: what frames say (``worker_reading``), decisions (``core/session``), so
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeAlias, cast
 
 import msgspec
 
@@ -43,6 +43,8 @@ from jobengine.wire.worker import (
 )
 
 __all__ = ["WorkerFrames", "lease_frame"]
+
+_Outcome: TypeAlias = Literal["created", "existing", "rejected"]
 
 
 class WorkerFrames:
@@ -135,7 +137,7 @@ def _submit_answer(command: SubmitAnswered) -> Ack | Nack:
     if refusal is not None:
         return Nack(ref=command.ref, code=refusal.code, message=refusal.message)
     items = [_item(n, outcome) for n, outcome in enumerate(command.outcomes)]
-    return Ack(ref=command.ref, jobs=items)
+    return Ack(ref=command.ref, jobs=items, backlog=command.backlog)
 
 
 def _cancel(command: StopLease) -> Cancel:
@@ -152,7 +154,7 @@ def _item(index: int, outcome: JobOutcome) -> BulkItem:
     refusal = outcome.refusal
     return BulkItem(
         index=index,
-        outcome=cast(Literal["created", "existing", "rejected"], outcome.outcome),
+        outcome=cast(_Outcome, outcome.outcome),
         job_id=outcome.job_id,
         error=None if refusal is None else ErrorBody(code=refusal.code, message=refusal.message),
     )

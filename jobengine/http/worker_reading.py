@@ -35,11 +35,7 @@ from jobengine.http.worker_storable import (
     storable_result,
     within,
 )
-from jobengine.messages.lease_shard import (
-    Completed,
-    IdempotencyClaim,
-    LeaseClaim,
-)
+from jobengine.messages.lease_shard import IdempotencyClaim
 from jobengine.messages.session import (
     CreditSaid,
     DrainSaid,
@@ -51,9 +47,10 @@ from jobengine.messages.session import (
     SubmitSaid,
     Unreadable,
 )
+from jobengine.messages.worker_reports import Completed, LeaseClaim
 from jobengine.wire.jobs import JobRequest, decode_job_request
 from jobengine.wire.refusal import Refusal as WireRefusal
-from jobengine.wire.translate import new_job
+from jobengine.wire.translate import JobTranslator
 from jobengine.wire.worker import (
     FRAME_BYTES_MAX,
     ArtifactNote,
@@ -99,6 +96,7 @@ class WorkerReader:
     ) -> None:
         self._new_job_ids = new_job_ids
         self._redactor = redactor or Redactor()
+        self._translator = JobTranslator(redactor=self._redactor)
 
     def read(self, frame: str | bytes, peer: Peer, now_at: int) -> Sequence[Said]:
         """What a frame says, in its order; never raises for what a peer sent."""
@@ -186,7 +184,7 @@ class WorkerReader:
         job_ids = self._new_job_ids(len(requests))
         for n, (request, job_id) in enumerate(zip(requests, job_ids, strict=True)):
             try:
-                jobs.append(new_job(request, job_id, redactor=self._redactor))
+                jobs.append(self._translator.new_job(request, job_id))
             except RefusedError as error:
                 raise RefusedError(within(error.refusal, f"followUps[{n}]")) from None
         return jobs
@@ -202,7 +200,7 @@ class WorkerReader:
                 )
                 continue
             try:
-                jobs.append(new_job(request, job_id, redactor=self._redactor))
+                jobs.append(self._translator.new_job(request, job_id))
             except RefusedError as error:
                 jobs.append(error.refusal)
         claim = None

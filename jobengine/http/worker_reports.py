@@ -17,7 +17,8 @@ from jobengine.http.worker_storable import (
     storable_json,
     storable_note,
 )
-from jobengine.messages.lease_shard import (
+from jobengine.messages.session import Peer
+from jobengine.messages.worker_reports import (
     ArtifactNamed,
     Failed,
     GivenBack,
@@ -26,7 +27,6 @@ from jobengine.messages.lease_shard import (
     ThrottleSeen,
     WatermarkMoved,
 )
-from jobengine.messages.session import Peer
 from jobengine.wire.jobs import ProgressNote
 from jobengine.wire.worker import ArtifactNote, Fail, Log, Progress, Release, Throttled, Watermark
 

@@ -161,8 +161,9 @@ class SetLoad(_Message, frozen=True, kw_only=True):
 
 
 class Allot(_Message, frozen=True, kw_only=True):
-    """How many jobs of a tenant may run at once by the strategy across tenants; None: as many as
-    will."""
+    """How many jobs of a tenant may run at once by the strategy across tenants; answered by
+    ``Allotted`` with the stamp."""
 
     tenant_id: str
-    slots: int | None
+    slots: int
+    stamp: int

@@ -25,6 +25,7 @@ from jobengine.domain.job import Job
 from jobengine.messages.lease_shard import JobOutcome
 
 __all__ = [
+    "ABSENT",
     "ControlFacts",
     "JobFacts",
     "OperateFacts",
@@ -39,7 +40,8 @@ __all__ = [
     "submit_facts",
 ]
 
-_ABSENT = msgspec.Raw(b"")
+ABSENT = msgspec.Raw(b"")
+"""The text of what is not there; left out of stored facts, being the default itself."""
 
 
 class _Facts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
@@ -63,9 +65,9 @@ class JobFacts(_Facts, frozen=True, kw_only=True):
     started_at: int | None = None
     finished_at: int | None = None
     cancel_requested_at: int | None = None
-    result: msgspec.Raw = _ABSENT
-    error: msgspec.Raw = _ABSENT
-    progress: msgspec.Raw = _ABSENT
+    result: msgspec.Raw = ABSENT
+    error: msgspec.Raw = ABSENT
+    progress: msgspec.Raw = ABSENT
 
 
 class ControlFacts(_Facts, frozen=True, kw_only=True):
@@ -75,7 +77,7 @@ class ControlFacts(_Facts, frozen=True, kw_only=True):
     name: str
     revision: int
     changed_at: int
-    control: msgspec.Raw = _ABSENT
+    control: msgspec.Raw = ABSENT
 
 
 class RefusalFacts(_Facts, frozen=True, kw_only=True):
@@ -128,9 +130,9 @@ def job_facts(job: Job) -> JobFacts:
         started_at=job.started_at,
         finished_at=job.finished_at,
         cancel_requested_at=job.cancel_requested_at,
-        result=msgspec.Raw(job.result) if job.result else _ABSENT,
-        error=msgspec.Raw(job.error) if job.error else _ABSENT,
-        progress=msgspec.Raw(job.progress) if job.progress else _ABSENT,
+        result=msgspec.Raw(job.result) if job.result else ABSENT,
+        error=msgspec.Raw(job.error) if job.error else ABSENT,
+        progress=msgspec.Raw(job.progress) if job.progress else ABSENT,
     )
 
 

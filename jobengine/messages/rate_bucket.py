@@ -91,7 +91,10 @@ class RateRequest(msgspec.Struct, frozen=True, gc=False):
 
 
 class Denial(msgspec.Struct, frozen=True, kw_only=True):
-    """A closed gate: what was seen, what is allowed, and when it opens if nothing else happens."""
+    """A closed gate: what was seen, what is allowed, and when it opens if nothing else happens.
+
+    ``of_request``: it asks for more than the limit ever gives; others of the limit may pass.
+    """
 
     gate: RateGate
     key: str
@@ -99,6 +102,7 @@ class Denial(msgspec.Struct, frozen=True, kw_only=True):
     limit: str
     opens_at: int | None
     message: str
+    of_request: bool = False
 
 
 # ---- from the shard

@@ -12,13 +12,8 @@ import msgspec
 from jobengine.domain.errors import Refusal
 from jobengine.domain.job import Job
 from jobengine.domain.records import NewJob
-from jobengine.messages.lease_shard import (
-    Attach,
-    IdempotencyClaim,
-    JobOutcome,
-    LeaseClaim,
-    Report,
-)
+from jobengine.messages.lease_shard import IdempotencyClaim, JobOutcome
+from jobengine.messages.worker_reports import Attach, LeaseClaim, Report
 
 __all__ = [
     "SCOPE_SUBMIT",
@@ -224,10 +219,12 @@ class BearerEnded(_Message, frozen=True, kw_only=True):
 
 
 class SubmitAnswered(_Message, frozen=True, kw_only=True):
-    """What became of a submit, in its order; also the command to tell the worker."""
+    """What became of a submit, in its order; also the command to tell the worker. ``backlog`` is
+    how many jobs of the tenant wait."""
 
     ref: str | int | None
     outcomes: Sequence[JobOutcome] = ()
+    backlog: int = 0
     refusal: Refusal | None = None
 
 

@@ -8,11 +8,12 @@ from jobengine.sdk.artifacts import ArtifactDamaged
 from jobengine.sdk.async_client import AsyncClient
 from jobengine.sdk.client import Client
 from jobengine.sdk.context import JobContext, job_request
+from jobengine.sdk.exchange import ApiError
 from jobengine.sdk.feed import Event
-from jobengine.sdk.operations import ApiError
 from jobengine.sdk.outcomes import Cancellation, JobError, JobStopped, Snooze
 from jobengine.sdk.transport import WorkerRejected
 from jobengine.sdk.worker import Worker
+from jobengine.wire.admission import RatePolicy
 from jobengine.wire.artifacts import StoredArtifact
 from jobengine.wire.jobs import JobRequest
 
@@ -27,6 +28,7 @@ __all__ = [
     "JobError",
     "JobRequest",
     "JobStopped",
+    "RatePolicy",
     "Snooze",
     "StoredArtifact",
     "Worker",

@@ -12,16 +12,10 @@ import anyio
 import httpx
 
 from jobengine.sdk.artifacts import PIECE_BYTES, Download, Progress, Source, Upload
+from jobengine.sdk.exchange import Answer, Call, Operation, Pause, Unreachable
 from jobengine.sdk.feed import Event, Feed
-from jobengine.sdk.operations import (
-    Answer,
-    Call,
-    Operation,
-    Operations,
-    Pause,
-    Unreachable,
-    is_final,
-)
+from jobengine.sdk.job_operations import is_final
+from jobengine.sdk.operations import Operations
 from jobengine.sdk.requests import Requests, busy_for_s, lower
 from jobengine.wire.artifacts import StoredArtifact
 from jobengine.wire.jobs import DeadLetterView, JobView
@@ -89,6 +83,31 @@ class AsyncClient(Requests):
     workers_page = _awaiting(Operations.workers_page)
     worker = _awaiting(Operations.worker)
     drain_worker = _awaiting(Operations.drain_worker)
+    create_source = _awaiting(Operations.create_source)
+    sources_page = _awaiting(Operations.sources_page)
+    source = _awaiting(Operations.source)
+    update_source = _awaiting(Operations.update_source)
+    delete_source = _awaiting(Operations.delete_source)
+    pause_source = _awaiting(Operations.pause_source)
+    resume_source = _awaiting(Operations.resume_source)
+    throttle_source = _awaiting(Operations.throttle_source)
+    source_bucket = _awaiting(Operations.source_bucket)
+    set_source_bucket = _awaiting(Operations.set_source_bucket)
+    create_quota = _awaiting(Operations.create_quota)
+    quotas_page = _awaiting(Operations.quotas_page)
+    quota_summary_page = _awaiting(Operations.quota_summary_page)
+    quota = _awaiting(Operations.quota)
+    update_quota = _awaiting(Operations.update_quota)
+    delete_quota = _awaiting(Operations.delete_quota)
+    pause_quota = _awaiting(Operations.pause_quota)
+    resume_quota = _awaiting(Operations.resume_quota)
+    pauses_page = _awaiting(Operations.pauses_page)
+    pause_tenant = _awaiting(Operations.pause_tenant)
+    resume_tenant = _awaiting(Operations.resume_tenant)
+    pause_queue = _awaiting(Operations.pause_queue)
+    resume_queue = _awaiting(Operations.resume_queue)
+    explain = _awaiting(Operations.explain)
+    explain_queue = _awaiting(Operations.explain_queue)
 
     async def list(self, **filters: Any) -> AsyncIterator[JobView]:
         """All jobs that match (filters of `jobs_page`), fetched page by page."""

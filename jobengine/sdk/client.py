@@ -15,16 +15,10 @@ from typing import Any, BinaryIO, Concatenate, ParamSpec, Self, TypeVar, overloa
 import httpx
 
 from jobengine.sdk.artifacts import Download, Progress, Source, Upload
+from jobengine.sdk.exchange import Answer, Call, Operation, Pause, Unreachable
 from jobengine.sdk.feed import Event, Feed
-from jobengine.sdk.operations import (
-    Answer,
-    Call,
-    Operation,
-    Operations,
-    Pause,
-    Unreachable,
-    is_final,
-)
+from jobengine.sdk.job_operations import is_final
+from jobengine.sdk.operations import Operations
 from jobengine.sdk.requests import Requests, busy_for_s, lower
 from jobengine.wire.artifacts import StoredArtifact
 from jobengine.wire.jobs import DeadLetterView, JobView
@@ -96,6 +90,31 @@ class Client(Requests):
     workers_page = _blocking(Operations.workers_page)
     worker = _blocking(Operations.worker)
     drain_worker = _blocking(Operations.drain_worker)
+    create_source = _blocking(Operations.create_source)
+    sources_page = _blocking(Operations.sources_page)
+    source = _blocking(Operations.source)
+    update_source = _blocking(Operations.update_source)
+    delete_source = _blocking(Operations.delete_source)
+    pause_source = _blocking(Operations.pause_source)
+    resume_source = _blocking(Operations.resume_source)
+    throttle_source = _blocking(Operations.throttle_source)
+    source_bucket = _blocking(Operations.source_bucket)
+    set_source_bucket = _blocking(Operations.set_source_bucket)
+    create_quota = _blocking(Operations.create_quota)
+    quotas_page = _blocking(Operations.quotas_page)
+    quota_summary_page = _blocking(Operations.quota_summary_page)
+    quota = _blocking(Operations.quota)
+    update_quota = _blocking(Operations.update_quota)
+    delete_quota = _blocking(Operations.delete_quota)
+    pause_quota = _blocking(Operations.pause_quota)
+    resume_quota = _blocking(Operations.resume_quota)
+    pauses_page = _blocking(Operations.pauses_page)
+    pause_tenant = _blocking(Operations.pause_tenant)
+    resume_tenant = _blocking(Operations.resume_tenant)
+    pause_queue = _blocking(Operations.pause_queue)
+    resume_queue = _blocking(Operations.resume_queue)
+    explain = _blocking(Operations.explain)
+    explain_queue = _blocking(Operations.explain_queue)
 
     def list(self, **filters: Any) -> Iterator[JobView]:
         """All jobs that match (filters of `jobs_page`), fetched page by page."""

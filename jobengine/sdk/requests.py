@@ -11,8 +11,9 @@ from typing import Any, Final
 import httpx
 
 from jobengine.sdk.artifacts import Download, Upload, path_of
+from jobengine.sdk.exchange import BASE, Answer, Call, error_of, retry_after_s
 from jobengine.sdk.feed import Feed
-from jobengine.sdk.operations import BASE, Answer, Call, Operations, error_of, retry_after_s
+from jobengine.sdk.operations import Operations
 from jobengine.sdk.trust import trusted
 
 __all__ = ["DEFAULT_URL", "Requests", "busy_for_s", "lower"]

@@ -15,7 +15,8 @@ Invariants
     I6  Once draining, no handler starts; once `finished`, nothing is held or unsettled unless
         the final deadline has passed.
 
-Deliberately not here: sockets, threads, clocks and chance (`transport`, `worker`).
+Deliberately not here: what becomes of a lease (`leases`); sockets, threads, clocks and chance
+(`transport`, `worker`).
 """
 
 from collections.abc import Callable, Iterable
@@ -23,27 +24,20 @@ from math import inf
 from typing import Final, Literal, TypeAlias, assert_never
 
 from jobengine.sdk.commands import (
-    AbandonJob,
     Command,
     HangUp,
-    Notice,
     SessionConfig,
-    ShowStall,
     SignOfLife,
-    StartJobs,
-    StopJob,
     Stopped,
-    StopReason,
 )
+from jobengine.sdk.leases import Leases
 from jobengine.sdk.outbox import Outbox, Outcome
 from jobengine.sdk.slots import Slots
-from jobengine.wire.jobs import JobFailure
 from jobengine.wire.worker import (
     Ack,
     ArtifactNote,
     Cancel,
     Complete,
-    Credit,
     Drain,
     DrainNotice,
     ErrorFrame,
@@ -70,7 +64,6 @@ Posted: TypeAlias = (
 HEARTBEAT_S_MIN: Final = 0.05
 IDLE_BEATS: Final = 3
 FINAL_S: Final = 5.0
-REFUSED: Final = "ReportRefused"
 
 
 class WorkerSession:
@@ -82,15 +75,12 @@ class WorkerSession:
         self.dial_at = -inf
         self.redirect_url: str | None = None
         self.welcomed_ever = False
-        self.draining = False
         self.finished = False
         self._jitter = jitter
-        self._job_types = frozenset(config.job_types)
         stall_s = inf if config.stall_s is None else config.stall_s
         self._slots = Slots(config.capacity, config.timeouts_s, stall_s)
         self._outbox = Outbox(config.offline_logs_max, config.progress_every_s)
-        self._commands: list[Command] = []
-        self._starting: list[Lease] = []
+        self._leases = Leases(config, self._slots, self._outbox)
         self._dials_failed = 0
         self._greeted_by = inf
         self._heard_at = -inf
@@ -109,11 +99,7 @@ class WorkerSession:
 
     def commands(self) -> list[Command]:
         """Commands to perform, in order; empties the list."""
-        if self._starting:
-            self._commands.append(StartJobs(self._starting))
-            self._starting = []
-        commands, self._commands = self._commands, []
-        return commands
+        return self._leases.take_commands()
 
     @property
     def wakeup_at(self) -> float:
@@ -124,6 +110,11 @@ class WorkerSession:
         return min(at, self._greeted_by) if self.state == "greeting" else at
 
     @property
+    def draining(self) -> bool:
+        """Whether no more leases are taken."""
+        return self._leases.draining
+
+    @property
     def running(self) -> int:
         """Slots in use, abandoned handlers included."""
         return len(self._slots.held)
@@ -132,8 +123,6 @@ class WorkerSession:
     def unsettled(self) -> int:
         """Reports the engine has not answered."""
         return len(self._outbox)
-
-    # The connection.
 
     def connected(self, now: float) -> None:
         """A connection is open: greet, and name what is held (I4)."""
@@ -177,22 +166,31 @@ class WorkerSession:
                 case Ack():
                     self._acked(message, now)
                 case Nack() | ErrorFrame():
-                    self._refused(message)
+                    self._leases.refused(message)
                 case Cancel():
-                    self._cancel(message, now)
+                    self._leases.cancel(message, now)
                 case Welcome():
                     self._welcomed(message, now)
                 case Redirect():
                     self.redirect_url = message.url
-                    self._commands.append(HangUp(f"redirected to {message.url}"))
+                    self._leases.commands.append(HangUp(f"redirected to {message.url}"))
                 case DrainNotice():
-                    self._notice("info", f"the engine asks to drain until {message.deadline}")
+                    self._leases.notice(
+                        "info", f"the engine asks to drain until {message.deadline}"
+                    )
                 case Malformed():
                     if message.code != "UNKNOWN_OP":
-                        self._notice("warning", f"unreadable message: {message.message}")
+                        self._leases.notice("warning", f"unreadable message: {message.message}")
                 case _:
                     assert_never(message)
         self._settle_drain(now)
+
+    def _leased(self, lease: Lease, now: float) -> None:
+        if not self._leases.take(lease, now):
+            return
+        if lease.heartbeat_seconds < self._beat_s:
+            self._beat_s = max(lease.heartbeat_seconds, HEARTBEAT_S_MIN)
+        self._beat_at = min(self._beat_at, now + self._beat_s)
 
     def _welcomed(self, welcome: Welcome, now: float) -> None:
         self.state = "online"
@@ -202,124 +200,29 @@ class WorkerSession:
         self._session_beat_s = self._beat_s = max(welcome.heartbeat_seconds, HEARTBEAT_S_MIN)
         self._beat_at = now + self._beat_s
         for lease_id in welcome.lost:
-            self._lose(lease_id, now)
+            self._leases.lose(lease_id, now)
         self._outbox.reopen()
         if self.draining:
             self._drain_ref = self._outbox.ask(Drain())
         else:
-            self._grant()
-
-    def _grant(self) -> None:
-        slots = self.config.capacity - len(self._slots.held) - len(self._slots.waiting)
-        self._outbox.say(Credit(slots=max(0, slots)))
-
-    # Leases.
-
-    def _leased(self, lease: Lease, now: float) -> None:
-        if self._slots.knows(lease.lease_id) or self._outbox.concluded(lease.lease_id):
-            return
-        if self.draining:
-            self._release(lease, "drain")
-        elif lease.job_type not in self._job_types:
-            self._notice("error", f"no handler for job type {lease.job_type}", lease.lease_id)
-            self._release(lease, "no handler", self.config.unhandled_delay_s)
-        elif self._slots.start(lease, now):
-            self._starting.append(lease)
-        elif not self._slots.wait(lease):
-            self._release(lease, "no slot")
-        if lease.heartbeat_seconds < self._beat_s:
-            self._beat_s = max(lease.heartbeat_seconds, HEARTBEAT_S_MIN)
-        self._beat_at = min(self._beat_at, now + self._beat_s)
-
-    def _release(self, lease: Lease, reason: str, delay_s: float | None = None) -> None:
-        self._outbox.report(
-            Release(
-                lease_id=lease.lease_id, token=lease.token, reason=reason, delay_seconds=delay_s
-            )
-        )
-
-    def _cancel(self, cancel: Cancel, now: float) -> None:
-        lease = self._slots.waiting.pop(cancel.lease_id, None)
-        if lease is not None:
-            self._release(lease, "cancelled")
-        else:
-            self._stop(cancel.lease_id, "cancelled", now + cancel.grace_seconds)
-
-    def _lose(self, lease_id: str, now: float) -> None:
-        if self._slots.waiting.pop(lease_id, None) is None:
-            self._stop(lease_id, "lost", now + self.config.grace_s)
-
-    def _stop(self, lease_id: str, reason: StopReason, escalate_at: float) -> None:
-        if self._slots.stop(lease_id, reason, escalate_at):
-            self._commands.append(StopJob(lease_id, reason))
-
-    def _abandon(self, lease_id: str) -> None:
-        token = self._slots.held[lease_id].token
-        reason = self._slots.abandon(lease_id)
-        self._commands.append(AbandonJob(lease_id, reason))
-        self._conclude(lease_id, token, reason)
-        if not self.draining:
-            self._grant()
-
-    def _conclude(self, lease_id: str, token: int, reason: StopReason) -> None:
-        """Report a lease whose handler has no outcome of its own to report."""
-        self._outbox.forget(lease_id)
-        if reason == "timed_out":
-            error = JobFailure(class_="TimedOut", message="the handler ran out of its time")
-            self._outbox.report(Fail(lease_id=lease_id, token=token, error=error))
-        elif reason != "lost":
-            self._outbox.report(Release(lease_id=lease_id, token=token, reason=reason))
-
-    # Handlers.
+            self._leases.grant()
 
     def post(self, messages: Iterable[Posted], now: float) -> None:
         """Handlers said this, in this order; what abandoned ones say is dropped (I3)."""
         for message in messages:
             match message:
                 case Complete() | Fail() | Release() | Stopped():
-                    self._ended(message)
+                    self._leases.ended(message)
                 case SignOfLife():
                     self._slots.alive(message.lease_id, now)
                     if message.renew:
                         self._beat_at = min(self._beat_at, now)
                 case Log() | Progress() | ArtifactNote() | Throttled() | Watermark():
-                    self._noted(message, now)
+                    self._leases.noted(message, now)
                 case _:
                     assert_never(message)
-        if self._slots.waiting and not self.draining:
-            self._starting.extend(self._slots.start_waiting(now))
+        self._leases.start_waiting(now)
         self._settle_drain(now)
-
-    def _ended(self, outcome: Outcome | Stopped) -> None:
-        held = self._slots.held.pop(outcome.lease_id, None)
-        if held is None:
-            return
-        if held.abandoned:
-            if not self.draining:
-                self._grant()
-        elif isinstance(outcome, Stopped):
-            self._conclude(outcome.lease_id, held.token, held.stop or "cancelled")
-        else:
-            self._outbox.forget(outcome.lease_id)
-            self._outbox.report(outcome)
-
-    def _noted(
-        self, note: Log | Progress | ArtifactNote | Throttled | Watermark, now: float
-    ) -> None:
-        held = self._slots.held.get(note.lease_id or "")
-        if held is None or held.abandoned:
-            return
-        if isinstance(note, Log):
-            self._outbox.log(note)
-        elif isinstance(note, Progress):
-            self._slots.alive(note.lease_id, now)
-            self._outbox.progress(note, now)
-        elif isinstance(note, Throttled):
-            self._outbox.say(note)
-        else:
-            self._outbox.report(note)
-
-    # Answers.
 
     def _acked(self, ack: Ack, now: float) -> None:
         if ack.ref is None:
@@ -331,50 +234,30 @@ class WorkerSession:
         elif self._outbox.settle(ack.ref) is not None:
             return
         for lease_id in ack.stop:
-            self._stop(lease_id, "cancelled", now + self.config.grace_s)
+            self._leases.stop(lease_id, "cancelled", now + self.config.grace_s)
         for lease_id in ack.lost:
-            self._lose(lease_id, now)
-
-    def _refused(self, answer: Nack | ErrorFrame) -> None:
-        report = self._outbox.settle(answer.ref)
-        refusal = f"{answer.code}: {answer.message}"
-        if report is None:
-            self._notice("warning", f"the engine refused a message: {refusal}")
-            return
-        self._notice("warning", f"report refused: {refusal}", report.lease_id)
-        again = isinstance(report, Fail) and report.error.class_ == REFUSED
-        if isinstance(report, Outcome) and answer.code != "LEASE_LOST" and not again:
-            error = JobFailure(class_=REFUSED, message=refusal[:4096], retryable=False)
-            self._outbox.report(Fail(lease_id=report.lease_id, token=report.token, error=error))
-
-    # Time.
+            self._leases.lose(lease_id, now)
 
     def tick(self, now: float) -> None:
         """Do what has become due; harmless at any time."""
-        due = self._slots.due(now)
-        for lease_id in due.timed_out:
-            self._stop(lease_id, "timed_out", now + self.config.grace_s)
-        for lease_id in due.over_grace:
-            self._abandon(lease_id)
-        for lease_id, quiet_s in due.stalled:
-            self._commands.append(ShowStall(lease_id, quiet_s))
+        self._leases.check(now)
         if self.state == "online":
             self._outbox.flush_progress(now)
             if now >= self._beat_at:
                 self._beat(now)
         elif self.state == "greeting" and now >= self._greeted_by:
             self._greeted_by = inf
-            self._commands.append(HangUp("no welcome in time"))
+            self._leases.commands.append(HangUp("no welcome in time"))
         if now >= self._drain_at:
             self._drain_at = inf
             for lease_id in self._slots.active():
-                self._stop(lease_id, "drain", now + self.config.grace_s)
+                self._leases.stop(lease_id, "drain", now + self.config.grace_s)
         self._settle_drain(now)
 
     def _beat(self, now: float) -> None:
         if self._beat_ref is not None and self._heard_at < self._beat_sent_at:
             self._beat_at = inf
-            self._commands.append(HangUp("the engine fell silent"))
+            self._leases.commands.append(HangUp("the engine fell silent"))
             return
         busy = bool(self._slots.held or self._slots.waiting or self._outbox)
         if not busy:
@@ -382,8 +265,6 @@ class WorkerSession:
         self._beat_ref = self._outbox.ask(Heartbeat())
         self._beat_sent_at = now
         self._beat_at = now + (self._beat_s if busy else IDLE_BEATS * self._beat_s)
-
-    # Draining.
 
     def begin_drain(self, now: float) -> None:
         """Take no more leases; finish what runs within `drain_timeout_s`, then stop and release.
@@ -393,11 +274,11 @@ class WorkerSession:
         """
         if self.draining:
             return
-        self.draining = True
+        self._leases.draining = True
         self._drain_at = now + self.config.drain_timeout_s
         self._final_at = self._drain_at + self.config.grace_s + FINAL_S
         self._drain_ref = self._outbox.ask(Drain())
-        self._release_waiting()
+        self._leases.release_waiting()
         self._settle_drain(now)
 
     def release_all(self, now: float) -> None:
@@ -406,22 +287,12 @@ class WorkerSession:
         self._drain_at = inf
         self._final_at = now + FINAL_S
         for lease_id in self._slots.active():
-            self._stop(lease_id, "drain", now)
-            self._abandon(lease_id)
+            self._leases.stop(lease_id, "drain", now)
+            self._leases.abandon(lease_id)
         self._settle_drain(now)
-
-    def _release_waiting(self) -> None:
-        for lease in self._slots.waiting.values():
-            self._release(lease, "drain")
-        self._slots.waiting.clear()
 
     def _settle_drain(self, now: float) -> None:
         if self.draining and not self.finished:
             told = self._drain_acked or self.state == "offline"
             idle = told and not self._slots.active() and not self._outbox
             self.finished = idle or now >= self._final_at
-
-    def _notice(
-        self, level: Literal["info", "warning", "error"], text: str, lease_id: str | None = None
-    ) -> None:
-        self._commands.append(Notice(level, text, lease_id))

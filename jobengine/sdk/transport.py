@@ -30,7 +30,7 @@ from jobengine.sdk.bearer import Bearer, Standing, TokenUnavailable
 from jobengine.sdk.commands import HangUp, Notice
 from jobengine.sdk.crew import Crew
 from jobengine.sdk.dialling import CONNECT_S_MAX, dialled, fault_of, host_of, shake_hands
-from jobengine.sdk.operations import Answer, error_of
+from jobengine.sdk.exchange import Answer, error_of
 from jobengine.sdk.session import Posted, WorkerSession
 from jobengine.wire.worker import CLOSE_TOKEN_ENDED
 

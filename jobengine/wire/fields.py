@@ -4,6 +4,7 @@ msgspec checks them while decoding and only then; code that builds a message in 
 held by its types. `NAME_PATTERN` ends in a look-ahead because `$` alone accepts a trailing newline.
 """
 
+import re
 from datetime import datetime
 from typing import Annotated, Any, Final
 
@@ -13,6 +14,8 @@ NAME_PATTERN: Final = r"^[a-zA-Z0-9._:-]+$(?!\n)"
 INT64_MAX: Final = 2**63 - 1
 DELAY_S_MAX: Final = 30 * 86_400
 PAYLOAD_BYTES_MAX: Final = 256 * 1024
+
+_NAME: Final = re.compile(NAME_PATTERN)
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=128, pattern=NAME_PATTERN)]
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
@@ -34,6 +37,11 @@ Instant = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})
 
 _NULL: Final = msgspec.Raw(b"null")
 _EMPTY_OBJECT: Final = msgspec.Raw(b"{}")
+
+
+def is_name(text: str) -> bool:
+    """Whether a text that was not decoded as a `Name` is one."""
+    return len(text) <= 128 and _NAME.search(text) is not None
 
 
 def raw_null() -> msgspec.Raw:

@@ -2,10 +2,15 @@
 
 Checks what types cannot: canonical form of the payload and its size, instants within range. Takes
 secrets out of what is kept of a job; of its payload, which a worker needs whole, only if asked to.
+
+I1  A ``JobTranslator`` gives what ``new_job`` gives, byte for byte.
 """
 
+from collections import deque
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
+import attrs
 import msgspec
 
 from jobengine.domain.canonical import (
@@ -20,17 +25,22 @@ from jobengine.domain.instant import AT_MAX, AT_MIN
 from jobengine.domain.job import Backoff, Definition
 from jobengine.domain.records import NewJob
 from jobengine.domain.redaction import Redactor
-from jobengine.wire.fields import PAYLOAD_BYTES_MAX
+from jobengine.wire.fields import PAYLOAD_BYTES_MAX, raw_object
 from jobengine.wire.jobs import JobRequest
 
-__all__ = ["invalid_field", "new_job"]
+__all__ = ["JobTranslator", "invalid_field", "new_job"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _DEFAULT_BACKOFF = Backoff()
 _STANDARD = Redactor()
 _EMPTY_DIGEST = digest(EMPTY_OBJECT)
-_encoder = msgspec.json.Encoder(order="sorted")
+_NO_PAYLOAD = raw_object()
+_SHAPES_MAX: Final = 8
+_CORRELATION_ID = b'"correlationId":"'
+_PAYLOAD_DIGEST = b'"payloadDigest":"'
+# The fields of a definition stand sorted; what is left to sort are the names of its labels.
+_encoder = msgspec.json.Encoder(order="deterministic")
 
 
 def new_job(
@@ -85,6 +95,97 @@ def new_job(
     return NewJob(
         job_id=job_id, definition=definition, definition_json=definition_json, payload=payload
     )
+
+
+@attrs.define(eq=False)
+class _Shape:
+    """A request without its payload, the definition made of it, and the constant parts of that
+    one's JSON, which are cut out when a second request is like it."""
+
+    request: JobRequest
+    definition: Definition
+    definition_json: bytes
+    correlated: bool
+    parts: tuple[bytes, bytes, bytes] | None = None
+
+    def cut(self) -> tuple[bytes, bytes, bytes]:
+        """What stands before the correlation id (empty when it is constant), between it and the
+        digest of the payload, and behind that.
+
+        A quotation mark within a string is escaped, so no string can look like a field, but a label
+        can. The first name found is that of the correlation id and the last one that of the digest:
+        labels stand between the two.
+        """
+        if self.parts is None:
+            text, own = self.definition_json, self.definition.payload_digest
+            digest_at = text.rindex(_PAYLOAD_DIGEST) + len(_PAYLOAD_DIGEST)
+            behind = text[digest_at + len(own) :]
+            start = end = 0
+            if not self.correlated:
+                start = text.index(_CORRELATION_ID) + len(_CORRELATION_ID)
+                end = start + len(self.definition.correlation_id)
+            self.parts = (text[:start], text[end:digest_at], behind)
+        return self.parts
+
+
+class JobTranslator:
+    """``new_job`` for many requests with the same arguments.
+
+    Jobs of one producer mostly differ in their payloads alone; of the last few kinds of requests
+    the definition is kept, and only what hangs on the payload and the id is made anew. Job ids are
+    plain ASCII.
+    """
+
+    __slots__ = ("_correlation_id", "_project_id", "_redactor", "_shapes", "_traceparent")
+
+    def __init__(
+        self,
+        *,
+        project_id: str = "",
+        correlation_id: str = "",
+        traceparent: str | None = None,
+        redactor: Redactor = _STANDARD,
+    ) -> None:
+        self._project_id = project_id
+        self._correlation_id = correlation_id
+        self._traceparent = traceparent
+        self._redactor = redactor
+        self._shapes: deque[_Shape] = deque(maxlen=_SHAPES_MAX)
+
+    def new_job(self, request: JobRequest, job_id: str) -> NewJob:
+        """As the function; the request is the translator's from now on."""
+        payload = request.payload
+        request.payload = _NO_PAYLOAD
+        for shape in self._shapes:
+            if shape.request == request:
+                return _like(shape, _payload(bytes(payload), self._redactor), job_id)
+        request.payload = payload
+        new = new_job(
+            request,
+            job_id,
+            project_id=self._project_id,
+            correlation_id=self._correlation_id,
+            traceparent=self._traceparent,
+            redactor=self._redactor,
+        )
+        request.payload = _NO_PAYLOAD
+        correlated = bool(request.correlation_id or self._correlation_id)
+        self._shapes.append(_Shape(request, new.definition, new.definition_json, correlated))
+        return new
+
+
+def _like(shape: _Shape, payload: bytes, job_id: str) -> NewJob:
+    payload_digest = _EMPTY_DIGEST if payload is EMPTY_OBJECT else digest(payload)
+    before, between, behind = shape.parts or shape.cut()
+    if shape.correlated:
+        definition = msgspec.structs.replace(shape.definition, payload_digest=payload_digest)
+        text = b"".join((between, payload_digest.encode(), behind))
+    else:
+        definition = msgspec.structs.replace(
+            shape.definition, correlation_id=job_id, payload_digest=payload_digest
+        )
+        text = b"".join((before, job_id.encode(), between, payload_digest.encode(), behind))
+    return NewJob(job_id=job_id, definition=definition, definition_json=text, payload=payload)
 
 
 def invalid_field(path: str, message: str) -> Refusal:

@@ -263,12 +263,13 @@ class Lease(_FromEngine, tag="lease", kw_only=True):
 
 class Ack(_FromEngine, tag="ack"):
     """The commit is done. A heartbeat's names leases to `stop` (cancelled) and `lost` ones;
-    a submit's carries one outcome a job."""
+    a submit's carries one outcome a job and, unless it is 0, how many jobs of the tenant wait."""
 
     ref: Ref
     stop: list[str] = []
     lost: list[str] = []
     jobs: list[BulkItem] = []
+    backlog: int = 0
 
 
 class Nack(_FromEngine, tag="nack"):

@@ -3,7 +3,7 @@ engine but the reading of JSON."""
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import attrs
@@ -57,6 +57,12 @@ class Auditor:
                 if "job" in entry:
                     self._step(entry)
             assert block.last_seq == self._next_seq - 1
+
+    @staticmethod
+    def entries(blocks: Iterable[Any]) -> Iterator[dict[str, Any]]:
+        """The entries of blocks, in order."""
+        for block in blocks:
+            yield from map(json.loads, block.body.splitlines())
 
     def _step(self, entry: dict[str, Any]) -> None:
         job_id, target = entry["job"], entry.get("to")

@@ -11,8 +11,9 @@ from jobengine.domain.failure import Failure
 from jobengine.domain.job import Definition
 from jobengine.domain.records import NewJob
 from jobengine.engine import Engine
-from jobengine.messages.lease_shard import (
-    Actor,
+from jobengine.messages.lease_shard import Actor
+from jobengine.messages.session import Attached, Beaten, Grant, Granted, Settled
+from jobengine.messages.worker_reports import (
     Attach,
     Beat,
     Completed,
@@ -24,7 +25,6 @@ from jobengine.messages.lease_shard import (
     Reports,
     SetCredit,
 )
-from jobengine.messages.session import Attached, Beaten, Grant, Granted, Settled
 
 TENANT = "acme"
 PRODUCER = Actor("producer")

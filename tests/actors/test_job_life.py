@@ -10,15 +10,9 @@ import trio.testing
 from jobengine.domain.errors import RefusedError
 from jobengine.domain.job import Job, State
 from jobengine.engine import Engine
-from jobengine.messages.lease_shard import (
-    CancelJob,
-    LeaseClaim,
-    Operation,
-    ReleaseJob,
-    ReplayJob,
-    RetryJob,
-)
+from jobengine.messages.lease_shard import CancelJob, Operation, ReleaseJob, ReplayJob, RetryJob
 from jobengine.messages.session import StopLease
+from jobengine.messages.worker_reports import LeaseClaim
 from jobengine.store.memory import MemoryStore
 from jobengine.testing import memory_engine
 from tests.actors.bare_worker import PRODUCER, TENANT, BareWorker, new_job, submit

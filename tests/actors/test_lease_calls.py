@@ -14,8 +14,8 @@ from jobengine.actors.runtime.mailbox import Mailbox
 from jobengine.actors.session_registry import SessionRegistry
 from jobengine.domain.errors import ErrorCode, RefusedError
 from jobengine.engine import Engine
-from jobengine.messages.lease_shard import Completed, GivenBack, LeaseClaim
 from jobengine.messages.session import Grant
+from jobengine.messages.worker_reports import Completed, GivenBack, LeaseClaim
 from jobengine.testing import memory_engine
 from tests.actors.bare_worker import TENANT, new_job, submit
 

@@ -13,15 +13,9 @@ from jobengine.actors.gateway import UnavailableError
 from jobengine.actors.runtime.dice import SeededDice
 from jobengine.domain.job import Job, State
 from jobengine.engine import Engine
-from jobengine.messages.lease_shard import (
-    CancelJob,
-    Completed,
-    IdempotencyClaim,
-    LeaseClaim,
-    Reports,
-    SubmitAnswer,
-)
+from jobengine.messages.lease_shard import CancelJob, IdempotencyClaim, SubmitAnswer
 from jobengine.messages.session import Grant, Settled, ShardRestarted
+from jobengine.messages.worker_reports import Completed, LeaseClaim, Reports
 from jobengine.settings import Settings
 from jobengine.store.memory import MemoryStore
 from jobengine.testing import memory_engine

@@ -23,15 +23,6 @@ from jobengine.domain.ids import shard_of
 from jobengine.domain.job import Definition, Job
 from jobengine.http.worker_frames import WorkerFrames
 from jobengine.http.worker_reading import WorkerReader
-from jobengine.messages.lease_shard import (
-    Attach,
-    Beat,
-    Detach,
-    Drain,
-    GivenBack,
-    Reports,
-    SetCredit,
-)
 from jobengine.messages.session import (
     Attached,
     Beaten,
@@ -41,6 +32,15 @@ from jobengine.messages.session import (
     Peer,
     Settled,
     StopLease,
+)
+from jobengine.messages.worker_reports import (
+    Attach,
+    Beat,
+    Detach,
+    Drain,
+    GivenBack,
+    Reports,
+    SetCredit,
 )
 from jobengine.testing import memory_engine
 

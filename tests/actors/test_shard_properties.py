@@ -17,25 +17,27 @@ from jobengine.domain.records import NewJob
 from jobengine.engine import Engine
 from jobengine.messages.lease_shard import (
     Actor,
-    Attach,
-    Beat,
     CancelJob,
-    Completed,
-    Detach,
     DiscardDeadLetter,
-    Failed,
-    GivenBack,
     IdempotencyClaim,
-    LeaseClaim,
-    Progressed,
     ReleaseJob,
     ReplayJob,
-    Report,
-    Reports,
     RetryJob,
-    SetCredit,
 )
 from jobengine.messages.session import Beaten, Granted, Settled, ShardRestarted
+from jobengine.messages.worker_reports import (
+    Attach,
+    Beat,
+    Completed,
+    Detach,
+    Failed,
+    GivenBack,
+    LeaseClaim,
+    Progressed,
+    Report,
+    Reports,
+    SetCredit,
+)
 from jobengine.settings import Settings
 from jobengine.testing import memory_engine
 from tests.actors.auditor import FINAL, Auditor

@@ -27,7 +27,9 @@ SHARED = {
     "pickup": ["--rate", "50", "--seconds", "0.5"],
 }
 OWN = {
+    "throughput with limits": ["--jobs", "300", "--warm-up", "50", "--limits"],
     "store_limit": ["--jobs", "300", "--warm-up", "100"],
+    "fairness": ["--rate", "20", "--seconds", "0.5", "--ratio", "10", "--batch", "20"],
     "idle": ["--workers", "5", "--seconds", "0.5", "--beat-s", "0.2"],
     "memory": ["--jobs", "500"],
     "recovery": ["--seconds", "1", "--rate", "200", "--batch", "10"],

@@ -6,13 +6,8 @@ from typing import Any
 import attrs
 import pytest
 
-from jobengine.cli.configuration import (
-    Configuration,
-    ConfigurationError,
-    configure,
-    endpoint_of,
-    settings_known,
-)
+from jobengine.cli.configuration import Configuration, configure, endpoint_of, settings_known
+from jobengine.cli.setting import ConfigurationError
 from jobengine.settings import Settings
 
 SHARDS_AND_LOG = "shards = 4\nlog_level = 'debug'\nheartbeat_s = 5\n"

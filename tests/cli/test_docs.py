@@ -11,8 +11,9 @@ import attrs
 import click
 
 from jobengine.cli.app import jobengine
-from jobengine.cli.configuration import Setting, settings_known
+from jobengine.cli.configuration import settings_known
 from jobengine.cli.failure import ExitCode
+from jobengine.cli.setting import Setting
 
 DOCS = Path(__file__).parents[2] / "docs"
 

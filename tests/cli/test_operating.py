@@ -8,15 +8,20 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Done, Run
-from tests.end_to_end.processes import RunningEngine, open_stage, wait_for
+from tests.end_to_end.processes import RunningEngine, Stage, open_stage, wait_for
 
 SIGNED = ("--reason", "a test", "--ticket", "T-1")
 
 
 @pytest.fixture(scope="module")
-def engine() -> Iterator[RunningEngine]:
+def stage() -> Iterator[Stage]:
     with open_stage() as stage:
-        yield stage.engine()
+        yield stage
+
+
+@pytest.fixture(scope="module")
+def engine(stage: Stage) -> RunningEngine:
+    return stage.engine()
 
 
 @pytest.fixture
@@ -123,6 +128,72 @@ def test_dead_letters_are_reviewed_retried_replayed_and_discarded(
     refused = cli("deadletter", "replay", third, *SIGNED)
     assert refused.exit_code == 3
     assert "is discarded already" in refused.stderr
+
+
+def test_a_waiting_job_is_given_another_priority(cli: Run) -> None:
+    job_id = _submitted(cli, "--hold")
+    done = cli("job", "prioritize", job_id, "9", *SIGNED)
+    assert done.exit_code == 0
+    assert "priority  9" in done.stdout
+    assert cli("job", "prioritize", job_id, "10", *SIGNED).exit_code == 64
+    cli("job", "cancel", job_id, *SIGNED)
+    refused = cli("job", "prioritize", job_id, "1", *SIGNED)
+    assert refused.exit_code == 3
+    assert "is cancelled; only a waiting job can be prioritised" in refused.stderr
+
+
+def test_dead_letters_are_counted_and_redriven(cli: Run, engine: RunningEngine) -> None:
+    for _ in range(2):
+        _fail(engine, "sick", _submitted(cli, "--queue", "sick", "--max-retries", "0"))
+    stats = _document(cli("deadletter", "stats", "--output", "json"))
+    assert stats["byQueue"]["sick"] == 2
+    assert any(
+        line.split() == ["queue", "sick", "2", "-", "-", "-"]
+        for line in cli("deadletter", "stats").stdout.splitlines()
+    )
+    summary = cli("deadletter", "summary", "--queue", "sick")
+    assert "broken: it does not work" in summary.stdout
+    start = ("deadletter", "redrive", "start", *SIGNED)
+    assert cli(*start).exit_code == 64
+    assert cli(*start, "--all", "--queue", "sick").exit_code == 64
+    begun = _document(
+        cli(*start, "--queue", "sick", "--per-second", "0.001", "--max", "2", "--output", "json")
+    )
+    redrive_id = begun["redriveId"]
+    assert (begun["matched"], begun["max"]) == (2, 2)
+    paused = cli("deadletter", "redrive", "pause", redrive_id, *SIGNED)
+    assert "state       paused" in paused.stdout
+    assert "filter      queue=sick" in paused.stdout
+    again = cli("deadletter", "redrive", "pause", redrive_id, *SIGNED)
+    assert again.exit_code == 3
+    assert "it can become running, stopped" in again.stderr
+    resumed = cli("deadletter", "redrive", "resume", redrive_id, *SIGNED, "--output", "json")
+    assert _document(resumed)["state"] == "running"
+    cli("deadletter", "redrive", "stop", redrive_id, *SIGNED)
+    shown = _document(cli("deadletter", "redrive", "show", redrive_id, "--output", "json"))
+    assert shown["state"] == "stopped"
+    listed = cli("deadletter", "redrive", "list").stdout.splitlines()
+    assert listed[1].split()[:2] == [redrive_id, "stopped"]
+
+
+def test_attached_workers_are_listed_and_drained(
+    cli: Run, engine: RunningEngine, stage: Stage
+) -> None:
+    worker = stage.worker(engine, "tests.end_to_end.tasks:worker")
+    found = wait_for(
+        lambda: _document(cli("workers", "list", "--output", "json")), 20, "the worker"
+    )
+    worker_id = found[0]["workerId"]
+    assert found[0]["capacity"] == 4
+    assert worker_id in cli("workers", "list").stdout
+    assert "state        attached" in cli("workers", "show", worker_id).stdout
+    drained = _document(cli("workers", "drain", worker_id, *SIGNED, "--output", "json"))
+    assert (drained["draining"], drained["credit"]) == (True, 0)
+    assert "state        draining" in cli("workers", "show", worker_id).stdout
+    missing = cli("workers", "drain", "nobody", *SIGNED)
+    assert missing.exit_code == 1
+    assert "no such worker is attached here" in missing.stderr
+    worker.kill()
 
 
 def _fail(engine: RunningEngine, queue: str, job_id: str) -> str:

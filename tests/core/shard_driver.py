@@ -1,6 +1,6 @@
 """A lease shard's core with a hand-moved clock; the test is its ledger, its store and its doors."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -15,18 +15,7 @@ from jobengine.domain.instant import Moment
 from jobengine.domain.job import Definition, Job, State
 from jobengine.domain.records import Lane, LeasedJob, NewJob
 from jobengine.messages.admission import ChangeControl, Explain
-from jobengine.messages.lease_shard import (
-    Actor,
-    Attach,
-    Commit,
-    Committed,
-    LoadSubjects,
-    Recovered,
-    Reports,
-    SetCredit,
-    SubjectsLoaded,
-    SubmitJobs,
-)
+from jobengine.messages.lease_shard import Actor, SubmitJobs
 from jobengine.messages.rate_bucket import (
     Configure,
     Learn,
@@ -37,7 +26,15 @@ from jobengine.messages.rate_bucket import (
     Started,
 )
 from jobengine.messages.session import Grant, Granted, Settled, Tell
+from jobengine.messages.shard_commands import (
+    Commit,
+    Committed,
+    LoadSubjects,
+    Recovered,
+    SubjectsLoaded,
+)
 from jobengine.messages.wake import Wake
+from jobengine.messages.worker_reports import Attach, Reports, SetCredit
 
 C = TypeVar("C")
 TO_BUCKETS = (Configure, Reserve, Refund, Started, Peek, PushedBack, Learn)
@@ -56,19 +53,30 @@ class ShardDriver:
         *,
         leased: Sequence[LeasedJob] = (),
         lanes: Sequence[Lane] = (),
+        backlogs: Mapping[str, int] | None = None,
         controls: Sequence[ControlRow] = (),
         gate_states: Sequence[GateStateRow] = (),
+        mono: float = 1000.0,
+        incarnation: int = 1,
         **limits: Any,
     ) -> None:
-        self.mono = 1000.0
-        self.core = LeaseShard(0, ShardLimits(**limits))
+        self.mono = mono
+        self.core = LeaseShard(0, ShardLimits(**limits), incarnation)
         self.commands: list[Any] = []
         self.buckets: dict[str, RateBucket] = {}
         self.buckets_answer = True
         self._unanswered: list[Any] = []
         self._settled: set[int] = set()
         self._asks = 0
-        self.send(Recovered(leased=leased, lanes=lanes, controls=controls, gate_states=gate_states))
+        self.send(
+            Recovered(
+                leased=leased,
+                lanes=lanes,
+                backlogs=backlogs or {},
+                controls=controls,
+                gate_states=gate_states,
+            )
+        )
 
     @property
     def now(self) -> Moment:

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobengine.core.breaker import Outcome
 from jobengine.core.concurrency import (
     AdaptiveConcurrency,
     ConcurrencyState,
@@ -19,6 +18,7 @@ from jobengine.core.concurrency import (
     LimitChange,
 )
 from jobengine.domain.instant import HOUR, MILLISECOND, MINUTE, SECOND
+from jobengine.domain.outcome import Outcome
 
 T0 = 1_800_000_000 * SECOND
 GOOD, BAD, UNREACHABLE = Outcome.GOOD, Outcome.BAD, Outcome.UNREACHABLE

@@ -18,9 +18,10 @@ from jobengine.domain.failure import Failure
 from jobengine.domain.ids import lease_id
 from jobengine.domain.records import LeasedJob
 from jobengine.messages.admission import ControlAnswer, OperateBreaker, SetLoad
-from jobengine.messages.lease_shard import Actor, Completed, Detach, Failed, GivenBack, SetCredit
+from jobengine.messages.lease_shard import Actor
 from jobengine.messages.rate_bucket import BucketLost, Configure, Refund, Reserve
 from jobengine.messages.session import StopLease, Tell
+from jobengine.messages.worker_reports import Completed, Detach, Failed, GivenBack, SetCredit
 from tests.core.shard_driver import ShardDriver, job_id, new_job, stored_job
 
 OSV = Source(

@@ -9,22 +9,19 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from jobengine.core.breaker import (
-    BUCKET_US,
-    BUCKETS,
+from jobengine.core.breaker import BUCKET_US, BUCKETS, Breaker
+from jobengine.core.breaker_state import (
     TRANSITIONS,
-    Breaker,
     BreakerChange,
     BreakerPolicy,
     BreakerState,
     Cause,
-    Outcome,
     Position,
     Trigger,
-    speaks_of_source,
 )
 from jobengine.domain.failure import Failure
 from jobengine.domain.instant import MINUTE, SECOND
+from jobengine.domain.outcome import Outcome, speaks_of_source
 
 T0 = 1_800_000_000 * SECOND
 GOOD, BAD, UNREACHABLE = Outcome.GOOD, Outcome.BAD, Outcome.UNREACHABLE

@@ -11,20 +11,20 @@ from jobengine.domain.instant import Moment
 from jobengine.domain.job import State
 from jobengine.domain.records import DueJob, LeasedJob, Ranked
 from jobengine.messages.lease_shard import (
-    Abandon,
     Actor,
-    Beat,
     CancelJob,
+    IdempotencyClaim,
+    PrioritizeJob,
+    RetryJob,
+    SubmitAnswer,
+)
+from jobengine.messages.session import AttachBriefly, Attached, Beaten, StopLease, Tell
+from jobengine.messages.shard_commands import (
+    Abandon,
     Commit,
     CommitRefused,
     Committed,
-    Completed,
-    Detach,
     DueLoaded,
-    Failed,
-    GivenBack,
-    IdempotencyClaim,
-    LeaseClaim,
     LedgerAway,
     LedgerBack,
     LoadDelayed,
@@ -33,12 +33,17 @@ from jobengine.messages.lease_shard import (
     LoadSubjects,
     RankedLoaded,
     ReadFailed,
-    RetryJob,
-    SetCredit,
     SubjectsLoaded,
-    SubmitAnswer,
 )
-from jobengine.messages.session import AttachBriefly, Attached, Beaten, StopLease, Tell
+from jobengine.messages.worker_reports import (
+    Beat,
+    Completed,
+    Detach,
+    Failed,
+    GivenBack,
+    LeaseClaim,
+    SetCredit,
+)
 from tests.core.shard_driver import EPOCH_AT, LANE, ShardDriver, attach, job_id, new_job, stored_job
 
 PERIOD_US = 60_000_000
@@ -145,6 +150,42 @@ def test_a_cancel_of_a_waiting_job_that_is_committed_before_an_older_read_arrive
     shard.send(RankedLoaded(stamp=read.stamp, rows=[ranked(1)]))
     shard.settle()
     assert shard.grants() == []
+
+
+def test_a_new_priority_moves_a_job_in_its_lane_and_in_the_store() -> None:
+    shard = ShardDriver()
+    nothing_due(shard)
+    shard.submit(new_job(1), new_job(2), new_job(3))
+    shard.settle()
+    shard.send(operation(PrioritizeJob, 3, priority=9))
+    job = stored_job(3, due_at=shard.now.at)
+    shard.send(SubjectsLoaded(stamp=wants(shard).stamp, jobs={job_id(3): job}))
+    (row,) = shard.last(Commit).changes.rows
+    assert row.rank == rank_of(shard.now.at, 9, PERIOD_US)
+    assert (row.from_state, row.state) == ("scheduled", "scheduled")
+    assert b'"priority":9' in bytes(row.definition)
+    # Nobody gets it under either rank while its commit is on its way.
+    shard.attach(slots=1)
+    shard.settle()
+    shard.send(SetCredit(session_id=1, slots=2))
+    shard.settle()
+    granted = [grant.job.job_id for grant in shard.grants()]
+    assert granted == [job_id(1), job_id(3), job_id(2)]
+
+
+def test_a_priority_that_is_committed_before_an_older_read_arrives_holds() -> None:
+    shard = ShardDriver(lanes=[LANE])
+    nothing_due(shard)
+    shard.attach(slots=0)
+    shard.send(SetCredit(session_id=1, slots=1))
+    read = shard.last(LoadLane)
+    shard.send(operation(PrioritizeJob, 2, priority=9))
+    shard.send(SubjectsLoaded(stamp=wants(shard).stamp, jobs={job_id(2): stored_job(2)}))
+    shard.settle()
+    shard.send(RankedLoaded(stamp=read.stamp, rows=[ranked(1), ranked(2)]))
+    shard.settle()
+    (grant,) = shard.grants()
+    assert (grant.job.job_id, grant.job.definition.priority) == (job_id(2), 9)
 
 
 def test_a_held_job_that_falls_due_to_expire_during_a_refused_operation_expires_after_it() -> None:
@@ -497,7 +538,7 @@ def test_leases_that_have_ended_leave_nothing_behind() -> None:
     assert len(state.leases._due) <= 1100
     for left in (state.lanes, state.pending, state.operating, state.deferred, state.set_aside):
         assert not left
-    assert not shard.core._submitter._keys_busy
+    assert not shard.core._submitter.claims._keys_busy
 
 
 def test_reports_made_while_the_lease_settles_take_effect_in_order_afterwards() -> None:

@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 
 from jobengine.core.ledger import LedgerCore, LedgerLimits
 from jobengine.core.machine import Answer
-from jobengine.domain.change import ChangeSet, CommitBatch, JobRow, LogRow
+from jobengine.domain.change import (
+    ApiKeyRow,
+    ChangeSet,
+    CommitBatch,
+    JobRow,
+    LogRow,
+    RevocationRow,
+)
 from jobengine.domain.entry import GENESIS, Block, Entry, Head, decode_entries, next_link
 from jobengine.domain.instant import Moment
 from jobengine.messages.ledger import (
@@ -44,20 +51,42 @@ class Driver:
         self.published: list[Block] = []
         self.inbox: deque[Any] = deque()
         self.said: list[Any] = []
-        self.asked: Any = None
+        self.first_seqs: dict[int, int] = {}
+        self.under_way: list[Any] = []
         self.stamps = 0
+
+    @property
+    def asked(self) -> Any:
+        """What has been under way longest, if anything is."""
+        return self.under_way[0] if self.under_way else None
 
     def send(self, message: Any) -> list[Any]:
         commands = list(self.core.handle(message, Moment(self.mono, int(self.mono * 1e6))))
         for command in commands:
             if isinstance(command, Write | LoadHeads):
-                assert self.asked is None, "I1: two things under way"
-                self.asked = command
+                self.under_way.append(command)
+                self.check_disjoint()
             elif isinstance(command, Publish):
                 self.published.extend(command.blocks)
             else:
                 self.said.append(command)
+            if isinstance(command, Confirm):
+                self.first_seqs[command.stamp] = command.first_seq
         return commands
+
+    def check_disjoint(self) -> None:
+        """I1, as far as the store can see it."""
+        assert len(self.under_way) <= self.core._limits.commits_in_flight_max
+        touched = [
+            tenant_id
+            for asked in self.under_way
+            for tenant_id in (
+                sorted({changes.tenant_id for changes in asked.batch.changes})
+                if isinstance(asked, Write)
+                else asked.tenant_ids
+            )
+        ]
+        assert len(touched) == len(set(touched))
 
     def append(self, sender: int = 0, tenant_id: str = "a", count: int = 1, **also: Any) -> int:
         self.stamps += 1
@@ -76,7 +105,7 @@ class Driver:
     def wake(self) -> None:
         """Let the pause pass that the core wants, if it wants one."""
         if self.core.wakeup_at is not None:
-            assert self.core.wakeup_at > self.mono
+            assert self.core.wakeup_at >= self.mono
             self.mono = self.core.wakeup_at
             self.send(Wake())
 
@@ -94,33 +123,33 @@ class Driver:
             self.blocks.append(block)
         return True
 
-    def take(self, kind: type) -> Any:
-        asked, self.asked = self.asked, None
+    def take(self, kind: type, number: int = 0) -> Any:
+        asked = self.under_way.pop(number)
         assert isinstance(asked, kind)
         return asked
 
-    def load(self) -> None:
-        asked = self.take(LoadHeads)
+    def load(self, number: int = 0) -> None:
+        asked = self.take(LoadHeads, number)
         heads = {name: self.heads[name] for name in asked.tenant_ids if name in self.heads}
         self.send(HeadsLoaded(stamp=asked.stamp, tenant_ids=asked.tenant_ids, heads=heads))
 
-    def commit(self) -> None:
-        asked = self.take(Write)
+    def commit(self, took_s: float = 0.0, number: int = 0) -> None:
+        asked = self.take(Write, number)
         assert self.apply(asked.batch)
-        self.send(BatchCommitted(stamp=asked.stamp))
+        self.send(BatchCommitted(stamp=asked.stamp, took_s=took_s))
 
-    def lose(self, *, applied: bool) -> None:
-        asked = self.take(Write)
+    def lose(self, *, applied: bool, number: int = 0) -> None:
+        asked = self.take(Write, number)
         if applied:
             self.apply(asked.batch)
         self.send(BatchUnavailable(stamp=asked.stamp, unknown=True, why="lost"))
 
-    def fail(self) -> None:
-        asked = self.take(Write)
+    def fail(self, number: int = 0) -> None:
+        asked = self.take(Write, number)
         self.send(BatchUnavailable(stamp=asked.stamp, unknown=False, why="away"))
 
-    def refuse(self) -> None:
-        asked = self.take(Write)
+    def refuse(self, number: int = 0) -> None:
+        asked = self.take(Write, number)
         self.send(BatchRefused(stamp=asked.stamp, why="bad"))
 
     def settle(self) -> None:
@@ -134,6 +163,21 @@ class Driver:
             else:
                 return
         raise AssertionError("the ledger does not come to rest")
+
+    def two_under_way(self) -> tuple[int, int]:
+        """A batch of tenant a and one of tenant b; the stamps of their changes."""
+        for tenant_id in "ab":
+            self.append(tenant_id=tenant_id)
+            self.settle()
+        self.said.clear()
+        first = self.append(tenant_id="a")
+        second = self.append(tenant_id="b")
+        self.wake()
+        assert len(self.under_way) == 2
+        return first, second
+
+    def tenants_under_way(self) -> list[list[str]]:
+        return [[changes.tenant_id for changes in asked.batch.changes] for asked in self.under_way]
 
     def confirmed(self) -> list[tuple[int, int]]:
         return [(said.stamp, said.first_seq) for said in self.said if isinstance(said, Confirm)]
@@ -178,20 +222,53 @@ def test_a_batch_stops_at_its_bounds_but_takes_one_large_request() -> None:
     assert sizes == [1, 2, 3, 1]
 
 
+def test_a_quiet_tenant_waits_for_one_commit_and_not_for_the_queue_of_another() -> None:
+    driver = Driver(batch_entries_min=100)
+    for tenant_id in ("quiet", "loud"):
+        driver.append(tenant_id=tenant_id)
+        driver.settle()
+    for _ in range(500):
+        driver.append(tenant_id="loud", count=50)
+    quiet = driver.append(tenant_id="quiet", count=2)
+    assert quiet not in [stamp for stamp, _ in driver.confirmed()]
+    for _ in range(2):
+        driver.commit()
+    assert quiet in [stamp for stamp, _ in driver.confirmed()]
+    driver.settle()
+    assert len(driver.confirmed()) == 503
+    check_chain(driver)
+
+
+def test_while_tenants_share_the_ledger_batches_follow_the_time_of_their_commits() -> None:
+    driver = Driver(batch_entries_min=100, batch_entries_max=1_000, commit_target_s=0.05)
+    for number in range(1_000):
+        driver.append(tenant_id="ab"[number % 2], count=10)
+    sizes = []
+    for took_s in (0.0, 0.01, 0.01, 0.01, 0.2, 0.01):
+        if isinstance(driver.asked, LoadHeads):
+            driver.load()
+        driver.commit(took_s=took_s)
+        if isinstance(driver.asked, LoadHeads):
+            driver.load()
+        sizes.append(sum(len(changes.entries) for changes in driver.asked.batch.changes))
+    assert sizes == [100, 200, 300, 400, 200, 300]
+
+
 def test_a_batch_that_is_not_known_is_settled_by_where_the_heads_stand() -> None:
     for applied in (True, False):
         driver = Driver()
-        driver.append(tenant_id="a")
-        driver.append(tenant_id="b")
+        for tenant_id in ("a", "b", "a"):
+            driver.append(tenant_id=tenant_id)
         driver.load()
+        driver.commit()
         driver.load()
         driver.lose(applied=applied)
-        assert driver.said == [ReportAway(why="lost")]
+        assert driver.said[1:] == [ReportAway(why="lost")]
         driver.wake()
         driver.load()
         driver.settle()
-        assert [stamp for stamp, _ in driver.confirmed()] == [1, 2]
-        assert len(driver.blocks) == 2
+        assert sorted(stamp for stamp, _ in driver.confirmed()) == [1, 2, 3]
+        assert len(driver.blocks) == 3
 
 
 def test_a_batch_still_under_way_when_it_is_sent_again_takes_effect_once() -> None:
@@ -313,7 +390,173 @@ def test_the_heads_that_are_remembered_are_bounded() -> None:
     assert all(head.next_seq == 3 for head in driver.heads.values())
 
 
-OUTCOMES = ("commit", "fail", "lost", "lost_applied", "refuse", "late")
+# ---- two batches in flight
+
+
+def test_another_tenant_is_committed_beside_the_batch_in_flight_and_the_same_one_after_it() -> None:
+    driver = Driver()
+    first, second = driver.two_under_way()
+    again = driver.append(tenant_id="b")
+    driver.wake()
+    assert driver.tenants_under_way() == [["a"], ["b"]]
+    driver.commit(number=1)
+    assert [stamp for stamp, _ in driver.confirmed()] == [second]
+    assert driver.tenants_under_way() == [["a"], ["b"]]
+    driver.settle()
+    assert [stamp for stamp, _ in driver.confirmed()] == [second, first, again]
+    check_chain(driver)
+
+
+def test_what_comes_in_one_burst_is_one_batch_beside_the_one_in_flight() -> None:
+    driver = Driver()
+    for tenant_id in "abc":
+        driver.append(tenant_id=tenant_id)
+        driver.settle()
+    driver.append(tenant_id="a")
+    for tenant_id in "bcb":
+        driver.append(tenant_id=tenant_id)
+    assert driver.tenants_under_way() == [["a"]]
+    driver.wake()
+    assert driver.tenants_under_way() == [["a"], ["b", "b", "c"]]
+
+
+def test_a_tenant_that_is_alone_has_one_batch_in_flight_and_wants_no_waking() -> None:
+    driver = Driver()
+    driver.append()
+    driver.load()
+    for _ in range(3):
+        driver.append()
+        assert driver.core.wakeup_at is None
+    assert len(driver.under_way) == 1
+
+
+def test_with_one_commit_in_flight_at_most_everybody_waits_for_it() -> None:
+    driver = Driver(commits_in_flight_max=1)
+    driver.append(tenant_id="a")
+    driver.append(tenant_id="b")
+    assert driver.core.wakeup_at is None
+    assert len(driver.under_way) == 1
+    driver.settle()
+    assert len(driver.confirmed()) == 2
+
+
+def test_a_lost_batch_is_settled_by_its_own_heads_while_the_other_is_committed() -> None:
+    for applied in (True, False):
+        driver = Driver()
+        first, second = driver.two_under_way()
+        driver.lose(applied=applied)
+        driver.append(tenant_id="c")
+        assert driver.said == [ReportAway(why="lost")]
+        driver.commit()
+        assert [stamp for stamp, _ in driver.confirmed()] == [second]
+        assert driver.said[-1] == Confirm(sender=0, stamp=second, first_seq=2)
+        assert driver.under_way == [], "I7: nothing is started beside a batch in trouble"
+        driver.wake()
+        assert driver.asked.tenant_ids == ["a"]
+        driver.settle()
+        assert [stamp for stamp, _ in driver.confirmed()][:2] == [second, first]
+        assert [said for said in driver.said if isinstance(said, ReportBack)] == [ReportBack()]
+        check_chain(driver)
+
+
+def test_the_database_is_away_until_the_last_batch_in_trouble_is_out_of_it() -> None:
+    driver = Driver()
+    driver.two_under_way()
+    driver.fail()
+    driver.fail()
+    driver.wake()
+    assert len(driver.under_way) == 2
+    driver.commit(number=1)
+    assert [type(said) for said in driver.said] == [ReportAway, Confirm]
+    driver.fail()
+    driver.wake()
+    driver.commit()
+    assert [type(said) for said in driver.said] == [ReportAway, Confirm, ReportBack, Confirm]
+
+
+def test_a_refused_batch_is_taken_apart_while_the_other_stays_in_flight() -> None:
+    driver = Driver()
+    for tenant_id in "abc":
+        driver.append(tenant_id=tenant_id)
+        driver.settle()
+    driver.said.clear()
+    driver.append(tenant_id="c")
+    bad, good = driver.append(tenant_id="a"), driver.append(tenant_id="b")
+    driver.wake()
+    later = driver.append(tenant_id="a")
+    driver.refuse(number=1)
+    assert driver.tenants_under_way() == [["c"], ["a"]]
+    driver.refuse(number=1)
+    assert driver.tenants_under_way() == [["c"], ["b"]]
+    driver.settle()
+    assert [said.stamp for said in driver.said if isinstance(said, Deny)] == [bad]
+    assert {good, later} <= {stamp for stamp, _ in driver.confirmed()}
+    check_chain(driver)
+
+
+def test_of_a_batch_taken_apart_a_tenants_changes_still_go_one_after_another() -> None:
+    driver = Driver()
+    for tenant_id in "ab":
+        driver.append(tenant_id=tenant_id)
+        driver.settle()
+    driver.append(tenant_id="b")
+    stamps = [driver.append(tenant_id="a") for _ in range(2)]
+    driver.commit()
+    driver.refuse()
+    driver.append(tenant_id="b")
+    driver.wake()
+    assert driver.tenants_under_way() == [["a"]]
+    driver.settle()
+    assert [stamp for stamp, _ in driver.confirmed()][-3:-1] == stamps
+
+
+def test_batches_that_fail_together_are_tried_again_together_and_count_as_one_failure() -> None:
+    pauses = []
+    for failures in (1, 2):
+        driver = Driver()
+        driver.two_under_way()
+        for _ in range(failures):
+            driver.fail()
+        driver.wake()
+        began_s = driver.mono
+        driver.fail()
+        driver.wake()
+        pauses.append(driver.mono - began_s)
+    assert pauses[0] == pauses[1]
+
+
+def test_a_fence_waits_for_all_batches_in_flight() -> None:
+    driver = Driver()
+    driver.two_under_way()
+    driver.send(Fence(ask_id=1))
+    after = driver.append(tenant_id="c")
+    driver.commit(number=1)
+    driver.wake()
+    assert len(driver.under_way) == 1
+    driver.commit()
+    assert driver.said[-1] == Answer(1, None)
+    driver.settle()
+    assert driver.confirmed()[-1][0] == after
+
+
+def test_one_batch_in_flight_at_most_changes_credentials() -> None:
+    driver = Driver()
+    for tenant_id in "abc":
+        driver.append(tenant_id=tenant_id)
+        driver.settle()
+    driver.append(tenant_id="a", revocations=[RevocationRow(tenant_id="a", token_id="t", at=0)])
+    key = ApiKeyRow(tenant_id="b", prefix="p", digest="0" * 64)
+    driver.append(tenant_id="b", api_keys=[key])
+    driver.append(tenant_id="c")
+    driver.wake()
+    assert driver.tenants_under_way() == [["a"], ["c"]]
+    driver.commit(number=1)
+    assert driver.tenants_under_way() == [["a"]]
+    driver.commit()
+    assert driver.tenants_under_way() == [["b"]]
+
+
+OUTCOMES = ("commit", "fail", "lost", "lost_applied", "refuse", "late", "wake")
 
 
 @settings(max_examples=250, deadline=None, derandomize=True)
@@ -321,37 +564,48 @@ OUTCOMES = ("commit", "fail", "lost", "lost_applied", "refuse", "late")
     steps=st.lists(
         st.one_of(
             st.tuples(st.just("append"), st.integers(0, 2), st.integers(0, 3)),
-            st.tuples(st.just("outcome"), st.sampled_from(OUTCOMES), st.just(0)),
+            st.tuples(st.just("outcome"), st.sampled_from(OUTCOMES), st.integers(0, 2)),
             st.tuples(st.just("fence"), st.just(0), st.just(0)),
         ),
         max_size=50,
     ),
     requests_max=st.integers(1, 4),
+    in_flight_max=st.integers(1, 3),
 )
-def test_every_request_is_settled_once_and_in_order_whatever_the_store_does(
-    steps, requests_max
+def test_every_request_is_settled_once_and_in_the_order_of_its_tenant_whatever_the_store_does(
+    steps, requests_max, in_flight_max
 ) -> None:
-    driver = Driver(batch_requests_max=requests_max, batch_entries_max=6)
+    driver = Driver(
+        batch_requests_max=requests_max,
+        batch_entries_max=6,
+        commits_in_flight_max=in_flight_max,
+    )
     sent: list[tuple[int, int, str]] = []
     fences: dict[int, int] = {}
     for kind, first, second in steps:
         if kind == "append":
             tenant_id = "abc"[second % 3]
-            stamp = driver.append(sender=first, tenant_id=tenant_id, count=1 + second)
+            keys = [ApiKeyRow(tenant_id=tenant_id, prefix="p")] if first == 2 else []
+            stamp = driver.append(
+                sender=first, tenant_id=tenant_id, count=1 + second, api_keys=keys
+            )
             sent.append((first, stamp, tenant_id))
         elif kind == "fence":
             driver.send(Fence(ask_id=len(fences) + 1))
             fences[len(fences) + 1] = len(sent)
         else:
-            outcome(driver, first)
+            outcome(driver, first, second)
+            check_away(driver)
     driver.settle()
+    check_away(driver)
     settled = [
         (said.sender, said.stamp) for said in driver.said if isinstance(said, Confirm | Deny)
     ]
     assert sorted(settled) == sorted((sender, stamp) for sender, stamp, _ in sent)
-    for sender in range(3):
-        own = [stamp for who, stamp in settled if who == sender]
-        assert own == [stamp for who, stamp, _ in sent if who == sender]
+    tenant_of = {stamp: tenant_id for _, stamp, tenant_id in sent}
+    for tenant in "abc":
+        own = [stamp for _, stamp in settled if tenant_of[stamp] == tenant]
+        assert own == [stamp for _, stamp, tenant_id in sent if tenant_id == tenant]
     answered = [said.ask_id for said in driver.said if isinstance(said, Answer)]
     assert answered == list(fences)
     for ask_id, before in fences.items():
@@ -363,33 +617,50 @@ def test_every_request_is_settled_once_and_in_order_whatever_the_store_does(
     check_chain(driver)
 
 
-def outcome(driver: Driver, kind: str) -> None:
-    if driver.asked is None:
+def outcome(driver: Driver, kind: str, number: int) -> None:
+    """What becomes of one of the things under way."""
+    if kind == "wake" or not driver.under_way:
         driver.wake()
-    elif kind == "late":
-        driver.send(BatchCommitted(stamp=driver.asked.stamp - 1))
-        driver.send(BatchRefused(stamp=driver.asked.stamp - 1, why="late"))
-        driver.send(HeadsUnavailable(stamp=driver.asked.stamp + 1))
-    elif isinstance(driver.asked, LoadHeads):
+        return
+    number %= len(driver.under_way)
+    asked = driver.under_way[number]
+    if kind == "late":
+        driver.send(BatchCommitted(stamp=asked.stamp - 100))
+        driver.send(BatchRefused(stamp=asked.stamp - 100, why="late"))
+        driver.send(HeadsUnavailable(stamp=asked.stamp + 100))
+    elif isinstance(asked, LoadHeads):
         if kind == "fail":
-            asked = driver.take(LoadHeads)
+            driver.under_way.pop(number)
             driver.send(HeadsUnavailable(stamp=asked.stamp))
         else:
-            driver.load()
+            driver.load(number)
     elif kind in ("lost", "lost_applied"):
-        driver.lose(applied=kind == "lost_applied")
+        driver.lose(applied=kind == "lost_applied", number=number)
     elif kind == "refuse":
-        driver.refuse()
+        driver.refuse(number)
     elif kind == "fail":
-        driver.fail()
+        driver.fail(number)
     else:
-        driver.commit()
+        driver.commit(number=number)
+
+
+def check_away(driver: Driver) -> None:
+    """I7: away and back take turns, and at rest the database is not away."""
+    told = [type(said) for said in driver.said if isinstance(said, ReportAway | ReportBack)]
+    assert told == [(ReportAway, ReportBack)[number % 2] for number in range(len(told))]
+    if not driver.under_way and driver.core.wakeup_at is None:
+        assert len(told) % 2 == 0
 
 
 def check_chain(driver: Driver) -> None:
-    """From each tenant's first block on: no gap, every link follows, all of it published."""
-    assert driver.published == driver.blocks
-    confirmed = dict(driver.confirmed())
+    """From each tenant's first block on: no gap, every link follows, all of it published in the
+    order of its tenant."""
+    for tenant_id in sorted({block.tenant_id for block in driver.blocks}):
+        assert [block for block in driver.published if block.tenant_id == tenant_id] == [
+            block for block in driver.blocks if block.tenant_id == tenant_id
+        ]
+    assert len(driver.published) == len(driver.blocks)
+    confirmed = driver.first_seqs
     heads: dict[str, Head] = {}
     for block in driver.blocks:
         head = heads.get(block.tenant_id, Head(1, GENESIS))

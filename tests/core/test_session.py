@@ -10,18 +10,6 @@ from jobengine.core.session import Session, SessionLimits
 from jobengine.domain.errors import ErrorCode, Refusal
 from jobengine.domain.instant import Moment
 from jobengine.domain.job import Definition, Job
-from jobengine.messages.lease_shard import (
-    Attach,
-    Beat,
-    Completed,
-    Detach,
-    Drain,
-    GivenBack,
-    LeaseClaim,
-    Logged,
-    Reports,
-    SetCredit,
-)
 from jobengine.messages.session import (
     AskSubmit,
     Attached,
@@ -51,6 +39,18 @@ from jobengine.messages.session import (
     Welcomed,
 )
 from jobengine.messages.wake import Wake
+from jobengine.messages.worker_reports import (
+    Attach,
+    Beat,
+    Completed,
+    Detach,
+    Drain,
+    GivenBack,
+    LeaseClaim,
+    Logged,
+    Reports,
+    SetCredit,
+)
 
 WORK, SUBMIT = "orch:work", "orch:submit"
 

@@ -12,10 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobengine.domain.blackout import (
-    DURATION_US_MAX,
     MERGED_MAX,
-    RECURRING_MAX,
-    RULES_MAX,
     Blackout,
     BlackoutGate,
     BlackoutScope,
@@ -26,8 +23,13 @@ from jobengine.domain.blackout import (
     Window,
     next_change_at,
     preview,
-    refuse_blackout,
     window_at,
+)
+from jobengine.domain.blackout_refusals import (
+    DURATION_US_MAX,
+    RECURRING_MAX,
+    RULES_MAX,
+    refuse_blackout,
 )
 from jobengine.domain.instant import DAY, HOUR, MINUTE, SECOND, from_rfc3339, to_rfc3339
 

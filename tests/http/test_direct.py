@@ -10,8 +10,8 @@ import pytest
 import trio
 
 from jobengine.http.app import create_app
-from jobengine.http.connection import ServerLimits
 from jobengine.http.direct import direct_first
+from jobengine.http.peers import ServerLimits
 from jobengine.http.route import BASE
 from jobengine.http.security import Cors
 from jobengine.http.server import listen, serve
@@ -25,6 +25,7 @@ VARIES = {
     "date",
     "idempotent-replayed",
     "location",
+    "x-jobengine-backlog",
     "x-ratelimit-remaining",
     "x-ratelimit-reset",
 }

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from jobengine.auth.keys import load_or_create_key
+from jobengine.auth.keys import KeyRing, load_or_create_key
 from jobengine.auth.pages import PageTokenInvalid, PageTokens
 from jobengine.auth.scopes import Scope
 from jobengine.auth.tokens import TokenInvalid, Tokens
@@ -46,7 +46,8 @@ def tokens(tmp_path_factory: pytest.TempPathFactory) -> Tokens:
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> PageTokens:
-    return PageTokens(load_or_create_key(tmp_path_factory.mktemp("key") / "key.pem"))
+    ring = KeyRing(load_or_create_key(tmp_path_factory.mktemp("key") / "key.pem"))
+    return PageTokens(lambda: ring)
 
 
 @fuzz

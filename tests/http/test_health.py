@@ -19,7 +19,7 @@ async def test_probes_and_metrics_need_no_token(rest: Rest) -> None:
     ready = await rest.client.get(url(rest, "/readyz"))
     assert (ready.status_code, ready.json()["ready"]) == (200, True)
     names = [check["name"] for check in ready.json()["checks"]]
-    assert names == ["database", "migrations", "ledger"]
+    assert names == ["database", "migrations", "ledger", "load"]
     metrics = await rest.client.get(url(rest, "/metrics"))
     assert metrics.text == "jobengine_up 1\n"
     assert metrics.headers["Content-Type"].startswith("text/plain; version=0.0.4")

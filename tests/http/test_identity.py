@@ -210,6 +210,33 @@ async def test_a_running_node_takes_a_rotated_key_and_shows_both(tmp_path: Path)
         assert len({key["kid"] for key in shown}) == 2
 
 
+async def test_a_list_that_is_being_read_goes_on_across_a_rotation_and_a_restart(
+    tmp_path: Path,
+) -> None:
+    store, key_file = MemoryStore(), tmp_path / "key.pem"
+
+    async def page(running: Node, token: str | None) -> tuple[list[str], str | None]:
+        headers = bearer(issued(key_file, running.engine))
+        query = {"pageSize": "2", **({"pageToken": token} if token else {})}
+        answer = await running.client.get(f"{BASE}/jobs", params=query, headers=headers)
+        assert answer.status_code == 200, answer.text
+        found = answer.json()
+        return [item["jobId"] for item in found["items"]], found["nextPageToken"]
+
+    async with node(store, key_file) as first:
+        headers = bearer(issued(key_file, first.engine))
+        body = [{"jobType": "scan"}] * 5
+        await first.client.post(f"{BASE}/jobs:bulk", json=body, headers=headers)
+        one, token = await page(first, None)
+        now_at = first.engine.clock.moment().at
+    await trio.to_thread.run_sync(rotate_key, key_file, now_at + 60 * S, now_at)
+    async with node(store, key_file) as second:
+        two, token = await page(second, token)
+        three, end = await page(second, token)
+    assert end is None
+    assert len({*one, *two, *three}) == 5
+
+
 async def test_an_issuer_that_fails_is_named_in_readiness_and_metrics(tmp_path: Path) -> None:
     idp, place = Idp(), tmp_path / "jwks.json"
     place.write_bytes(idp.jwks())

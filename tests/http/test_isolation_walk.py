@@ -15,7 +15,8 @@ import httpx
 import msgspec
 import pytest
 import trio
-from trio_websocket import ConnectionClosed
+import trio.lowlevel
+from trio_websocket import ConnectionClosed, ConnectionRejected, WebSocketConnection
 
 from jobengine.auth.keys import load_or_create_key
 from jobengine.auth.scopes import Scope
@@ -23,15 +24,29 @@ from jobengine.auth.tokens import Tokens
 from jobengine.engine import Engine
 from jobengine.http.doors import Endpoint, open_doors
 from jobengine.http.route import Route
+from jobengine.http.streams import EVENT_STREAM
 from jobengine.http.table import ROUTES
 from jobengine.http.worker_calls import WorkerCalls, worker_routes
+from jobengine.messages.session import EngineStops
+from jobengine.messages.worker_reports import Attach
 from jobengine.testing import memory_engine
 from jobengine.wire.worker import WorkerMessage
 from tests.http.conftest import BASE, SIGNED
-from tests.http.worker_socket import Door, open_door
+from tests.http.opened import Opened, hear, opened, say
+from tests.http.test_streams import Reader
 
 ALL_ROUTES = (*ROUTES, *worker_routes(WorkerCalls(None, None)))  # type: ignore[arg-type]
 MARK = "only-acme-knows-this"
+AHEAD = {"kind": "one_off", "startAt": "2998-01-01T00:00:00Z", "endAt": "2998-01-02T00:00:00Z"}
+LIMITS: dict[str, dict[str, Any]] = {
+    "/sources": {"sourceId": MARK, "sourceType": "s", "host": "h", "ratePolicy": {"rpm": 1}},
+    "/quotas": {"quotaId": MARK, "scope": "tenant", "maxActive": 9},
+    "/blackouts": {"blackoutId": MARK, "scope": "tenant", "calendar": [AHEAD]},
+}
+UNOWNED = ("{queue}",)
+"""Parameters that any name fits, of whatever tenant."""
+NAMING = ("leaseId", "token", "leases", "resume", "followUps", "progress")
+"""Fields of the protocol that may name a lease or a job, whether they are required or not."""
 
 
 @attrs.frozen
@@ -85,14 +100,74 @@ async def acme(node: Node) -> Belongings:
         headers={**headers, **SIGNED},
     )
     assert key.status_code == 201
+    stored = await node.client.post(
+        f"{node.http_url}{BASE}/artifacts", content=MARK.encode(), headers=headers
+    )
+    assert stored.status_code == 201
+    redrive = await node.client.post(
+        f"{node.http_url}{BASE}/deadletter:redrive",
+        json={"filter": {"queue": MARK}},
+        headers={**headers, **SIGNED},
+    )
+    assert redrive.status_code == 201
+    for path, body in LIMITS.items():
+        limit = await node.client.post(
+            f"{node.http_url}{BASE}{path}", json=body, headers={**headers, **SIGNED}
+        )
+        assert limit.status_code == 201, limit.text
+    await attach(node, "acme", MARK)
+    await settled(node, redrive.json()["redriveId"])
     return Belongings(
         {
             "jobId": job_id,
             "deadLetterId": f"{job_id}.1",
             "leaseId": f"{job_id}.1",
             "apiKeyId": key.json()["apiKeyId"],
+            "redriveId": redrive.json()["redriveId"],
+            "workerId": MARK,
+            "sourceId": MARK,
+            "quotaId": MARK,
+            "blackoutId": MARK,
+            "queue": "elsewhere",
+            "digest": stored.json()["digest"],
         }
     )
+
+
+async def attach(node: Node, tenant_id: str, worker_id: str) -> None:
+    """A worker of this name, until the node stops."""
+    registry = node.engine.registry
+
+    class Idle:
+        def hear(self, message: Any) -> None:
+            if isinstance(message, EngineStops):
+                registry.dismiss(session_id)
+
+        def tick(self, mono: float) -> None:
+            pass
+
+    session_id = registry.enlist(tenant_id, Idle())
+    await registry.shard(tenant_id).tell(
+        Attach(
+            session_id=session_id,
+            tenant_id=tenant_id,
+            worker_id=worker_id,
+            task_runner_id="r",
+            queues=frozenset({"elsewhere"}),
+            job_types=frozenset(),
+            capacity=1,
+        )
+    )
+
+
+async def settled(node: Node, redrive_id: str) -> None:
+    """Until nothing more happens in the ledger of acme by itself."""
+    with trio.fail_after(5):
+        while True:
+            found = await node.engine.store.redrive("acme", redrive_id)
+            if found is not None and found.state == "completed":
+                return
+            await trio.lowlevel.checkpoint()
 
 
 def path_of(row: Route, ids: dict[str, str]) -> str:
@@ -135,7 +210,7 @@ def body_of(row: Route) -> bytes | None:
     """The smallest body that the row accepts."""
     if row.body is None:
         return None
-    if row.body_raw:
+    if row.body_raw or row.body is bytes:
         return b"[]"
     given = {
         "jobType": "scan",
@@ -145,7 +220,18 @@ def body_of(row: Route) -> bytes | None:
         "label": "l",
         "scopes": ["orch:read"],
         "tokenId": "t",
+        "priority": 9,
+        "filter": {},
         "reason": "r",
+        "sourceId": "s",
+        "sourceType": "s",
+        "host": "h",
+        "scope": "tenant",
+        "rate": None,
+        "weight": None,
+        "learnedPerMinute": None,
+        "calendar": [AHEAD],
+        "strategy": "unlimited",
     }
     said = {}
     for field in msgspec.structs.fields(row.body):
@@ -164,7 +250,9 @@ async def test_another_tenants_things_are_not_there(
     before = await node.engine.store.heads(["acme"])
     answer = await ask(node, row, path, node.headers(tenant="mallory"))
     assert MARK not in answer.text
-    if "{" in row.path:
+    if any(parameter in row.path for parameter in UNOWNED):
+        assert answer.status_code == 200
+    elif "{" in row.path:
         nowhere = dict.fromkeys(acme.ids, "00000000-0000-7000-8000-000000000000")
         same = await ask(node, row, path_of(row, nowhere), node.headers(tenant="mallory"))
         assert (answer.status_code, code_of(answer)) == (same.status_code, code_of(same))
@@ -205,18 +293,37 @@ async def test_no_route_answers_without_a_bearer_or_a_tenant(
     assert answer.json()["error"]["code"] == "TENANT_REQUIRED"
 
 
-@pytest.fixture
-async def door(tmp_path: Path) -> AsyncIterator[Door]:
-    async with open_door(tmp_path) as door:
-        yield door
+STREAMS = [row for row in ALL_ROUTES if row.media_type == EVENT_STREAM]
 
 
-def message(kind: type[msgspec.Struct], lease: dict[str, Any]) -> dict[str, Any]:
-    """The smallest message of a kind that names this lease wherever it can."""
+@pytest.mark.parametrize("row", STREAMS, ids=lambda row: row.name)
+@pytest.mark.parametrize("cursor", [{"after": "0"}, {"Last-Event-ID": "0"}])
+async def test_a_stream_from_any_cursor_shows_its_own_tenant_only(
+    node: Node, acme: Belongings, row: Route, cursor: dict[str, str]
+) -> None:
+    own = node.headers(tenant="mallory")
+    made = await node.client.post(
+        f"{node.http_url}{BASE}/jobs", json={"jobType": "own"}, headers=own
+    )
+    path = path_of(row, {**acme.ids, "jobId": made.json()["jobId"]})
+    url = httpx.URL(node.http_url)
+    async with await trio.open_tcp_stream(url.host, url.port or 0) as connection:
+        reader = Reader(connection)
+        begun = path + ("?after=0" if "after" in cursor else "")
+        await reader.begin(begun, own if "after" in cursor else {**own, **cursor})
+        seen = [event.data for event in await reader.take(2)]
+    assert MARK not in str(seen)
+    assert [(one["seq"], one["tenantId"]) for one in seen] == [(1, "mallory"), (2, "mallory")]
+
+
+def message(kind: type[msgspec.Struct], lease: dict[str, Any], job_id: str) -> dict[str, Any]:
+    """The smallest message of a kind that names this lease and its job wherever it can."""
     said: dict[str, Any] = {"op": kind.__struct_config__.tag, "ref": 1}
     given = {
         **lease,
-        "jobs": [{"jobType": "scan"}],
+        "jobs": [{"jobType": "scan", "dependsOn": [job_id]}],
+        "followUps": [{"jobType": "scan", "dependsOn": [job_id]}],
+        "progress": {lease["leaseId"]: {"percent": 1}},
         "error": {"class": "transient", "message": "m"},
         "lines": [{"text": "m"}],
         "artifact": {"name": "a", "uri": "file:///a"},
@@ -236,8 +343,7 @@ def message(kind: type[msgspec.Struct], lease: dict[str, Any]) -> dict[str, Any]
         "percent": 1,
     }
     for field in msgspec.structs.fields(kind):
-        names_a_lease = field.encode_name in ("leaseId", "token", "leases", "resume")
-        if field.required or names_a_lease:
+        if field.required or field.encode_name in NAMING:
             if field.encode_name == "ref":
                 continue
             assert field.encode_name in given, (
@@ -248,40 +354,72 @@ def message(kind: type[msgspec.Struct], lease: dict[str, Any]) -> dict[str, Any]
 
 
 MESSAGES: tuple[Any, ...] = get_args(WorkerMessage)
+PORTS = ("worker", "http")
 
 
+def worker_url(node: Opened, port: str) -> str | None:
+    return (
+        f"{node.doors.http_url.replace('http', 'ws', 1)}{BASE}/worker" if port == "http" else None
+    )
+
+
+@pytest.mark.parametrize("port", PORTS)
+async def test_no_worker_comes_in_for_a_tenant_that_its_token_is_not_for(port: str) -> None:
+    async with opened() as node:
+        headers = {**node.headers("mallory"), "X-Stella-Tenant": "acme"}
+        statuses: list[int] = []
+        try:
+            async with node.worker(headers, url=worker_url(node, port)):
+                pytest.fail("the handshake must be refused")
+        except* ConnectionRejected as group:
+            statuses += [error.status_code for error in group.exceptions]  # type: ignore[union-attr]
+        assert statuses == [403]
+
+
+@pytest.mark.parametrize("port", PORTS)
 @pytest.mark.parametrize("kind", MESSAGES, ids=lambda kind: kind.__name__)
 async def test_no_word_of_the_worker_protocol_reaches_another_tenants_lease(
-    door: Door, kind: type[msgspec.Struct]
+    kind: type[msgspec.Struct], port: str
 ) -> None:
-    acme = {"Authorization": f"Bearer {door.token(tenant='acme')}"}
-    mallory = {"Authorization": f"Bearer {door.token(tenant='mallory')}"}
-    async with door.connect(**acme) as holder, door.connect(**mallory) as thief:
-        hello = {"op": "hello", "workerId": "w", "queues": ["q"], "capacity": 2}
-        await holder.say(hello)
-        await holder.hear("welcome")
-        job = {"jobType": "scan", "queue": "q", "payload": {"said": MARK}}
-        await holder.say({"op": "submit", "jobs": [job]}, {"op": "credit", "slots": 1})
-        lease = await holder.hear("lease")
-        named = {"leaseId": lease["leaseId"], "token": lease["token"]}
-        said = message(kind, named)
-        if said["op"] != "hello":
-            await thief.say(hello)
-            await thief.hear("welcome")
-        heard: list[dict[str, Any]] = []
-        await thief.say(said, {"op": "heartbeat", "ref": "end"})
+    async with opened() as node:
+        url = worker_url(node, port)
+        async with (
+            node.worker(node.headers("acme"), url=url) as holder,
+            node.worker(node.headers("mallory"), url=url) as thief,
+        ):
+            hello = {"op": "hello", "workerId": "w", "queues": ["q"], "capacity": 2}
+            job = {"jobType": "scan", "queue": "q", "payload": {"said": MARK}}
+            await say(holder, hello)
+            await hear(holder, "welcome")
+            await say(holder, {"op": "submit", "jobs": [job]}, {"op": "credit", "slots": 1})
+            lease = await hear(holder, "lease")
+            named = {"leaseId": lease["leaseId"], "token": lease["token"]}
+            said = message(kind, named, lease["jobId"])
+            if said["op"] != "hello":
+                await say(thief, hello)
+                await hear(thief, "welcome")
+            await say(thief, said, {"op": "heartbeat", "ref": "end"})
+            heard = await until_end(thief)
+            assert heard
+            assert MARK not in str(heard)
+            leased = {one.get("leaseId") for one in heard if one["op"] == "lease"}
+            assert lease["leaseId"] not in leased
+            # The lease is as it was: its holder, and nobody else, completes it.
+            await say(holder, {"op": "complete", "ref": "done", "result": None, **named})
+            while (await hear(holder, "ack")).get("ref") != "done":
+                pass
+        (job_row,) = await node.engine.store.jobs("acme", [lease["jobId"]])
+        assert (job_row.state, job_row.attempt) == ("completed", 1)
+
+
+async def until_end(connection: WebSocketConnection) -> list[dict[str, Any]]:
+    """All that is heard up to the answer with the ref `end`, or to the end of the connection."""
+    heard: list[dict[str, Any]] = []
+    with trio.fail_after(5):
         try:
             while not any(one.get("ref") == "end" for one in heard):
-                frame = msgspec.json.decode(await thief.receive())
+                frame = msgspec.json.decode(await connection.get_message())
                 heard += frame if isinstance(frame, list) else [frame]
         except ConnectionClosed:
             pass
-        assert heard
-        assert MARK not in str(heard)
-        assert lease["leaseId"] not in {one.get("leaseId") for one in heard if one["op"] == "lease"}
-        # The lease is as it was: its holder, and nobody else, completes it.
-        await holder.say({"op": "complete", "ref": "done", "result": None, **named})
-        while (await holder.hear("ack")).get("ref") != "done":
-            pass
-    (job_row,) = await door.engine.store.jobs("acme", [lease["jobId"]])
-    assert (job_row.state, job_row.attempt) == ("completed", 1)
+    return heard

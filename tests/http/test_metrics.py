@@ -11,7 +11,7 @@ from jobengine.testing import memory_engine
 from tests.actors.bare_worker import TENANT, new_job, submit
 
 OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
-BOUNDED_LABELS = {"actor", "kind", "node", "shard", "tenant", "version"}
+BOUNDED_LABELS = {"actor", "cause", "kind", "node", "reason", "shard", "tenant", "version"}
 
 
 def _samples(text: bytes) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:

@@ -12,7 +12,8 @@ from jobengine import __version__
 from jobengine.auth.scopes import AUDIT_RULES, AuditRule, Scope
 from jobengine.domain.errors import ErrorCode
 from jobengine.http.errors import STATUS_OF, TRANSPORT_CODES
-from jobengine.http.openapi import codes_of, document
+from jobengine.http.openapi import document
+from jobengine.http.openapi_refusals import codes_of
 from jobengine.http.published import published_document
 from jobengine.http.table import OPEN_ROUTES, ROUTES
 from tests.http.conftest import Rest

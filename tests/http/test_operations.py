@@ -59,6 +59,54 @@ async def test_a_finished_job_is_replayed_as_a_new_one(rest: Rest) -> None:
     assert chosen.json()["priority"] == 2
 
 
+async def test_a_waiting_job_is_given_another_priority_and_everything_tells_the_new_one(
+    rest: Rest,
+) -> None:
+    slow = await rest.submit(maxRetries=1)
+    await rest.submit(priority=6)
+    path = f"/jobs/{slow['jobId']}"
+    answer = await rest.operate(f"{path}:prioritize", json={"priority": 9})
+    assert (answer.status_code, answer.json()["priority"]) == (200, 9)
+    assert (await rest.client.get(path)).json()["priority"] == 9
+    entries = await rest.engine.store.entries("demo", range(1, 20))
+    noted = [entry for entry in entries if entry.kind == "job.prioritized"]
+    assert [(bytes(e.data), e.reason_given, e.ticket) for e in noted] == [
+        (b'{"from":5,"to":9}', "a test", "T-1")
+    ]
+    async with working(rest.engine) as worker:
+        grant = await worker.take()
+        assert (grant.job.job_id, grant.job.definition.priority) == (slow["jobId"], 9)
+        refused = await rest.operate(f"{path}:prioritize", json={"priority": 1})
+        error = refused.json()["error"]
+        assert (refused.status_code, error["code"]) == (409, "ILLEGAL_TRANSITION")
+        assert error["state"] == "running"
+        await worker.fail(grant, retryable=True)
+        await states(rest, slow["jobId"], "scheduled")
+    assert (await rest.client.get(path)).json()["priority"] == 9
+
+
+async def test_a_held_and_a_delayed_job_keep_waiting_under_their_new_priority(rest: Rest) -> None:
+    held = await rest.submit(hold=True)
+    later = await rest.submit(notBefore="2999-01-01T00:00:00Z")
+    for job, state in ((held, "pending"), (later, "scheduled")):
+        answer = await rest.operate(f"/jobs/{job['jobId']}:prioritize", json={"priority": 0})
+        assert (answer.json()["priority"], answer.json()["state"]) == (0, state)
+    # The same again changes nothing, and says so by adding no entry.
+    (head,) = (await rest.engine.store.heads(["demo"])).values()
+    again = await rest.operate(f"/jobs/{held['jobId']}:prioritize", json={"priority": 0})
+    assert again.json()["priority"] == 0
+    assert (await rest.engine.store.heads(["demo"])) == {"demo": head}
+    released = await rest.operate(f"/jobs/{held['jobId']}:release")
+    assert released.json()["priority"] == 0
+
+
+async def test_a_priority_is_said_and_lies_between_0_and_9(rest: Rest) -> None:
+    job = await rest.submit()
+    for body in ({}, {"priority": 10}, {"priority": -1}, {"priority": "9"}):
+        answer = await rest.operate(f"/jobs/{job['jobId']}:prioritize", json=body)
+        assert answer.status_code == 400, body
+
+
 async def test_an_operation_on_an_unknown_job_is_404(rest: Rest) -> None:
     for verb in ("cancel", "retry", "replay", "release"):
         for job_id in (UNKNOWN, "nope"):

@@ -12,6 +12,7 @@ from tests.http.opened import hear, opened, say
 ORIGIN = "https://console.example.com"
 GITHUB = "ghp_" + "a1B2" * 9
 OTHER = "glpat-" + "x9" * 12
+PEM = "-----BEGIN PRIVATE KEY-----\n" + "aB3/" * 16 + "\nc2hvcnQ=\n-----END PRIVATE KEY-----"
 
 
 @pytest.mark.parametrize(
@@ -104,10 +105,11 @@ async def _run_one(node: Any, job: dict[str, Any], report: dict[str, Any]) -> di
         lease = await hear(worker, "lease")
         of_lease = {"leaseId": lease["leaseId"], "token": lease["token"]}
         at = "2026-11-21T00:00:00Z"
-        lines = [{"at": at, "level": "info", "text": f"cloning with {GITHUB}"}]
+        texts = [f"cloning with {GITHUB}", *PEM.splitlines()]
+        lines = [{"at": at, "level": "info", "text": text} for text in texts]
         await say(
             worker,
-            {"op": "progress", **of_lease, "percent": 1, "message": f"token={OTHER}"},
+            {"op": "progress", **of_lease, "percent": 1, "message": f"token={OTHER} {PEM}"},
             {"op": "log", **of_lease, "lines": lines},
             {"op": "artifact", **of_lease, "uri": f"https://bob:{OTHER}@host/a", "name": "a"},
             {"ref": 7, **of_lease, **report},
@@ -140,7 +142,7 @@ async def test_no_secret_but_those_of_payload_and_result_is_kept() -> None:
     error = {
         "class": "HTTPError",
         "message": f"401 for https://bob:{OTHER}@git.example.com",
-        "stack": f"File x\n  Authorization: Bearer {GITHUB}",
+        "stack": f"File x\n  Authorization: Bearer {GITHUB}\n{PEM}",
         "retryable": False,
     }
     async with opened() as node:
@@ -168,6 +170,8 @@ async def test_no_secret_but_those_of_payload_and_result_is_kept() -> None:
         assert "for the worker" in everything
         assert GITHUB not in everything
         assert OTHER not in everything
+        assert stand_in(PEM) in everything
+        assert not [line for line in PEM.splitlines() if line in everything]
 
 
 async def test_equal_secrets_are_still_the_same_unique_key() -> None:

@@ -28,9 +28,13 @@ def test_a_row_says_all_that_a_description_needs(row: Route) -> None:
     assert row.scopes
     assert row.summary
     assert row.answers
-    reads = (Scope.ADMIN,) if row.path == "/apikeys" else (Scope.READ,)
+    reads = {
+        "/apikeys": (Scope.ADMIN,),
+        "/governance": (Scope.QUOTA,),
+        "/artifacts/{digest}": (Scope.READ, Scope.WORK),
+    }.get(row.path, (Scope.READ,))
     assert row.scopes == reads if row.method == "GET" else Scope.READ not in row.scopes
-    assert (row.body is None) == (row.method == "GET")
+    assert (row.body is None) == (row.method in ("GET", "DELETE"))
     assert row.query.__struct_config__.forbid_unknown_fields
 
 

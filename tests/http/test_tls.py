@@ -16,6 +16,12 @@ from jobengine.sdk import Client, Worker
 from tests.http.certificates import Authority, Pair
 from tests.http.opened import Opened, hear, opened, say
 
+UPGRADE = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+}
 HELLO = {"op": "hello", "workerId": "w", "queues": ["scan"], "capacity": 1}
 
 
@@ -38,6 +44,39 @@ async def test_both_listeners_speak_tls_and_are_announced_so(authority: Authorit
         async with node.worker(tls=trusted) as worker:
             await say(worker, HELLO, {"op": "credit", "slots": 1})
             assert (await hear(worker, "lease"))["jobId"] == answer.json()["jobId"]
+
+
+async def test_every_answer_over_tls_asks_browsers_to_stay_with_it(authority: Authority) -> None:
+    trusted = authority.trusted()
+    async with opened(tls=files_of(authority.sign()), verify=trusted) as node:
+        client = node.client
+        root = node.doors.http_url
+        answers = [
+            await client.post("/jobs", json={"jobType": "scan"}),
+            await client.get("/jobs"),
+            await client.get("/nothing", headers={"Authorization": ""}),
+            await client.get(root + "/livez"),
+            await client.get(root + "/console"),
+            await client.get("/worker", headers=UPGRADE),
+            await client.get("/jobs", headers={"Expect": "miracles"}),
+            await client.get("/jobs", headers={"X-Long": "x" * 40_000}),
+        ]
+        assert [answer.status_code for answer in answers] == [
+            201,
+            200,
+            404,
+            200,
+            200,
+            400,
+            417,
+            431,
+        ]
+        for answer in answers:
+            assert answer.headers["Strict-Transport-Security"] == "max-age=31536000", answer.url
+    async with opened() as node:
+        for path in ("/livez", "/nothing", "/api/v1/jobengine/jobs"):
+            answer = await node.client.get(node.doors.http_url + path)
+            assert "Strict-Transport-Security" not in answer.headers
 
 
 async def test_a_client_without_tls_or_with_an_old_version_ends_nothing(
@@ -210,6 +249,58 @@ async def test_the_sdk_reaches_both_doors_with_a_ca_file(
             monkeypatch.setenv("JOBENGINE_CA_FILE", str(authority.file))
             assert await trio.to_thread.run_sync(wait) == "completed"
             nursery.cancel_scope.cancel()
+
+
+async def test_a_worker_that_tls_keeps_out_says_why_and_what_to_do_once(
+    authority: Authority, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "other").mkdir()
+    other = Authority(tmp_path / "other", "other")
+    files = files_of(authority.sign(), client_ca=authority.file)
+    astray = other.trusted(), "name its authority in JOBENGINE_CA_FILE"
+    bare = authority.trusted(), "takes workers with a certificate only, give Worker(tls=…)"
+    foreign = authority.trusted(other.sign("stranger")), "--tls-client-ca has signed"
+    async with opened(tls=files, verify=authority.trusted()) as node:
+        token = node.headers()["Authorization"].removeprefix("Bearer ")
+        for context, said in (astray, bare, foreign):
+            caplog.clear()
+            worker = Worker(node.doors.worker_url, token, "demo", tls=context, reconnect_max_s=0.01)
+            worker.handler("scan")(lambda _: None)
+            with trio.fail_after(10):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(worker.run_async)
+                    refused = await _refused(node)
+                    while await _refused(node) < refused + 3:
+                        await trio.lowlevel.checkpoint()
+                    worker.drain()
+            warnings = [each.message for each in caplog.records if each.name == "jobengine.sdk"]
+            assert len([text for text in warnings if said in text]) == 1, warnings
+            assert node.doors.worker_url.partition("://")[2] in warnings[0]
+            assert len(warnings) == 1
+
+
+async def _refused(node: Opened) -> float:
+    """How many handshakes with the workers' listener have failed."""
+    url = node.doors.http_url + "/metrics"
+    lines = (await node.client.get(url)).text.splitlines()
+    name = "jobengine_worker_handshakes_refused_total "
+    (count,) = [line.removeprefix(name) for line in lines if line.startswith(name)]
+    return float(count)
+
+
+async def test_a_worker_that_meets_a_port_without_tls_says_so(
+    authority: Authority, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with opened() as node:
+        url = node.doors.worker_url.replace("ws://", "wss://")
+        worker = Worker(url, "token", "demo", tls=authority.trusted(), reconnect_max_s=0.01)
+        worker.handler("scan")(lambda _: None)
+        with trio.fail_after(10):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(worker.run_async)
+                while "speaks no TLS: use ws://" not in caplog.text:
+                    await trio.lowlevel.checkpoint()
+                worker.drain()
 
 
 def test_a_ca_file_that_cannot_be_used_is_named(

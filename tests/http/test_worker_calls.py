@@ -99,7 +99,7 @@ async def port(tmp_path: Path) -> AsyncIterator[Port]:
         front = Front(
             gateway=engine.gateway,
             tokens=tokens,
-            pages=PageTokens(key),
+            pages=PageTokens(tokens.ring),
             readiness=readiness_of(engine.gateway),
             render_metrics=lambda: b"",
         )

@@ -9,7 +9,8 @@ import trio
 from jobengine.domain.change import ArtifactRow
 from jobengine.domain.failure import Failure
 from jobengine.engine import Engine
-from jobengine.messages.lease_shard import (
+from jobengine.messages.session import Grant, Granted
+from jobengine.messages.worker_reports import (
     ArtifactNamed,
     Attach,
     Completed,
@@ -19,7 +20,6 @@ from jobengine.messages.lease_shard import (
     Reports,
     SetCredit,
 )
-from jobengine.messages.session import Grant, Granted
 
 
 class Worker:

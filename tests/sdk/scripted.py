@@ -16,13 +16,15 @@ from tests.sdk.model import EngineModel
 
 
 class ScriptedEngine:
-    """One worker's engine. `hold_acks` keeps acknowledgements back; `drop` cuts the socket."""
+    """One worker's engine. `reject_bearers` are refused with 401. `hold_acks` keeps
+    acknowledgements back; `drop` cuts the socket."""
 
     def __init__(self) -> None:
         self.model = EngineModel(heartbeat_seconds=0.2)
         self.url = ""
         self.hold_acks = False
         self.reject_with: int | None = None
+        self.reject_bearers: set[str | None] = set()
         self.connections = 0
         self.handshakes: list[dict[str, str]] = []
         self.pending: list[Lease] = []
@@ -41,6 +43,11 @@ class ScriptedEngine:
         assert self._socket is not None
         self._cancel.cancel()
 
+    async def close(self, code: int, reason: str) -> None:
+        """Close the connection as an engine does."""
+        assert self._socket is not None
+        await self._socket.aclose(code, reason)
+
     async def send(self, frame: str) -> None:
         assert self._socket is not None
         await self._socket.send_message(frame)
@@ -56,8 +63,10 @@ class ScriptedEngine:
 
     async def serve(self, request: WebSocketRequest) -> None:
         self.handshakes.append({name.decode(): value.decode() for name, value in request.headers})
-        if self.reject_with is not None:
-            await request.reject(self.reject_with, body=b"no")
+        known = self.handshakes[-1].get("authorization") not in self.reject_bearers
+        status = self.reject_with if known else 401
+        if status is not None:
+            await request.reject(status, body=b"no")
             return
         self._socket = socket = await request.accept(subprotocol=SUBPROTOCOL)
         self.connections += 1

@@ -12,8 +12,8 @@ import httpx
 import pytest
 
 from jobengine.sdk import ApiError, AsyncClient, Client, job_request
+from jobengine.sdk.exchange import retry_after_s
 from jobengine.sdk.feed import Feed
-from jobengine.sdk.operations import retry_after_s
 
 BASE = "/api/v1/jobengine"
 
@@ -240,6 +240,40 @@ def test_the_async_client_does_the_same_on_both_loops(door: Door, url: str, runn
     posts = [headers["idempotency-key"] for method, _, headers, _ in door.asked if method == "POST"]
     assert len(posts) == 2
     assert len(set(posts)) == 1
+
+
+def test_what_operators_ask_travels_with_reason_ticket_and_key(door: Door, url: str) -> None:
+    redrive = {
+        "redriveId": "r1", "tenantId": "acme", "state": "running", "filter": {"queue": "q"},
+        "perSecond": 5.0, "matched": 2, "done": 0, "failed": 0, "left": 2, "createdBy": "ops",
+        "createdAt": "2026-11-21T12:00:00.000Z", "changedAt": "2026-11-21T12:00:00.000Z",
+    }  # fmt: skip
+    worker = {
+        "workerId": "a/b", "taskRunnerId": "r", "queues": ["q"], "jobTypes": [], "capacity": 1,
+        "leases": 0, "credit": 0, "draining": True, "sessions": 1,
+        "connectedAt": "2026-11-21T12:00:00.000Z", "lastHeartbeatAt": "2026-11-21T12:00:00.000Z",
+    }  # fmt: skip
+    signed: dict[str, Any] = {"reason": "why", "ticket": "T-1"}
+    door.on("/jobs/j1:prioritize", (200, {}, job(priority=9)))
+    door.on("/deadletter:redrive", None, (201, {}, redrive))
+    page = {"items": [redrive], "nextPageToken": "t"}
+    door.on("/deadletter/redrives", (200, {}, page), (200, {}, {**page, "nextPageToken": None}))
+    door.on("/workers/a%2Fb:drain", (200, {}, worker))
+    with Client(url, token="secret", tenant="acme") as client:
+        assert client.prioritize("j1", 9, **signed).priority == 9
+        begun = client.redrive(queue="q", per_second=5.0, **signed)
+        assert (begun.redrive_id, begun.filter.queue, begun.left) == ("r1", "q", 2)
+        assert [one.redrive_id for one in client.redrives()] == ["r1", "r1"]
+        assert client.drain_worker("a/b", within_s=60, **signed).draining
+    posts = [(headers, body) for method, _, headers, body in door.asked if method == "POST"]
+    assert all(headers["x-stella-operator-ticket"] == "T-1" for headers, _ in posts)
+    first, cut, again, last = posts
+    assert cut[0]["idempotency-key"] == again[0]["idempotency-key"]
+    assert [json.loads(body) for _, body in (first, again, last)] == [
+        {"priority": 9},
+        {"filter": {"queue": "q"}, "perSecond": 5.0},
+        {"withinSeconds": 60},
+    ]
 
 
 def test_retry_after_reads_seconds_and_dates() -> None:

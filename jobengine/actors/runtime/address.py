@@ -40,8 +40,9 @@ class ActorStopped(Exception):
         self.target = target
 
 
-Answered = Callable[[outcome.Outcome[Any]], None]
-"""Told once how an ask ended, within the step of whoever ended it; neither waits nor raises."""
+Answered = Callable[[Any, Exception | None], None]
+"""Told once how an ask ended, within the step of whoever ended it: the answer and None, or None
+and what it was refused with. Neither waits nor raises."""
 
 
 class _Ask:
@@ -84,11 +85,11 @@ class Asks:
         self._open.pop(ask_id, None)
 
     def answer(self, ask_id: int, value: Any) -> None:
-        self._resolve(ask_id, outcome.Value(value))
+        self._resolve(ask_id, value, None)
 
     def refuse(self, ask_id: int, error: Exception) -> None:
         """Raise `error` in the asker."""
-        self._resolve(ask_id, outcome.Error(error))
+        self._resolve(ask_id, None, error)
 
     def expire(self, ask_id: int, timeout_s: float) -> None:
         """Raise `AskTimeout` in the asker, unless the ask has ended."""
@@ -123,15 +124,16 @@ class Asks:
         finally:
             self.forget(ask_id)
 
-    def _resolve(self, ask_id: int, result: outcome.Outcome[Any]) -> None:
+    def _resolve(self, ask_id: int, value: Any, error: Exception | None) -> None:
         ask = self._open.get(ask_id)
         if ask is None or ask.outcome is not None:
             self.dropped_total += 1
             return
         if ask.answered is not None:
             del self._open[ask_id]
-            ask.answered(result)
+            ask.answered(value, error)
             return
+        result = outcome.Value(value) if error is None else outcome.Error(error)
         ask.outcome = result
         if ask.task is not None:
             reschedule(ask.task, result)

@@ -78,9 +78,8 @@ class _Uuid7:
         words = self._words
         self._tick = tick
         self._random_part = (words.pop() << 32 | words.pop()) >> 3
-        milliseconds, fraction = divmod(tick, _TICKS_PER_MILLISECOND)
-        head = f"{milliseconds:012x}"
-        self._prefix = f"{head[:8]}-{head[8:]}-7{fraction:03x}-"
+        head = f"{tick:015x}"
+        self._prefix = f"{head[:8]}-{head[8:12]}-7{head[12:]}-"
 
     def _refill(self) -> None:
         self._words = list(_WORDS.unpack(self._randbytes(_WORDS.size)))

@@ -103,11 +103,11 @@ def _decide(machine: Machine[M, Any], messages: list[M], clock: Clock) -> tuple[
     ends_at = now.mono + SLICE_S
     handle = machine.handle
     commands: list[Any] = []
-    decided = 0
+    waiting, decided = len(messages), 0
     for message in messages:
         commands.extend(handle(message, now))
         decided += 1
-        if trio.current_time() > ends_at:
+        if decided < waiting and trio.current_time() > ends_at:
             break
     wakeup_at = machine.wakeup_at
     if wakeup_at is not None and wakeup_at <= now.mono:

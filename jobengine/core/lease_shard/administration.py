@@ -14,20 +14,16 @@ from typing import Any
 
 import msgspec
 
+from jobengine.core.lease_shard.claims import settle_claim, store_claim
 from jobengine.core.lease_shard.draft import Draft
+from jobengine.core.lease_shard.pending import Pending
 from jobengine.core.lease_shard.roster import Roster
-from jobengine.core.lease_shard.state import Pending, ShardState
-from jobengine.core.lease_shard.submits import Submitter, settle_claim, store_claim
+from jobengine.core.lease_shard.state import ShardState
+from jobengine.core.lease_shard.submits import Submitter
 from jobengine.core.machine import Answer
 from jobengine.domain.errors import ErrorCode, Refusal
-from jobengine.messages.lease_shard import (
-    AdministerAnswer,
-    AdministerTenant,
-    ClaimsWanted,
-    DrainWorker,
-    LoadSubjects,
-    SubjectsLoaded,
-)
+from jobengine.messages.lease_shard import AdministerAnswer, AdministerTenant, DrainWorker
+from jobengine.messages.shard_commands import ClaimsWanted, LoadSubjects, SubjectsLoaded
 
 __all__ = ["Administrator"]
 
@@ -45,7 +41,7 @@ class Administrator:
         if claim is None:
             self._commit(message)
             return
-        if not self._submitter.claim(message.ask_id, message.tenant_id, claim):
+        if not self._submitter.claims.take(message.ask_id, message.tenant_id, claim):
             return
         state = self._state
         stamp = state.stamp()
@@ -107,7 +103,7 @@ class Administrator:
         self._state.commands.append(Answer(message.ask_id, value))
         claim = message.claim
         if claim is not None:
-            self._submitter.release_claims([(message.tenant_id, claim.key, claim.path)])
+            self._submitter.claims.release([(message.tenant_id, claim.key, claim.path)])
 
 
 def _write(draft: Draft, message: AdministerTenant) -> None:

@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from jobengine.core.lease_shard.endings import Endings
 from jobengine.core.lease_shard.grants import Granter
 from jobengine.core.lease_shard.leases import Lease, Phase
+from jobengine.core.lease_shard.pending import Pending
 from jobengine.core.lease_shard.reports import Reporter
 from jobengine.core.lease_shard.sessions import Session
-from jobengine.core.lease_shard.state import ENGINE, Pending, ShardState
-from jobengine.messages.lease_shard import Attach, Beat, Detach, Drain, SetCredit
+from jobengine.core.lease_shard.state import ENGINE, ShardState
 from jobengine.messages.session import AttachBriefly, Attached, Beaten, Settled, StopLease
+from jobengine.messages.worker_reports import Attach, Beat, Detach, Drain, SetCredit
 
 __all__ = ["Attachments"]
 

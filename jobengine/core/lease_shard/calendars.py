@@ -13,7 +13,8 @@ from heapq import heapify, heappop, heappush
 import msgspec
 
 from jobengine.core.lease_shard.leases import Lease
-from jobengine.core.lease_shard.state import ENGINE, Pending, ShardState
+from jobengine.core.lease_shard.pending import Pending
+from jobengine.core.lease_shard.state import ENGINE, ShardState
 from jobengine.domain.blackout import Blackout, BlackoutGate, BlackoutScope
 from jobengine.domain.job import Job
 from jobengine.messages.session import StopLease

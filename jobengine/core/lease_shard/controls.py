@@ -17,12 +17,14 @@ from typing import Any
 import msgspec
 
 from jobengine.core.lease_shard.calendars import Calendars
+from jobengine.core.lease_shard.claims import settle_claim, store_claim
 from jobengine.core.lease_shard.control_set import ControlSet, Revision
 from jobengine.core.lease_shard.gate_view import gates_of
 from jobengine.core.lease_shard.grants import Granter
+from jobengine.core.lease_shard.pending import Pending
 from jobengine.core.lease_shard.sources import SourceChange
-from jobengine.core.lease_shard.state import ENGINE, Pending, ShardState
-from jobengine.core.lease_shard.submits import Submitter, settle_claim, store_claim
+from jobengine.core.lease_shard.state import ENGINE, ShardState
+from jobengine.core.lease_shard.submits import Submitter
 from jobengine.core.machine import Answer
 from jobengine.domain.change import ControlRow, GateStateRow
 from jobengine.domain.control import Quota, decode_control, encode_control, refuse_control
@@ -37,10 +39,10 @@ from jobengine.messages.admission import (
     ReadGates,
     SetLoad,
 )
-from jobengine.messages.answers import ControlFacts
+from jobengine.messages.answers import ABSENT, ControlFacts
 from jobengine.messages.governor import PolicyChanged
-from jobengine.messages.lease_shard import ClaimsWanted, LoadSubjects, SubjectsLoaded
 from jobengine.messages.rate_bucket import Adapted, BucketState, Learn
+from jobengine.messages.shard_commands import ClaimsWanted, LoadSubjects, SubjectsLoaded
 
 __all__ = ["Controller"]
 
@@ -80,7 +82,7 @@ class Controller:
         if claim is None:
             self._carry_out(message)
             return
-        if not self._submitter.claim(message.ask_id, message.tenant_id, claim):
+        if not self._submitter.claims.take(message.ask_id, message.tenant_id, claim):
             return
         state = self._state
         stamp = state.stamp()
@@ -180,7 +182,7 @@ class Controller:
             name=message.name,
             revision=revision.number,
             changed_at=revision.changed_at,
-            control=msgspec.Raw(body or b""),
+            control=ABSENT if body is None else msgspec.Raw(body),
         )
         if message.claim is not None:
             stored = _json.encode(facts)
@@ -310,7 +312,7 @@ class Controller:
         self._state.commands.append(Answer(message.ask_id, value))
         claim = message.claim
         if claim is not None:
-            self._submitter.release_claims([(message.tenant_id, claim.key, claim.path)])
+            self._submitter.claims.release([(message.tenant_id, claim.key, claim.path)])
 
 
 def _replay(request: _Change, stored: bytes) -> ControlAnswer | GatesAnswer:

@@ -43,19 +43,7 @@ class Draft:
     def __init__(
         self, tenant_id: str, shard: int, actor: Actor, now: Moment, ageing_us: int
     ) -> None:
-        self.changes = ChangeSet(
-            tenant_id=tenant_id,
-            entries=[],
-            rows=[],
-            spans=[],
-            dead_letters=[],
-            artifacts=[],
-            logs=[],
-            unique=[],
-            idempotency=[],
-            controls=[],
-            gate_states=[],
-        )
+        self.changes = ChangeSet(tenant_id=tenant_id)
         self.actor = actor
         self.at = now.at
         self.shard = shard

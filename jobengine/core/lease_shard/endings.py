@@ -13,10 +13,12 @@ from collections.abc import Sequence
 
 import msgspec
 
+from jobengine.core.lease_shard.claims import let_go_of_key
 from jobengine.core.lease_shard.draft import Draft
 from jobengine.core.lease_shard.leases import Lease, Phase
-from jobengine.core.lease_shard.state import ENGINE, Pending, ShardState
-from jobengine.core.lease_shard.submits import let_go_of_key
+from jobengine.core.lease_shard.pending import Pending
+from jobengine.core.lease_shard.source_watch import note_end, note_push_back
+from jobengine.core.lease_shard.state import ENGINE, ShardState
 from jobengine.domain.change import DeadLetterRow
 from jobengine.domain.failure import DeadLetterClass, Failure, dead_letter_class, signature
 from jobengine.domain.job import Job, Reason, State
@@ -99,7 +101,7 @@ class Endings:
         draft.open()
         outcome = None if reason is Reason.LEASE_EXPIRED else speaks_of_source(failure)
         self.end(pending, lease, outcome)
-        self._state.note_push_back(job, failure.http_status, retry_after_us)
+        note_push_back(self._state, job, failure.http_status, retry_after_us)
         error = _json.encode(failure)
         job.failures += 1
         job.error = error
@@ -148,9 +150,12 @@ class Endings:
         ``outcome`` is what the end says of the job's source; None when it says nothing.
         """
         lease.phase = Phase.SETTLING
-        self._state.note_end(pending, lease, outcome)
-        if lease.session is not None:
-            lease.session.leases.pop(lease.job.job_id, None)
+        note_end(self._state, pending, lease, outcome)
+        session = lease.session
+        if session is not None:
+            session.leases.pop(lease.job.job_id, None)
+            if session.slots > 0 and self._state.sessions.ask(session):
+                self._state.freed[session.session_id] = session
         pending.ended.append(lease)
 
     def _retry(self, draft: Draft, job: Job, retry_after_us: int | None) -> None:

@@ -23,8 +23,8 @@ from jobengine.domain.instant import to_rfc3339
 from jobengine.domain.job import Job, State
 from jobengine.domain.records import Lane
 from jobengine.messages.admission import Explain, ExplainAnswer, Explanation, GateClosed
-from jobengine.messages.lease_shard import LoadSubjects, SubjectsLoaded
 from jobengine.messages.rate_bucket import Denial, Peek, Peeked, RateRequest
+from jobengine.messages.shard_commands import LoadSubjects, SubjectsLoaded
 
 __all__ = ["Explainer"]
 

@@ -86,18 +86,26 @@ class Gates:
         controls = self.tenants.get(tenant_id)
         if controls is not None:
             rules = controls.of_lane(lane)
-            yield from self._pauses(tenant_id, rules.paused)
-            yield from self._blackouts(tenant_id, rules, at)
+            if rules.paused:
+                yield from self._pauses(tenant_id, rules.paused)
+            for name, blackout in rules.blackouts:
+                until_at = blackout.closed_until(at)
+                if until_at is not None:
+                    yield _in_blackout(tenant_id, name, until_at)
             if rules.source_id is not None:
                 yield from self._source(tenant_id, rules, at)
+            running_in = self._occupancy.of
             for place in rules.places:
-                yield from self._place(place)
+                if running_in(place.part) >= place.max_active:
+                    yield self._full(place)
             project_id = job.definition.project_id
             if project_id:
                 project = controls.of_project(project_id)
-                yield from self._pauses(tenant_id, project.paused, of_lane=False)
+                if project.paused:
+                    yield from self._pauses(tenant_id, project.paused, of_lane=False)
                 for place in project.places:
-                    yield from self._place(place)
+                    if running_in(place.part) >= place.max_active:
+                        yield self._full(place)
         if job.definition.concurrency_key is not None:
             yield from self._concurrency_key(job, job.definition.concurrency_key)
         if self.deferring and job.definition.priority <= _LOW_PRIORITY_MAX:
@@ -181,20 +189,6 @@ class Gates:
                 opens_on="an operator resuming it",
             )
 
-    def _blackouts(self, tenant_id: str, rules: LaneRules, at: int) -> Iterator[ClosedGate]:
-        for name, blackout in rules.blackouts:
-            until_at = blackout.closed_until(at)
-            if until_at is not None:
-                yield ClosedGate(
-                    gate="blackout",
-                    key=name,
-                    observed="inside a window",
-                    limit="nothing starts",
-                    message=f"blackout {name} is in force",
-                    subject=(tenant_id, "blackout", name),
-                    opens_at=until_at,
-                )
-
     def _source(self, tenant_id: str, rules: LaneRules, at: int) -> Iterator[ClosedGate]:
         source_id = rules.source_id
         assert source_id is not None
@@ -240,19 +234,18 @@ class Gates:
                 opens_on="a running job's end, or the source's recovery",
             )
 
-    def _place(self, place: Place) -> Iterator[ClosedGate]:
+    def _full(self, place: Place) -> ClosedGate:
         running = self._occupancy.of(place.part)
-        if running >= place.max_active:
-            yield ClosedGate(
-                gate="quota_active",
-                key=place.name,
-                observed=str(running),
-                limit=str(place.max_active),
-                message=f"{place.name} lets {place.max_active} run at once, and {running} do",
-                subject=place.part,
-                of_lane=place.part[1] in _LANE_SCOPES,
-                opens_on="a running job's end",
-            )
+        return ClosedGate(
+            gate="quota_active",
+            key=place.name,
+            observed=str(running),
+            limit=str(place.max_active),
+            message=f"{place.name} lets {place.max_active} run at once, and {running} do",
+            subject=place.part,
+            of_lane=place.part[1] in _LANE_SCOPES,
+            opens_on="a running job's end",
+        )
 
     def _allotment(self, tenant_id: str, slots: int) -> Iterator[ClosedGate]:
         """Judged last, so that who waits for slots would use them."""
@@ -285,3 +278,15 @@ class Gates:
                 of_lane=False,
                 opens_on="a running job's end",
             )
+
+
+def _in_blackout(tenant_id: str, name: str, until_at: int) -> ClosedGate:
+    return ClosedGate(
+        gate="blackout",
+        key=name,
+        observed="inside a window",
+        limit="nothing starts",
+        message=f"blackout {name} is in force",
+        subject=(tenant_id, "blackout", name),
+        opens_at=until_at,
+    )

@@ -11,24 +11,28 @@ I3  A session with slots takes from its flows in fair order (``fair_queue``): so
 I4  A job that may start at once, with a slot free, is created, released and leased in one commit;
     it never jumps ahead of older work that may start too.
 I5  Whatever opens is offered to whoever asks within the same message.
+
+Not here: what becomes of a proposal (``token_answers``), which lanes are ready (``ready_lanes``),
+who is next (``fair_lanes``).
 """
 
 from collections.abc import Collection, Sequence
-from typing import Any
 
 import attrs
 
 from jobengine.core.lease_shard.draft import Draft
 from jobengine.core.lease_shard.fair_lanes import FairLanes
 from jobengine.core.lease_shard.leases import Lease
+from jobengine.core.lease_shard.pending import Pending
 from jobengine.core.lease_shard.proposals import Candidate
-from jobengine.core.lease_shard.ready_lanes import ReadyLanes, has_expired
+from jobengine.core.lease_shard.ready_lanes import ReadyLanes
 from jobengine.core.lease_shard.sessions import Session
-from jobengine.core.lease_shard.state import ENGINE, Pending, ShardState
+from jobengine.core.lease_shard.source_watch import note_start
+from jobengine.core.lease_shard.state import ENGINE, ShardState
 from jobengine.core.window import Window
 from jobengine.domain.job import Job, State
 from jobengine.domain.records import Lane, NewJob
-from jobengine.messages.rate_bucket import Denial, RateRequest, Reserved
+from jobengine.messages.rate_bucket import RateRequest
 
 __all__ = ["Granter", "Step"]
 
@@ -59,9 +63,9 @@ class Granter:
         lane = state.lane_of(job)
         if not self._ready.goes_first(lane, state.key_of(job)):
             return None
-        if state.gates.first_closed(job, lane, state.now.at) is not None:
-            return None
         if job.job_id not in tokens and state.gates.rate_request(job, lane) is not None:
+            return None
+        if state.gates.first_closed(job, lane, state.now.at) is not None:
             return None
         return state.sessions.taker(lane)
 
@@ -70,21 +74,25 @@ class Granter:
         state = self._state
         if tenant_id not in state.gates.tenants:
             return []
-        room: dict[Lane, int] = {}
+        takers: dict[Lane, list[Session]] = {}
+        slots: dict[int, int] = {}
         requests = []
         for new in jobs:
             definition = new.definition
             if definition.hold or (definition.not_before or 0) > state.now.at:
                 continue
             lane = state.lane_for(tenant_id, definition)
-            if lane not in room:
+            if lane not in takers:
                 first = self._ready.goes_first(lane, None)
-                room[lane] = state.sessions.slots_for(lane) if first else 0
-            if room[lane] > 0:
-                request = state.gates.rate_request_of(new.job_id, definition, lane)
-                if request is not None:
-                    room[lane] -= 1
-                    requests.append(request)
+                takers[lane] = state.sessions.asking_for(lane) if first else []
+            for session in takers[lane]:
+                left = slots.get(session.session_id, session.slots)
+                if left > 0:
+                    slots[session.session_id] = left - 1
+                    request = state.gates.rate_request_of(new.job_id, definition, lane)
+                    if request is not None:
+                        requests.append(request)
+                    break
         return requests
 
     def grant(self, draft: Draft, pending: Pending, job: Job, session: Session) -> None:
@@ -119,7 +127,7 @@ class Granter:
         state.occupancy.hold(job)
         state.waiting_room.took(job.job_id)
         if job.definition.source_id is not None:
-            state.note_start(pending, lease)
+            note_start(state, pending, lease)
         pending.grants.append(lease)
 
     # ---- serving
@@ -130,19 +138,24 @@ class Granter:
         window = state.lanes.get(lane)
         if window is None:
             return
-        step = self._begin(lane.tenant_id)
+        step: Step | None = None
         while self._ready.is_open(lane) and (session := state.sessions.taker(lane)) is not None:
+            if step is None:
+                step = self.begin(lane.tenant_id)
             if not self._next(step, lane, window, session):
                 self._ready.refill_if_low(lane, window)
                 break
-        self._finish(step)
+        if step is None:
+            state.touch(lane.tenant_id)
+        else:
+            self.finish(step)
         state.close_lane_if_drained(lane)
 
     def serve_session(self, session: Session) -> None:
         """Fill a session's slots, in a commit of its own."""
-        step = self._begin(session.tenant_id)
+        step = self.begin(session.tenant_id)
         self._fill(step, session)
-        self._finish(step)
+        self.finish(step)
 
     def fill(self, draft: Draft, pending: Pending, session: Session) -> None:
         """Fill a session's slots within the commit of an open draft; then let it ask for more."""
@@ -151,8 +164,13 @@ class Granter:
         self._propose(step)
 
     def serve_opened(self) -> None:
-        """Offer what gates have let out to whoever asks for it, in fair order."""
+        """Offer what gates have let out to whoever asks for it, in fair order, and slots that ended
+        leases have left to what waits."""
         state = self._state
+        while state.freed:
+            _, freed = state.freed.popitem()
+            if state.sessions.get(freed.session_id) is freed:
+                self.serve_session(freed)
         while state.opened:
             lane, _ = state.opened.popitem()
             window = state.lanes.get(lane)
@@ -166,49 +184,6 @@ class Granter:
                     break
                 window = state.lanes.get(lane)
 
-    def answered(
-        self, candidates: Sequence[Candidate], message: Reserved, *, outdated: bool
-    ) -> list[Any]:
-        """Grant what has its tokens and put back the rest; what had waited may be handled again.
-
-        An ``outdated`` answer is about limits that have changed: everything is put back.
-        """
-        state = self._state
-        step = self._begin(message.tenant_id)
-        refunds, tally = [], dict[Lane, list[int]]()
-        again: list[Any] = []
-        for candidate, denial in zip(candidates, message.denials, strict=True):
-            job, lane = candidate.job, candidate.lane
-            got = tally.setdefault(lane, [0, 0])
-            state.let_go(job)
-            if denial is None and not outdated and self._may_still_take(candidate):
-                got[0] += 1
-                self._take(step, job, candidate.session)
-                continue
-            self._put_back(candidate)
-            again.extend(state.deferred.pop(job.job_id, ()))
-            if denial is None:
-                refunds.append(candidate.request)
-            elif not outdated:
-                got[1] += 1
-                self._deny(candidate, denial)
-        for lane, (granted, denied) in tally.items():
-            state.proposals.learn_appetite(lane, granted, denied)
-            state.opened[lane] = None
-        self._ask_again(candidates)
-        self.refund(message.tenant_id, refunds)
-        if step.pending.grants:
-            state.keep_buckets(step.draft, message.states)
-        self._finish(step)
-        return again
-
-    def _ask_again(self, candidates: Sequence[Candidate]) -> None:
-        """Sessions whose candidates did not start have slots once more."""
-        sessions = self._state.sessions
-        for session in {each.session.session_id: each.session for each in candidates}.values():
-            if session.slots > 0 and sessions.get(session.session_id) is session:
-                sessions.ask(session)
-
     def refund(self, tenant_id: str, requests: Sequence[RateRequest]) -> None:
         """Give tokens back, and let those go on who wait for them."""
         state = self._state
@@ -218,11 +193,13 @@ class Granter:
 
     # ---- one step
 
-    def _begin(self, tenant_id: str) -> Step:
+    def begin(self, tenant_id: str) -> Step:
+        """A step that may grant jobs of this tenant."""
         self._state.touch(tenant_id)
         return Step(self._state.draft(tenant_id, ENGINE), Pending())
 
-    def _finish(self, step: Step) -> None:
+    def finish(self, step: Step) -> None:
+        """Commit what it has granted, and propose what needs tokens."""
         if step.pending.grants:
             self._state.commit(step.draft, step.pending)
         self._propose(step)
@@ -270,7 +247,7 @@ class Granter:
         window.pop()
         request = state.gates.rate_request(job, lane)
         if request is None:
-            self._take(step, job, session)
+            self.take(step, job, session)
         else:
             state.occupancy.hold(job)
             candidate = Candidate(job, lane, key, session, request)
@@ -279,7 +256,8 @@ class Granter:
         self._ready.refill_if_low(lane, window)
         return True
 
-    def _take(self, step: Step, job: Job, session: Session) -> None:
+    def take(self, step: Step, job: Job, session: Session) -> None:
+        """Lease a waiting job."""
         state = self._state
         if job.definition.expires_at is not None:
             state.expiring.discard(job.job_id)
@@ -292,45 +270,6 @@ class Granter:
             State.SCHEDULED,
             worker_id=session.worker_id,
             task_runner_id=session.task_runner_id,
-        )
-
-    # ---- what a gate keeps
-
-    def _deny(self, candidate: Candidate, denial: Denial) -> None:
-        """Tokens are missing: the lane waits for them, or this job alone does."""
-        state = self._state
-        job, lane = candidate.job, candidate.lane
-        subject = (job.tenant_id, "rate", denial.key)
-        opens_at = denial.opens_at
-        if opens_at is not None:
-            opens_at = max(opens_at, state.now.at + state.limits.rate_pause_us)
-        window = state.lanes.get(lane)
-        if window is None or job.job_id in state.operating:
-            return
-        of_lane = state.gates.is_of_lane(lane, denial.key) and not denial.of_request
-        if of_lane or state.waiting_room.full:
-            state.waiting_room.close(lane, subject, opens_at)
-        else:
-            window.discard(job.job_id)
-            state.park(lane, job, subject, opens_at)
-
-    def _put_back(self, candidate: Candidate) -> None:
-        state = self._state
-        job = candidate.job
-        if job.job_id in state.operating:
-            state.set_aside[job.job_id] = job
-        else:
-            state.put_back(candidate.lane, job)
-
-    def _may_still_take(self, candidate: Candidate) -> bool:
-        state = self._state
-        job, session = candidate.job, candidate.session
-        return (
-            state.sessions.get(session.session_id) is session
-            and session.slots > 0
-            and job.job_id not in state.operating
-            and not has_expired(job, state.now.at)
-            and state.gates.first_closed(job, candidate.lane, state.now.at) is None
         )
 
 

@@ -13,10 +13,11 @@ Not here: finding the job, the answer (``operations``).
 
 import msgspec
 
+from jobengine.core.lease_shard.claims import let_go_of_key
 from jobengine.core.lease_shard.draft import Draft
 from jobengine.core.lease_shard.leases import Lease, Phase
-from jobengine.core.lease_shard.state import Pending, ShardState
-from jobengine.core.lease_shard.submits import let_go_of_key
+from jobengine.core.lease_shard.pending import Pending
+from jobengine.core.lease_shard.state import ShardState
 from jobengine.domain.canonical import canonical_of
 from jobengine.domain.errors import ErrorCode, Refusal
 from jobengine.domain.job import Job, Reason, State, find_transition, refuse_transition

@@ -43,12 +43,10 @@ from jobengine.core.lease_shard.operations import Operator
 from jobengine.core.lease_shard.reports import Reporter
 from jobengine.core.lease_shard.roster import Roster
 from jobengine.core.lease_shard.settlement import Settlement
-from jobengine.core.lease_shard.state import (
-    ShardLimits,
-    ShardState,
-)
+from jobengine.core.lease_shard.state import ShardLimits, ShardState
 from jobengine.core.lease_shard.submits import Submitter
 from jobengine.core.lease_shard.supply import Supply
+from jobengine.core.lease_shard.token_answers import TokenAnswers
 from jobengine.core.window import BEFORE_ALL
 from jobengine.domain.instant import Moment
 from jobengine.domain.records import DueJob, Lane
@@ -64,34 +62,31 @@ from jobengine.messages.admission import (
 from jobengine.messages.governor import Govern
 from jobengine.messages.lease_shard import (
     AdministerTenant,
-    Attach,
-    Beat,
     CancelJob,
-    CommitRefused,
-    Committed,
-    Detach,
     DiscardDeadLetter,
-    Drain,
     DrainWorker,
-    DueLoaded,
-    LedgerAway,
-    LedgerBack,
     ListWorkers,
     PrioritizeJob,
-    RankedLoaded,
-    ReadFailed,
-    Recovered,
     ReleaseJob,
     ReplayJob,
-    Reports,
     RetryJob,
-    SetCredit,
-    SubjectsLoaded,
     SubmitJobs,
 )
 from jobengine.messages.rate_bucket import Adapted, BucketLost, Peeked, Reserved, Started
 from jobengine.messages.session import AttachBriefly
+from jobengine.messages.shard_commands import (
+    CommitRefused,
+    Committed,
+    DueLoaded,
+    LedgerAway,
+    LedgerBack,
+    RankedLoaded,
+    ReadFailed,
+    Recovered,
+    SubjectsLoaded,
+)
 from jobengine.messages.wake import Wake
+from jobengine.messages.worker_reports import Attach, Beat, Detach, Drain, Reports, SetCredit
 
 __all__ = ["LeaseShard"]
 
@@ -119,6 +114,7 @@ class LeaseShard:
         self._allotments = Allotments(state)
         self._explainer = Explainer(state)
         self._granter = granter
+        self._token_answers = TokenAnswers(state, granter)
         self._by_type = self._handlers()
 
     @property
@@ -170,6 +166,8 @@ class LeaseShard:
     def _tell_first_starts(self) -> None:
         """Feed the retry budgets of sources with what has started."""
         state = self._state
+        if not state.first_starts:
+            return
         for tenant_id, starts in state.first_starts.items():
             fed = Started(tenant_id=tenant_id, starts=starts)
             state.commands.extend(state.proposals.tell(tenant_id, fed))
@@ -224,7 +222,7 @@ class LeaseShard:
         outdated = proposals.take_outdated(message.stamp)
         candidates = proposals.answered(message.stamp)
         if candidates is not None:
-            return self._granter.answered(candidates, message, outdated=outdated)
+            return self._token_answers.answered(candidates, message, outdated=outdated)
         return self._submitter.reserved(message, outdated=outdated)
 
     def _recover(self, message: Recovered) -> None:

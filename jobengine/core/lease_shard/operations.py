@@ -11,13 +11,15 @@ I2  What the transition table does not allow is refused with the pair and what w
 from collections.abc import Sequence
 from typing import Any, assert_never
 
+from jobengine.core.lease_shard.claims import settle_claim, store_claim
 from jobengine.core.lease_shard.draft import Draft
 from jobengine.core.lease_shard.grants import Granter
 from jobengine.core.lease_shard.leases import Lease, Phase
 from jobengine.core.lease_shard.live_jobs import LiveJobs
 from jobengine.core.lease_shard.past_jobs import PastJobs
-from jobengine.core.lease_shard.state import DUE_ENTRY_BYTES, ENGINE, Pending, ShardState
-from jobengine.core.lease_shard.submits import Submitter, settle_claim, store_claim
+from jobengine.core.lease_shard.pending import Pending
+from jobengine.core.lease_shard.state import DUE_ENTRY_BYTES, ENGINE, ShardState
+from jobengine.core.lease_shard.submits import Submitter
 from jobengine.core.machine import Answer
 from jobengine.domain.errors import ErrorCode, Refusal
 from jobengine.domain.job import Job, Reason, State
@@ -25,18 +27,16 @@ from jobengine.domain.records import DueJob
 from jobengine.messages.answers import facts_of_operate
 from jobengine.messages.lease_shard import (
     CancelJob,
-    ClaimsWanted,
     DiscardDeadLetter,
-    LoadSubjects,
     OperateAnswer,
     Operation,
     PrioritizeJob,
     ReleaseJob,
     ReplayJob,
     RetryJob,
-    SubjectsLoaded,
     SubmitAnswer,
 )
+from jobengine.messages.shard_commands import ClaimsWanted, LoadSubjects, SubjectsLoaded
 
 __all__ = ["Operator"]
 
@@ -62,7 +62,7 @@ class Operator:
         if busy or message.job_id in state.operating:
             state.defer(message.job_id, message)
             return
-        if not self._submitter.claim(message.ask_id, message.tenant_id, message.claim):
+        if not self._submitter.claims.take(message.ask_id, message.tenant_id, message.claim):
             return
         state.operating[message.job_id] = []
         self._read(message)
@@ -210,7 +210,7 @@ class Operator:
         state.commands.append(Answer(message.ask_id, value))
         claim = message.claim
         if claim is not None:
-            self._submitter.release_claims([(message.tenant_id, claim.key, claim.path)])
+            self._submitter.claims.release([(message.tenant_id, claim.key, claim.path)])
         return self._let_go(message.job_id, job)
 
     def _let_go(self, job_id: str, job: Job | None) -> list[Any]:

@@ -5,7 +5,7 @@ import hashlib
 import msgspec
 
 from jobengine.domain.job import Job, State
-from jobengine.messages.lease_shard import Completed, Failed, GivenBack, Report
+from jobengine.messages.worker_reports import Completed, Failed, GivenBack, Report
 
 __all__ = ["keys_of", "outcome_name", "outcome_of", "same_outcome"]
 

@@ -14,19 +14,15 @@ Not here: finding the job, the answer (``operations``); which letters a redrive 
 import msgspec
 
 from jobengine.core.lease_shard.draft import Draft
-from jobengine.core.lease_shard.state import Pending
+from jobengine.core.lease_shard.pending import Pending
 from jobengine.core.lease_shard.submits import Submitter
 from jobengine.domain.canonical import canonical_of
 from jobengine.domain.change import DeadLetterRow, DeadLetterState, RedriveRow, UniqueRow
 from jobengine.domain.errors import ErrorCode, Refusal
 from jobengine.domain.job import FINAL, Job, State, refuse_transition
 from jobengine.domain.records import NewJob
-from jobengine.messages.lease_shard import (
-    DiscardDeadLetter,
-    ReplayJob,
-    RetryJob,
-    SubjectsLoaded,
-)
+from jobengine.messages.lease_shard import DiscardDeadLetter, ReplayJob, RetryJob
+from jobengine.messages.shard_commands import SubjectsLoaded
 
 __all__ = ["PastJobs"]
 

@@ -11,7 +11,7 @@ from jobengine.core.lease_shard.state import ShardState
 from jobengine.core.window import Key, Window
 from jobengine.domain.job import Job
 from jobengine.domain.records import Lane
-from jobengine.messages.lease_shard import LoadLane
+from jobengine.messages.shard_commands import LoadLane
 
 __all__ = ["ReadyLanes", "has_expired"]
 

@@ -9,36 +9,37 @@ from typing import Any
 
 import msgspec
 
+from jobengine.core.lease_shard.claims import let_go_of_key
 from jobengine.core.lease_shard.draft import Draft
 from jobengine.core.lease_shard.endings import Endings
 from jobengine.core.lease_shard.grants import Granter
 from jobengine.core.lease_shard.leases import Lease, Phase
 from jobengine.core.lease_shard.outcomes import keys_of, outcome_name, outcome_of, same_outcome
+from jobengine.core.lease_shard.pending import Pending
 from jobengine.core.lease_shard.sessions import Session
-from jobengine.core.lease_shard.state import ENGINE, Pending, ShardState
-from jobengine.core.lease_shard.submits import Submitter, let_go_of_key
+from jobengine.core.lease_shard.source_watch import push_back
+from jobengine.core.lease_shard.state import ENGINE, ShardState
+from jobengine.core.lease_shard.submits import Submitter
 from jobengine.domain.change import LogRow
 from jobengine.domain.errors import ErrorCode, Refusal
 from jobengine.domain.ids import lease_parts
 from jobengine.domain.job import Job, Reason, State
 from jobengine.domain.outcome import Outcome
-from jobengine.messages.lease_shard import (
-    Actor,
+from jobengine.messages.lease_shard import Actor
+from jobengine.messages.session import Nacked
+from jobengine.messages.shard_commands import ClaimsWanted, LoadSubjects, SubjectsLoaded
+from jobengine.messages.worker_reports import (
     ArtifactNamed,
-    ClaimsWanted,
     Completed,
     Failed,
     GivenBack,
-    LoadSubjects,
     Logged,
     Progressed,
     Report,
     Reports,
-    SubjectsLoaded,
     ThrottleSeen,
     WatermarkMoved,
 )
-from jobengine.messages.session import Nacked
 
 __all__ = ["Reporter"]
 
@@ -99,7 +100,7 @@ class Reporter:
         released = []
         if isinstance(report, Completed) and lease is not None:
             lease.phase = Phase.LIVE
-            released = self._submitter.release_keys(keys_of(session.tenant_id, report))
+            released = self._submitter.claims.release_keys(keys_of(session.tenant_id, report))
         pending = Pending()
         refusal = Refusal(ErrorCode.STORE_UNAVAILABLE, "the database does not answer; report again")
         pending.nacks.setdefault(session.session_id, []).append(Nacked(report.ref, refusal))
@@ -278,7 +279,8 @@ class Reporter:
         lease = self._state.leases.find(report.lease_id, report.token)
         source_id = report.source_id or (lease.job.definition.source_id if lease else None)
         if source_id is not None:
-            self._state.push_back(
+            push_back(
+                self._state,
                 session.tenant_id,
                 source_id,
                 report.http_status,
@@ -322,8 +324,10 @@ class Reporter:
         state = self._state
         keys = [key for _, key in keys_of(session.tenant_id, report)]
         again = Reports(session_id=session.session_id, reports=(report,))
-        if not self._submitter.hold_keys(session.tenant_id, keys, again):
+        claims = self._submitter.claims
+        if claims.waits(session.tenant_id, keys, again):
             return
+        claims.hold_keys(session.tenant_id, keys)
         lease.phase = Phase.SETTLING
         stamp = state.stamp()
         self._reading[stamp] = (session, report, lease)

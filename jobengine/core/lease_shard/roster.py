@@ -14,8 +14,9 @@ from collections.abc import Iterable, Sequence
 from heapq import nsmallest
 
 from jobengine.core.lease_shard.draft import Draft
+from jobengine.core.lease_shard.pending import Pending
 from jobengine.core.lease_shard.sessions import Session
-from jobengine.core.lease_shard.state import Pending, ShardState
+from jobengine.core.lease_shard.state import ShardState
 from jobengine.core.machine import Answer
 from jobengine.domain.canonical import canonical_of
 from jobengine.domain.errors import ErrorCode, Refusal

@@ -91,19 +91,29 @@ class SessionTable:
         for topic in session.topics():
             self._stop_asking(topic, session.session_id)
 
-    def ask(self, session: Session) -> None:
-        """Put a session with free slots at the end of the queues it waits in."""
+    def ask(self, session: Session) -> bool:
+        """Put a session with free slots at the end of the queues it waits in; False when it was
+        waiting there."""
+        is_new = False
         for topic in session.topics():
-            self._asking.setdefault(topic, {}).setdefault(session.session_id, session)
+            asking = self._asking.setdefault(topic, {})
+            if session.session_id not in asking:
+                asking[session.session_id] = session
+                is_new = True
+        return is_new
+
+    def asking_for(self, lane: Lane) -> list[Session]:
+        """The sessions with free slots that ask for work of this lane."""
+        return [
+            session
+            for topic in _topics_of(lane)
+            for session in self._asking.get(topic, {}).values()
+            if session.slots > 0 and session.takes(lane)
+        ]
 
     def slots_for(self, *lanes: Lane) -> int:
         """Free slots of all sessions that ask for work of any of these lanes."""
-        found: dict[int, int] = {}
-        for lane in lanes:
-            for topic in _topics_of(lane):
-                for session in self._asking.get(topic, {}).values():
-                    if session.slots > 0 and session.takes(lane):
-                        found[session.session_id] = session.slots
+        found = {each.session_id: each.slots for lane in lanes for each in self.asking_for(lane)}
         return sum(found.values())
 
     def takers(self, lane: Lane) -> int:

@@ -9,14 +9,15 @@ from typing import Any
 from jobengine.core.lease_shard.endings import Endings
 from jobengine.core.lease_shard.grants import Granter
 from jobengine.core.lease_shard.leases import Phase
-from jobengine.core.lease_shard.state import Pending, ShardState
+from jobengine.core.lease_shard.pending import Pending
+from jobengine.core.lease_shard.state import ShardState
 from jobengine.core.lease_shard.submits import Submitter
 from jobengine.core.machine import Answer
 from jobengine.domain.errors import ErrorCode, Refusal
 from jobengine.domain.job import State
 from jobengine.domain.records import Lane
-from jobengine.messages.lease_shard import Abandon, CommitRefused, Committed
 from jobengine.messages.session import Grant, Granted, Nacked, StopLease, Tell
+from jobengine.messages.shard_commands import Abandon, CommitRefused, Committed
 
 __all__ = ["Settlement"]
 
@@ -60,8 +61,8 @@ class Settlement:
         state.commands.extend(pending.commands)
         for ask_id, value in pending.answers:
             state.commands.append(Answer(ask_id, value))
-        self._submitter.release_claims(pending.claims)
-        again.extend(self._submitter.release_keys(pending.unique_keys))
+        self._submitter.claims.release(pending.claims)
+        again.extend(self._submitter.claims.release_keys(pending.unique_keys))
         for job_id in pending.operated:
             state.set_aside.pop(job_id, None)
             again.extend(state.operating.pop(job_id, ()))

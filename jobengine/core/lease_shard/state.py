@@ -1,8 +1,8 @@
 """What a lease shard remembers, shared by its parts; no decision is made here.
 
-``Pending`` is what is owed once a commit has returned. Until then the jobs it names are *busy*:
-whatever else is asked of them is deferred, and asked again afterwards. A waiting job whose turn
-comes while somebody operates on it is *set aside*, and put back if the operation leaves it waiting.
+A waiting job whose turn comes while somebody operates on it is *set aside*, and put back if the
+operation leaves it waiting. Not here: what is owed after a commit (``pending``), what the watch
+over sources is told (``source_watch``).
 """
 
 from collections import OrderedDict
@@ -15,22 +15,22 @@ import msgspec
 from jobengine.core.lease_shard.backlogs import Backlogs
 from jobengine.core.lease_shard.draft import Draft, rank_of
 from jobengine.core.lease_shard.gates import Gates
-from jobengine.core.lease_shard.leases import Lease, LeaseTable
+from jobengine.core.lease_shard.leases import LeaseTable
 from jobengine.core.lease_shard.occupancy import Occupancy
+from jobengine.core.lease_shard.pending import Pending
 from jobengine.core.lease_shard.proposals import Proposals
 from jobengine.core.lease_shard.sessions import Session, SessionTable
-from jobengine.core.lease_shard.sources import SourceChange
 from jobengine.core.lease_shard.waiting_room import Subject, WaitingRoom
 from jobengine.core.window import BEFORE_ALL, Key, Window
 from jobengine.domain.instant import Moment
 from jobengine.domain.job import Definition, Job
-from jobengine.domain.outcome import Outcome
 from jobengine.domain.records import DueJob, Lane
-from jobengine.messages.lease_shard import Actor, Commit
-from jobengine.messages.rate_bucket import BucketState, PushedBack
-from jobengine.messages.session import DrainAsked, Nacked, Settled, Tell
+from jobengine.messages.lease_shard import Actor
+from jobengine.messages.rate_bucket import BucketState
+from jobengine.messages.session import Settled, Tell
+from jobengine.messages.shard_commands import Commit
 
-__all__ = ["DUE_ENTRY_BYTES", "ENGINE", "Pending", "ShardLimits", "ShardState", "weight"]
+__all__ = ["DUE_ENTRY_BYTES", "ENGINE", "ShardLimits", "ShardState", "weight"]
 
 ENGINE = Actor("engine")
 """Who acts when nobody asked: grants, expiries, retries."""
@@ -38,7 +38,6 @@ ENGINE = Actor("engine")
 _JOB_OVERHEAD_BYTES = 1024
 DUE_ENTRY_BYTES = 128
 _INCARNATION_SHIFT = 40
-_PUSH_BACKS = frozenset({429, 503})
 _encoder = msgspec.json.Encoder()
 
 
@@ -60,31 +59,6 @@ class ShardLimits:
     read_retry_s: float = 1.0
     tenant_backlog_jobs_max: int = 5_000_000
     window_jobs_max: int = 20_000
-
-
-@attrs.define(eq=False)
-class Pending:
-    """Owed after a commit, in this order: memory settled, then everyone told."""
-
-    grants: list[Lease] = attrs.field(factory=list)
-    ended: list[Lease] = attrs.field(factory=list)
-    kept: list[Lease] = attrs.field(factory=list)
-    stops: list[Lease] = attrs.field(factory=list)
-    drains: list[tuple[Session, DrainAsked]] = attrs.field(factory=list)
-    placed: list[Job] = attrs.field(factory=list)
-    displaced: list[Job] = attrs.field(factory=list)
-    acks: dict[int, list[str | int | None]] = attrs.field(factory=dict)
-    nacks: dict[int, list[Nacked]] = attrs.field(factory=dict)
-    commands: list[Any] = attrs.field(factory=list)
-    answers: list[tuple[int, Any]] = attrs.field(factory=list)
-    operated: list[str] = attrs.field(factory=list)
-    unique_keys: list[tuple[str, str]] = attrs.field(factory=list)
-    source_changes: list[SourceChange] = attrs.field(factory=list)
-    claims: list[tuple[str, str, str]] = attrs.field(factory=list)
-
-    def ack(self, session_id: int, ref: str | int | None) -> None:
-        if ref is not None:
-            self.acks.setdefault(session_id, []).append(ref)
 
 
 class ShardState:
@@ -119,6 +93,7 @@ class ShardState:
         self.proposals = Proposals(self.gates)
         self.waiting_room = WaitingRoom(limits.parked_jobs_max)
         self.opened: dict[Lane, None] = {}
+        self.freed: dict[int, Session] = {}
         self.first_starts: dict[str, dict[str, int]] = {}
         self.touched: dict[str, None] = {}
         self.commands: list[Any] = []
@@ -257,73 +232,6 @@ class ShardState:
     def put_back(self, lane: Lane, job: Job) -> None:
         """A ready job that was out of its lane waits in it again."""
         self.window(lane).offer(self.key_of(job), job, weight(job))
-
-    def note_start(self, pending: Pending, lease: Lease) -> None:
-        """A job of a source starts: a probe perhaps, and what feeds its retry budget."""
-        source_id = self._registered_source(lease.job)
-        if source_id is None:
-            return
-        tenant_id = lease.job.tenant_id
-        changes = self.gates.sources.started(tenant_id, source_id, lease.lease_id, self.now.at)
-        pending.source_changes.extend(changes)
-        if lease.job.failures == 0:
-            starts = self.first_starts.setdefault(tenant_id, {})
-            key = f"retry:{source_id}"
-            starts[key] = starts.get(key, 0) + 1
-
-    def note_end(self, pending: Pending, lease: Lease, outcome: Outcome | None) -> None:
-        """A job lets go of its places; ``outcome`` is how its source has done, if that is known."""
-        job = lease.job
-        source_id = self._registered_source(job)
-        if source_id is not None:
-            changes = self.gates.sources.ended(
-                job.tenant_id,
-                source_id,
-                lease.lease_id,
-                outcome,
-                at=self.now.at,
-                run_us=max(0, self.now.at - (job.started_at or self.now.at)),
-                running=self.occupancy.of((job.tenant_id, "source", source_id)),
-            )
-            moved = list(changes)
-            pending.source_changes.extend(moved)
-            if moved:
-                self.open_subject((job.tenant_id, "source", source_id))
-        self.let_go(job)
-
-    def note_push_back(self, job: Job, http_status: int | None, retry_after_us: int | None) -> None:
-        """An upstream said to slow down: the bucket of its host hears of it."""
-        if http_status in _PUSH_BACKS or retry_after_us is not None:
-            source_id = self._registered_source(job)
-            if source_id is not None:
-                self.push_back(
-                    job.tenant_id, source_id, http_status or 0, retry_after_us, job.started_at
-                )
-
-    def push_back(
-        self,
-        tenant_id: str,
-        source_id: str,
-        http_status: int,
-        retry_after_us: int | None,
-        granted_at: int | None,
-    ) -> None:
-        source = self.gates.controls(tenant_id).source(source_id)
-        if source is None or source.rate_policy is None:
-            return
-        heard = PushedBack(
-            tenant_id=tenant_id,
-            key=f"host:{source.host}",
-            http_status=http_status,
-            retry_after_us=retry_after_us,
-            granted_at=granted_at,
-        )
-        self.commands.extend(self.proposals.tell(tenant_id, heard))
-
-    def _registered_source(self, job: Job) -> str | None:
-        source_id = job.definition.source_id
-        controls = self.gates.tenants.get(job.tenant_id) if source_id is not None else None
-        return source_id if controls is not None and controls.source(source_id) else None
 
     def open_subject(self, subject: Subject, *, one_each: bool = False) -> None:
         """A gate may have opened: whatever waits for it is looked at again in this message."""

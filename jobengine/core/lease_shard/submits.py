@@ -8,34 +8,31 @@ I4  A request with which more jobs of its tenant would wait than may is refused 
 
 A request that claims nothing is decided at once. One that does is decided when the store has said
 what is taken already, together with what is still in flight here.
+
+Not here: the keys themselves, and who waits for one (``claims``).
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
+from jobengine.core.lease_shard.claims import Claims, settle_claim, store_claim
 from jobengine.core.lease_shard.draft import Draft
 from jobengine.core.lease_shard.grants import Granter
-from jobengine.core.lease_shard.state import Pending, ShardState
+from jobengine.core.lease_shard.pending import Pending
+from jobengine.core.lease_shard.state import ShardState
 from jobengine.core.machine import Answer
-from jobengine.domain.change import IdempotencyRow, UniqueRow
+from jobengine.domain.change import UniqueRow
 from jobengine.domain.errors import ErrorCode, Refusal
-from jobengine.domain.job import FINAL, Job, State
+from jobengine.domain.job import Job, State
 from jobengine.domain.records import NewJob
 from jobengine.messages.answers import facts_of_submit
-from jobengine.messages.lease_shard import (
-    ClaimsWanted,
-    IdempotencyClaim,
-    JobOutcome,
-    LoadSubjects,
-    SubjectsLoaded,
-    SubmitAnswer,
-    SubmitJobs,
-)
+from jobengine.messages.lease_shard import JobOutcome, SubmitAnswer, SubmitJobs
 from jobengine.messages.rate_bucket import BucketState, RateRequest, Reserve, Reserved
+from jobengine.messages.shard_commands import ClaimsWanted, LoadSubjects, SubjectsLoaded
 
-__all__ = ["Submitter", "let_go_of_key", "settle_claim", "store_claim"]
+__all__ = ["Submitter"]
 
 _BACKLOG_RETRY_S = 5
 
@@ -44,53 +41,21 @@ class Submitter:
     def __init__(self, state: ShardState, granter: Granter) -> None:
         self._state = state
         self._granter = granter
+        self.claims = Claims(state)
         self._reading: dict[int, SubmitJobs] = {}
         self._reserving: dict[int, tuple[SubmitJobs, dict[str, Job], list[RateRequest]]] = {}
-        self._keys_busy: dict[tuple[str, str], list[Any]] = {}
-        self._claims_busy: set[tuple[str, str, str]] = set()
 
     def submit(self, message: SubmitJobs) -> None:
         keys = _unique_keys(message.jobs)
         if message.claim is None and not keys:
             self._create_or_reserve(message, {})
             return
-        for key in keys:
-            waiting = self._keys_busy.get((message.tenant_id, key))
-            if waiting is not None:
-                waiting.append(message)
-                return
-        if not self.claim(message.ask_id, message.tenant_id, message.claim):
+        if self.claims.waits(message.tenant_id, keys, message):
             return
-        for key in keys:
-            self._keys_busy[(message.tenant_id, key)] = []
+        if not self.claims.take(message.ask_id, message.tenant_id, message.claim):
+            return
+        self.claims.hold_keys(message.tenant_id, keys)
         self._read(message, keys)
-
-    def claim(self, ask_id: int, tenant_id: str, claim: IdempotencyClaim | None) -> bool:
-        """Take an idempotency key while its request is decided; False when it was refused."""
-        if claim is None:
-            return True
-        name = (tenant_id, claim.key, claim.path)
-        if name in self._claims_busy:
-            self._state.commands.append(
-                Answer(
-                    ask_id,
-                    Refusal(
-                        ErrorCode.IDEMPOTENCY_IN_PROGRESS,
-                        "a request with this Idempotency-Key is still being carried out; "
-                        "repeat it later",
-                    ),
-                )
-            )
-            return False
-        self._claims_busy.add(name)
-        return True
-
-    def release_claims(self, claims: Iterable[tuple[str, str, str]]) -> None:
-        self._claims_busy.difference_update(claims)
-
-    def release_keys(self, keys: Iterable[tuple[str, str]]) -> list[Any]:
-        """Unique keys whose commit has returned; what waited for them is to be handled again."""
-        return [message for key in keys for message in self._keys_busy.pop(key, ())]
 
     def loaded(self, message: SubjectsLoaded) -> list[Any] | None:
         """Decide a request whose claims were read.
@@ -205,17 +170,6 @@ class Submitter:
             job = self.create(draft, pending, new, tenant_id)
             if key is not None:
                 taken[key] = job
-
-    def hold_keys(self, tenant_id: str, keys: Sequence[str], waiter: Any) -> bool:
-        """Take unique keys for a request; False when ``waiter`` has to wait for one of them."""
-        for key in keys:
-            waiting = self._keys_busy.get((tenant_id, key))
-            if waiting is not None:
-                waiting.append(waiter)
-                return False
-        for key in keys:
-            self._keys_busy[(tenant_id, key)] = []
-        return True
 
     def _read(self, request: SubmitJobs, keys: Sequence[str]) -> None:
         state = self._state
@@ -335,67 +289,11 @@ class Submitter:
         state.commands.append(Answer(request.ask_id, value))
         tenant_id = request.tenant_id
         if request.claim is not None:
-            self.release_claims([(tenant_id, request.claim.key, request.claim.path)])
+            self.claims.release([(tenant_id, request.claim.key, request.claim.path)])
         keys = [(tenant_id, key) for key in _unique_keys(request.jobs)]
-        return self.release_keys(keys)
-
-
-def settle_claim(claim: IdempotencyClaim, read: SubjectsLoaded) -> SubmitAnswer | Refusal | None:
-    """The stored answer to a repeated request, a mismatch, or None for a first request."""
-    row = read.answers.get((claim.key, claim.path))
-    if row is None:
-        return None
-    if row.body_digest != claim.body_digest:
-        return Refusal(
-            ErrorCode.IDEMPOTENCY_MISMATCH,
-            "this Idempotency-Key was used for a request with another body; use a new key",
-            {"key": claim.key},
-        )
-    return SubmitAnswer(outcomes=(), jobs=(), stored=bytes(row.answer), replayed=True)
-
-
-def store_claim(
-    draft: Draft, pending: Pending, tenant_id: str, claim: IdempotencyClaim, facts: bytes
-) -> None:
-    """Store a request's answer in the commit of its effect."""
-    draft.changes.idempotency.append(
-        IdempotencyRow(
-            tenant_id=tenant_id,
-            key=claim.key,
-            path=claim.path,
-            body_digest=claim.body_digest,
-            answer=msgspec.Raw(facts),
-            at=draft.at,
-        )
-    )
-    pending.claims.append((tenant_id, claim.key, claim.path))
+        return self.claims.release_keys(keys)
 
 
 def _unique_keys(jobs: Sequence[NewJob]) -> list[str]:
-    keys = {
-        new.definition.unique_key: None for new in jobs if new.definition.unique_key is not None
-    }
-    return list(keys)
-
-
-def _gives_up_key(job: Job) -> bool:
-    """Whether a job in this state stops holding its unique key of scope ``active``."""
-    definition = job.definition
-    return (
-        definition.unique_key is not None
-        and definition.unique_scope == "active"
-        and (job.state in FINAL or job.state is State.FAILED)
-    )
-
-
-def let_go_of_key(draft: Draft, job: Job) -> None:
-    """Free the unique key of a job that holds it no longer, in the commit that ends the job."""
-    if _gives_up_key(job):
-        draft.changes.unique.append(
-            UniqueRow(
-                tenant_id=job.tenant_id,
-                key=job.definition.unique_key or "",
-                job_id=job.job_id,
-                dropped=True,
-            )
-        )
+    keys = [key for new in jobs if (key := new.definition.unique_key) is not None]
+    return list(dict.fromkeys(keys)) if len(keys) > 1 else keys

@@ -13,7 +13,7 @@ from jobengine.core.lease_shard.state import DUE_ENTRY_BYTES, ShardState, weight
 from jobengine.core.window import Window
 from jobengine.domain.job import Job
 from jobengine.domain.records import Lane
-from jobengine.messages.lease_shard import DueLoaded, LoadDelayed, LoadExpiring, RankedLoaded
+from jobengine.messages.shard_commands import DueLoaded, LoadDelayed, LoadExpiring, RankedLoaded
 
 __all__ = ["Supply"]
 

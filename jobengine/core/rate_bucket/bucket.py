@@ -9,7 +9,8 @@ I2  Tokens come lazily: the bucket is *settled* before it is looked at, and how 
     changes nothing.
 I3  After a push-back no token of before is left, so no burst follows.
 
-Not here: requests and their order (``walk``), the wall clock (``timeline``).
+Not here: requests and their order (``walk``), the wall clock (``timeline``), what outlives it
+(``stored``).
 """
 
 from typing import Final
@@ -18,9 +19,9 @@ import attrs
 
 from jobengine.core.rate_bucket.hour import HourCount
 from jobengine.core.rate_bucket.learning import Learned
-from jobengine.core.rate_bucket.refill import MICRO, TOKEN, ConstantRefill, Curve, Refill
+from jobengine.core.rate_bucket.refill import TOKEN, ConstantRefill, Curve, Refill
 from jobengine.domain.instant import DAY, MINUTE, SECOND
-from jobengine.messages.rate_bucket import BucketState, Limit, PushedBack, RateRequest
+from jobengine.messages.rate_bucket import Limit, PushedBack, RateRequest
 
 __all__ = ["Bucket"]
 
@@ -30,6 +31,7 @@ _PUT_OFF_US_MIN: Final = SECOND
 _STARTS_TO_JUDGE: Final = 4
 _PAUSE_US_FIRST: Final = SECOND
 _PAUSE_DOUBLINGS_MAX: Final = 3
+_PAUSES_TO_DOUBT: Final = 1
 _NOTHING: Final = ConstantRefill(0)
 
 
@@ -66,56 +68,19 @@ class Bucket:
     def fresh(cls, tenant_id: str, limit: Limit, at: int) -> "Bucket":
         """Full."""
         bucket = cls(tenant_id, limit, at)
-        bucket._adopt(limit)
+        bucket.adopt(limit)
         bucket.units = bucket.cap
         return bucket
-
-    @classmethod
-    def restored(
-        cls, tenant_id: str, limit: Limit, at: int, state: BucketState, drift: int
-    ) -> "Bucket":
-        """As it stood at ``state.at``, refilled since then.
-
-        A clock that was set back meanwhile counts as no time, and takes every instant back with it.
-        """
-        state_at = state.at - drift
-        back = drift + max(0, state_at - at)
-        bucket = cls(tenant_id, limit, min(at, state_at))
-        bucket._adopt(limit)
-        bucket.open_at = bucket.told_open_at = state.open_at - back if state.open_at else 0
-        if bucket.learns and state.learned_micro is not None:
-            bucket._learn(bucket._recall(state, state.learned_micro, back))
-        bucket.units = max(0, min(state.level_micro * MICRO, bucket.cap))
-        if bucket.hour is not None:
-            for minute, starts in state.hour:
-                latest_at = min((minute + 1) * MINUTE - 1, state.at) - back
-                bucket.hour.add(latest_at // MINUTE, starts)
-        bucket.settle(at)
-        return bucket
-
-    def _recall(self, state: BucketState, micro: int, back: int) -> Learned:
-        configured = self.limit.per_minute_micro
-        assert configured is not None
-        learned_at = state.learned_at - back
-        return Learned(
-            seed=self.seed,
-            configured=configured,
-            micro=min(micro, configured),
-            at=learned_at,
-            ceiling=min(state.ceiling_micro or micro, configured),
-            pinned=state.pinned,
-            halved_at=min(learned_at, self.settled_at),
-        )
 
     def reconfigure(self, limit: Limit) -> None:
         """Another limit under the same key: what is in the bucket stays, as far as it fits."""
         was_refilled = self.has_tokens
         learned = self.learned
         self.limit = limit
-        self._adopt(limit)
+        self.adopt(limit)
         configured = limit.per_minute_micro
         if learned is not None and configured and limit.adaptive:
-            self._learn(learned.under(configured))
+            self.heed(learned.under(configured))
         self.units = min(self.units, self.cap) if was_refilled else self.cap
 
     # ---- time
@@ -242,7 +207,7 @@ class Bucket:
         else:
             learned = learned.halved(at, self.open_at)
         self.units = 0
-        self._learn(learned)
+        self.heed(learned)
         return True
 
     def _judged(self, learned: Learned) -> bool:
@@ -254,8 +219,8 @@ class Bucket:
     def _next_pause_us(self) -> int:
         """An upstream that refuses still, and for nobody knows how long, is left alone longer."""
         pause_us = _PAUSE_US_FIRST << min(self.pauses, _PAUSE_DOUBLINGS_MAX)
-        if self.pauses and self.learned is not None:
-            self._learn(self.learned.doubted())
+        if self.pauses >= _PAUSES_TO_DOUBT and self.learned is not None:
+            self.heed(self.learned.doubted())
         self.pauses += 1
         return pause_us
 
@@ -266,7 +231,7 @@ class Bucket:
             return False
         self.open_at = at + pause_us
         if self.learned is not None:
-            self._learn(self.learned.put_off(at, self.open_at))
+            self.heed(self.learned.put_off(at, self.open_at))
         if self.open_at - self.told_open_at < _PUT_OFF_US_MIN:
             return False
         self.told_open_at = self.open_at
@@ -277,27 +242,15 @@ class Bucket:
         configured = self.limit.per_minute_micro
         if learned_micro is None or configured is None:
             self.open_at = self.told_open_at = 0
-            self._learn(None)
+            self.heed(None)
             return
         at = self.settled_at
-        self._learn(Learned.told(self.seed, configured, at, learned_micro, pinned=pinned))
+        self.heed(Learned.told(self.seed, configured, at, learned_micro, pinned=pinned))
 
-    # ---- what outlives it
+    # ---- fitting together
 
-    def state(self, drift: int) -> BucketState:
-        learned = self.learned
-        return BucketState(
-            at=self.settled_at + drift,
-            ceiling_micro=None if learned is None else learned.ceiling,
-            hour=() if self.hour is None else self.hour.stored(drift),
-            learned_at=0 if learned is None else learned.at + drift,
-            learned_micro=None if learned is None else learned.micro,
-            level_micro=self.units // MICRO,
-            open_at=self.open_at + drift if self.open_at > self.settled_at else 0,
-            pinned=learned is not None and learned.pinned,
-        )
-
-    def _adopt(self, limit: Limit) -> None:
+    def adopt(self, limit: Limit) -> None:
+        """Be what a limit says, with nothing learned."""
         self.has_tokens = limit.per_minute_micro is not None
         self.by_cost = limit.gate == "rate"
         self.retries_only = limit.gate == "retry_budget"
@@ -306,9 +259,10 @@ class Bucket:
             self.hour = None
         elif self.hour is None:
             self.hour = HourCount()
-        self._learn(None)
+        self.heed(None)
 
-    def _learn(self, learned: Learned | None) -> None:
+    def heed(self, learned: Learned | None) -> None:
+        """Refill as was learned, or as configured."""
         self.learned = learned
         if learned is None:
             self.refill = ConstantRefill(self.limit.per_minute_micro or 0)
@@ -320,7 +274,7 @@ class Bucket:
         """Another stretch may have begun, or what was learned is of no more use."""
         learned = self.learned
         if learned is not None and learned.forget_at is not None and at >= learned.forget_at:
-            self._learn(None)
+            self.heed(None)
         else:
             self._fit()
 

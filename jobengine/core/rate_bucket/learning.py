@@ -35,7 +35,7 @@ _FLOOR_PART: Final = 1_024
 _CEILING_KEPT_PERCENT: Final = 70
 _BELOW_CEILING_PERCENT: Final = 98
 """Of a rate that was refused although it was below the ceiling: that was too high, then."""
-_DOUBTED_PERCENT: Final = 95
+_DOUBTED_PERCENT: Final = 93
 _QUICK_PERCENT: Final = 96
 _SLOW_PERCENT: Final = 102
 _QUICK_STARTS: Final = 4

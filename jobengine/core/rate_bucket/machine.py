@@ -22,6 +22,7 @@ from typing import Any
 
 from jobengine.core.rate_bucket.bucket import Bucket
 from jobengine.core.rate_bucket.refill import MICRO
+from jobengine.core.rate_bucket.stored import restore, state_of
 from jobengine.core.rate_bucket.telling import number
 from jobengine.core.rate_bucket.timeline import Timeline
 from jobengine.core.rate_bucket.walk import Walk
@@ -96,7 +97,7 @@ class RateBucket:
                 if state is None:
                     bucket = Bucket.fresh(self._tenant_id, limit, at)
                 else:
-                    bucket = Bucket.restored(self._tenant_id, limit, at, state, self._drift)
+                    bucket = restore(self._tenant_id, limit, at, state, self._drift)
             elif bucket.limit != limit:
                 bucket.settle(at)
                 bucket.reconfigure(limit)
@@ -108,7 +109,7 @@ class RateBucket:
         walk = Walk(self._buckets, at, drift)
         denials = [walk.reserve(request) for request in message.requests]
         states: dict[str, BucketState] = {
-            key: bucket.state(drift) for key, bucket in walk.taken_from.items()
+            key: state_of(bucket, drift) for key, bucket in walk.taken_from.items()
         }
         return Reserved(
             tenant_id=self._tenant_id, stamp=message.stamp, denials=denials, states=states
@@ -168,7 +169,7 @@ class RateBucket:
         return Adapted(
             tenant_id=self._tenant_id,
             key=bucket.limit.key,
-            state=bucket.state(self._drift),
+            state=state_of(bucket, self._drift),
             from_micro=from_micro,
             to_micro=bucket.rate(),
             cause=cause,

@@ -67,6 +67,7 @@ def token_denial(bucket: Bucket, need: int, ahead: int, opens_at: int | None, dr
         limit=f"{rate}{learned}, {burst}",
         opens_at=None if opens_at is None else opens_at + drift,
         message=why,
+        of_request=need > (limit.burst or 0) * TOKEN,
     )
 
 

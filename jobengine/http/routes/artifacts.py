@@ -272,6 +272,7 @@ ROUTES: Final = (
         consumes=("*/*",),
         headers=("Content-Digest", "Repr-Digest"),
         answers={201: StoredArtifact, 200: StoredArtifact},
+        creates_work=True,
         location=True,
         errors=(ErrorCode.DIGEST_MISMATCH, ErrorCode.ARTIFACT_QUOTA_EXCEEDED),
     ),

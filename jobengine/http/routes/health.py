@@ -23,13 +23,14 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 def readiness_of(gateway: Gateway) -> Readiness:
-    """Readiness of an engine: its database answers, the schema is current, commits go through.
+    """Readiness of an engine: its database answers, the schema is current, commits go through; and
+    how busy it is.
 
     A database that does not answer within two seconds counts as away.
     """
 
     async def checks() -> Sequence[Check]:
-        return [*await _store_checks(gateway), _ledger_check(gateway)]
+        return [*await _store_checks(gateway), _ledger_check(gateway), _load_check(gateway)]
 
     return checks
 
@@ -62,6 +63,14 @@ def _ledger_check(gateway: Gateway) -> Check:
         )
     behind_s = gateway.clock.moment().mono - ledger.away_since_mono
     return Check(name="ledger", ready=False, detail=f"commits wait since {behind_s:.1f} s")
+
+
+def _load_check(gateway: Gateway) -> Check:
+    """A level is told, and ready it is at each: reports, heartbeats and reads go on."""
+    load = gateway.load
+    causes = [f"{one.name} {one.observed}, {one.level} at {one.limit}" for one in load.causes]
+    detail = f"{load.level}: {'; '.join(causes)}" if causes else load.level
+    return Check(name="load", ready=True, detail=detail)
 
 
 async def livez(_: Front) -> Answer:

@@ -25,7 +25,7 @@ from jobengine.store.port import JobFilter
 from jobengine.wire.fields import Instant
 from jobengine.wire.jobs import HistoryItem, JobStateName, JobView, Page
 
-__all__ = ["ROUTES", "JobList", "job_id_in", "require_job"]
+__all__ = ["ROUTES", "JobList", "job_id_in", "no_job", "require_job"]
 
 Filter = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 
@@ -52,7 +52,7 @@ def job_id_in(call: Call[Any, Any]) -> str:
     """The job id in the path; one that cannot be an id is answered like one that is unknown."""
     job_id = call.path["jobId"].lower()
     if _UUID.fullmatch(job_id) is None:
-        raise _no_job(call.path["jobId"])
+        raise no_job(call.path["jobId"])
     return job_id
 
 
@@ -61,7 +61,7 @@ async def require_job(call: Call[Any, Any]) -> Job:
     job_id = job_id_in(call)
     found = await call.front.gateway.store.jobs(call.tenant_id, [job_id])
     if not found:
-        raise _no_job(job_id)
+        raise no_job(job_id)
     return found[0]
 
 
@@ -161,7 +161,8 @@ def _instant(text: str | None, name: str) -> int | None:
         raise invalid(name, str(error)) from None
 
 
-def _no_job(job_id: str) -> RefusedError:
+def no_job(job_id: str) -> RefusedError:
+    """What is said of a job that is not the tenant's, or is none."""
     return RefusedError(
         Refusal(ErrorCode.NOT_FOUND, f"no job {job_id[:64]} here", {"path": "jobId"})
     )

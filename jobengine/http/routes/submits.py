@@ -8,6 +8,7 @@ I3  A large bulk lets other tasks run every `_STRIDE` jobs.
 from collections.abc import Sequence
 from typing import Annotated, Any, Final
 
+import attrs
 import msgspec
 import trio
 
@@ -34,7 +35,7 @@ from jobengine.wire.jobs import (
     JobView,
     decode_bulk,
 )
-from jobengine.wire.translate import new_job
+from jobengine.wire.translate import JobTranslator
 
 __all__ = ["NDJSON", "ROUTES"]
 
@@ -46,7 +47,7 @@ _request: Final = msgspec.json.Decoder(JobRequest)
 
 
 async def create_job(call: Call[NoQuery, JobRequest]) -> Answer:
-    job = _translate(call, call.body, call.front.gateway.new_job_ids(1)[0])
+    job = _translator(call).new_job(call.body, call.front.gateway.new_job_ids(1)[0])
     answer = await call.front.gateway.submit(call.tenant_id, call.actor, [job], call.claim)
     facts = _facts(answer)
     outcome = facts.outcomes[0]
@@ -58,6 +59,7 @@ async def create_job(call: Call[NoQuery, JobRequest]) -> Answer:
         job_view(facts.job),
         200 if answer.replayed or outcome.outcome == "existing" else 201,
         replayed=answer.replayed,
+        X_JobEngine_Backlog=str(answer.backlog),
         Location=f"{BASE}/jobs/{facts.job.job_id}",
     )
 
@@ -67,6 +69,7 @@ async def create_jobs(call: Call[NoQuery, RawBody]) -> Answer:
     outcomes: list[OutcomeFacts | None] = [None] * len(requests)
     jobs: list[NewJob] = []
     ids = call.front.gateway.new_job_ids(len(requests))
+    translator = _translator(call)
     for index, request in enumerate(requests):
         if index % _STRIDE == _STRIDE - 1:
             await trio.lowlevel.checkpoint()
@@ -74,22 +77,21 @@ async def create_jobs(call: Call[NoQuery, RawBody]) -> Answer:
             outcomes[index] = _rejected(refused_by_wire(request))
             continue
         try:
-            jobs.append(_translate(call, request, ids[index]))
+            jobs.append(translator.new_job(request, ids[index]))
         except RefusedError as error:
             outcomes[index] = _rejected(error.refusal)
-    replayed = False
+    replayed, told = False, {}
     if jobs:
         answer = await call.front.gateway.submit(call.tenant_id, call.actor, jobs, call.claim)
-        replayed = answer.replayed
+        replayed, told = answer.replayed, {"X-JobEngine-Backlog": str(answer.backlog)}
         decided = iter(_facts(answer).outcomes)
         outcomes = [next(decided) if one is None else one for one in outcomes]
-    return bulk_answer([one for one in outcomes if one is not None], replayed=replayed)
+    shown = bulk_answer([one for one in outcomes if one is not None], replayed=replayed)
+    return attrs.evolve(shown, headers={**shown.headers, **told})
 
 
-def _translate(call: Call[NoQuery, Any], request: JobRequest, job_id: str) -> NewJob:
-    return new_job(
-        request,
-        job_id,
+def _translator(call: Call[NoQuery, Any]) -> JobTranslator:
+    return JobTranslator(
         project_id=call.project_id or "",
         correlation_id=call.correlation_id,
         traceparent=call.traceparent,
@@ -144,7 +146,10 @@ ROUTES: Final = (
         scopes=(Scope.SUBMIT,),
         body=JobRequest,
         answers={201: JobView, 200: JobView},
+        answer_headers=("X-JobEngine-Backlog",),
+        errors=(ErrorCode.BACKLOG_FULL,),
         direct=True,
+        creates_work=True,
         location=True,
     ),
     Route(
@@ -158,7 +163,9 @@ ROUTES: Final = (
         body_raw=True,
         consumes=(JSON, NDJSON),
         answers={200: BulkAnswer},
+        answer_headers=("X-JobEngine-Backlog",),
         direct=True,
-        errors=(ErrorCode.BULK_TOO_LARGE,),
+        creates_work=True,
+        errors=(ErrorCode.BACKLOG_FULL, ErrorCode.BULK_TOO_LARGE),
     ),
 )

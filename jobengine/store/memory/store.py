@@ -3,11 +3,12 @@
 Each method is a checkpoint first and then one step: nothing is ever half done, and two runs of the
 same calls give the same answers. Values handed out are the caller's own.
 
-Not here: faults (a wrapper of the port adds them), anything that outlives the process.
+Not here: faults (a wrapper of the port adds them), anything that outlives the process; artifacts,
+admission, credentials and dead letters, each in its own module.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from copy import copy
 from itertools import islice
 from typing import Final
@@ -15,31 +16,23 @@ from typing import Final
 import msgspec
 import trio
 
-from jobengine.domain.change import (
-    ApiKeyRow,
-    ArtifactRow,
-    CommitBatch,
-    DeadLetterRow,
-    DeadLetterState,
-    RevocationRow,
-)
+from jobengine.domain.change import ArtifactRow, CommitBatch, RevocationRow
 from jobengine.domain.entry import Block, Entry, Head, decode_entries
 from jobengine.domain.instant import HOUR
 from jobengine.domain.job import Job, State
-from jobengine.domain.redrive import UNFINISHED, Redrive
 from jobengine.store.memory.admission import MemoryAdmission
 from jobengine.store.memory.artifacts import MemoryArtifacts
-from jobengine.store.memory.letters import group_letters
+from jobengine.store.memory.constraints import refuse_or_none
+from jobengine.store.memory.credentials import MemoryCredentials
+from jobengine.store.memory.letters import MemoryLetters
 from jobengine.store.memory.tables import Tables
 from jobengine.store.port import (
     Claims,
-    DeadLetterFilter,
     DueJob,
     JobFilter,
     JobPage,
     Lane,
     LeasedJob,
-    LetterGroups,
     LogLines,
     Ranked,
     StoreHealth,
@@ -50,7 +43,7 @@ __all__ = ["MemoryStore"]
 _ANSWERS_KEPT_US: Final = 24 * HOUR
 
 
-class MemoryStore(MemoryArtifacts, MemoryAdmission):
+class MemoryStore(MemoryArtifacts, MemoryAdmission, MemoryCredentials, MemoryLetters):
     """`jobengine.store.port.Store` in dictionaries; deterministic."""
 
     def __init__(self) -> None:
@@ -58,7 +51,7 @@ class MemoryStore(MemoryArtifacts, MemoryAdmission):
 
     async def commit(self, batch: CommitBatch) -> None:
         await trio.lowlevel.checkpoint()
-        if refusal := self._tables.refuse_or_none(batch):
+        if refusal := refuse_or_none(self._tables, batch):
             raise refusal
         self._tables.apply(batch)
 
@@ -193,76 +186,6 @@ class MemoryStore(MemoryArtifacts, MemoryAdmission):
             found.append(block)
         return found
 
-    async def dead_letters(
-        self,
-        tenant_id: str,
-        wanted: DeadLetterFilter,
-        after: tuple[int, str] | None,
-        letters_max: int,
-    ) -> Sequence[DeadLetterRow]:
-        await trio.lowlevel.checkpoint()
-        found = [
-            (letter.at, letter_id)
-            for (tenant, letter_id), letter in self._tables.letters.items()
-            if tenant == tenant_id and letter.at is not None and _letter_matches(letter, wanted)
-            if after is None or (letter.at, letter_id) < after
-        ]
-        page = sorted(found, reverse=True)[:letters_max]
-        return [
-            msgspec.structs.replace(self._tables.letters[tenant_id, letter_id])
-            for _, letter_id in page
-        ]
-
-    async def dead_letter(self, tenant_id: str, dead_letter_id: str) -> DeadLetterRow | None:
-        await trio.lowlevel.checkpoint()
-        letter = self._tables.letters.get((tenant_id, dead_letter_id))
-        return None if letter is None else msgspec.structs.replace(letter)
-
-    async def dead_letter_groups(
-        self, tenant_id: str, wanted: DeadLetterFilter, letters_max: int, groups_max: int
-    ) -> LetterGroups:
-        await trio.lowlevel.checkpoint()
-        open_only = wanted.states == {DeadLetterState.OPEN}
-        letters = [
-            letter
-            for (tenant, _), letter in self._tables.letters.items()
-            if tenant == tenant_id and (not open_only or letter.state == DeadLetterState.OPEN)
-        ]
-        letters.sort(key=lambda letter: (letter.at or 0, letter.dead_letter_id), reverse=True)
-        seen = letters[:letters_max]
-        matching = [letter for letter in seen if _letter_matches(letter, wanted)]
-        return group_letters(matching, looked_at=len(seen), groups_max=groups_max)
-
-    async def redrives(
-        self, tenant_id: str, after: str | None, redrives_max: int
-    ) -> Sequence[Redrive]:
-        await trio.lowlevel.checkpoint()
-        found = [
-            redrive
-            for (tenant, redrive_id), redrive in self._tables.redrives.items()
-            if tenant == tenant_id and (after is None or redrive_id < after)
-        ]
-        found.sort(key=lambda redrive: redrive.redrive_id, reverse=True)
-        return found[:redrives_max]
-
-    async def redrive(self, tenant_id: str, redrive_id: str) -> Redrive | None:
-        await trio.lowlevel.checkpoint()
-        return self._tables.redrives.get((tenant_id, redrive_id))
-
-    async def redrives_unfinished(
-        self, after: tuple[str, str] | None, redrives_max: int
-    ) -> Sequence[Redrive]:
-        await trio.lowlevel.checkpoint()
-        found = sorted(
-            (
-                item
-                for item in self._tables.redrives.items()
-                if item[1].state in UNFINISHED and (after is None or item[0] > after)
-            ),
-            key=lambda item: item[0],
-        )
-        return [redrive for _, redrive in found[:redrives_max]]
-
     async def artifacts(self, tenant_id: str, job_id: str) -> Sequence[ArtifactRow]:
         await trio.lowlevel.checkpoint()
         rows = [
@@ -279,39 +202,6 @@ class MemoryStore(MemoryArtifacts, MemoryAdmission):
         rows = self._tables.logs.get((tenant_id, job_id), [])
         start = bisect_left(rows, after + 1, key=lambda row: row[0])
         return rows[start : start + rows_max]
-
-    async def api_keys(
-        self, tenant_id: str, after: tuple[int, str] | None, keys_max: int
-    ) -> Sequence[ApiKeyRow]:
-        await trio.lowlevel.checkpoint()
-        rows = [
-            row
-            for (tenant, _, _), (_, row) in self._tables.credentials.items()
-            if tenant == tenant_id and isinstance(row, ApiKeyRow)
-            if after is None or (row.created_at, row.prefix) < after
-        ]
-        rows.sort(key=lambda row: (row.created_at, row.prefix), reverse=True)
-        return [msgspec.structs.replace(row) for row in rows[:keys_max]]
-
-    async def api_key(self, tenant_id: str, prefix: str) -> ApiKeyRow | None:
-        await trio.lowlevel.checkpoint()
-        _, row = self._tables.credentials.get((tenant_id, "key", prefix), (0, None))
-        return msgspec.structs.replace(row) if isinstance(row, ApiKeyRow) else None
-
-    async def credentials(
-        self, after: int, rows_max: int
-    ) -> Sequence[tuple[int, ApiKeyRow | RevocationRow]]:
-        await trio.lowlevel.checkpoint()
-        changed = [item for item in self._tables.credentials.values() if item[0] > after]
-        changed.sort(key=lambda item: item[0])
-        return [(place, msgspec.structs.replace(row)) for place, row in changed[:rows_max]]
-
-    async def note_key_uses(self, uses: Mapping[tuple[str, str], int]) -> None:
-        await trio.lowlevel.checkpoint()
-        for (tenant_id, prefix), day_at in uses.items():
-            _, row = self._tables.credentials.get((tenant_id, "key", prefix), (0, None))
-            if isinstance(row, ApiKeyRow):
-                row.last_used_day_at = max(row.last_used_day_at or 0, day_at)
 
     async def prepare(self, now_at: int) -> None:
         await trio.lowlevel.checkpoint()
@@ -344,14 +234,4 @@ def _matches(job: Job, wanted: JobFilter) -> bool:
         and (wanted.label is None or definition.labels.get(wanted.label[0]) == wanted.label[1])
         and (wanted.created_from_at is None or job.created_at >= wanted.created_from_at)
         and (wanted.created_before_at is None or job.created_at < wanted.created_before_at)
-    )
-
-
-def _letter_matches(letter: DeadLetterRow, wanted: DeadLetterFilter) -> bool:
-    return (
-        (not wanted.states or letter.state in wanted.states)
-        and wanted.job_type in (None, letter.job_type)
-        and wanted.queue in (None, letter.queue)
-        and wanted.class_ in (None, letter.class_)
-        and wanted.signature in (None, letter.signature)
     )

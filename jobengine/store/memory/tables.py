@@ -1,8 +1,8 @@
-"""The memory store's tables, and the one change of them: a commit, checked wholly, then applied.
+"""The memory store's tables, and the one change of them: a commit that was not refused.
 
-I1  `refuse_or_none` looks at everything a commit could fail for before anything is changed, so a
-    refused commit leaves no trace.
-I2  `waiting` and `leases` follow from a job's state and are touched by `apply` alone.
+I1  `backlog` and `leases` follow from a job's state and are touched by `apply` alone.
+
+Not here: what a commit is refused for (`constraints`).
 """
 
 from bisect import insort
@@ -15,7 +15,6 @@ import msgspec
 from jobengine.domain.change import (
     ApiKeyRow,
     ArtifactRow,
-    ChangeSet,
     CommitBatch,
     ControlRow,
     DeadLetterRow,
@@ -26,16 +25,15 @@ from jobengine.domain.change import (
     RevocationRow,
     UniqueRow,
 )
-from jobengine.domain.entry import GENESIS, NO_DATA, Block, Head
+from jobengine.domain.entry import NO_DATA, Block, Head
 from jobengine.domain.job import Definition, Job, State
 from jobengine.domain.redrive import UNFINISHED, Redrive, RedriveOrder, RedriveState
-from jobengine.store.errors import HeadMovedError, StaleRowError, StatementRefused, StoreError
 from jobengine.store.memory.backlog import Backlog, JobKey, WaitingRow
 from jobengine.store.port import Lane, LogLines
 
-__all__ = ["Lease", "Tables"]
+__all__ = ["WAITING", "Lease", "Tables"]
 
-_WAITING = frozenset({State.PENDING, State.SCHEDULED})
+WAITING = frozenset({State.PENDING, State.SCHEDULED})
 _EMPTY = (b"", b"null")
 _decode_definition = msgspec.json.Decoder(Definition).decode
 _decode_order = msgspec.json.Decoder(RedriveOrder).decode
@@ -79,28 +77,9 @@ class Tables:
     _log_position: int = 0
     _credential_position: int = 0
 
-    def refuse_or_none(self, batch: CommitBatch) -> StoreError | None:
-        """Why this commit fails as a whole, if it does."""
-        moved = tuple(
-            block.tenant_id
-            for block in batch.blocks
-            if self.heads.get(block.tenant_id, Head(1, GENESIS))
-            != Head(block.first_seq, block.previous)
-        )
-        if moved:
-            return HeadMovedError(moved)
-        for change in sorted(batch.changes, key=lambda change: change.tenant_id):
-            if stale := (*self._stale_jobs(change), *self._stale_letters(change)):
-                return StaleRowError(change.tenant_id, stale)
-        for row in chain.from_iterable(change.rows for change in batch.changes):
-            if refusal := _refuse_row(row):
-                return refusal
-        taken = self._taken_key(batch)
-        return None if taken is None else _taken(taken)
-
     def apply(self, batch: CommitBatch) -> None:
         """Make a commit that was not refused."""
-        keys = self._keys_after(batch)
+        keys = self.keys_after(batch)
         assert keys is not None
         self.keys |= {key: row for key, row in keys.items() if row is not None}
         for key in [key for key, row in keys.items() if row is None]:
@@ -134,67 +113,7 @@ class Tables:
             for kept in change.gate_states:
                 self._apply_gate_state(kept)
 
-    def _taken_key(self, batch: CommitBatch) -> str | None:
-        """The primary key that a commit would break."""
-        jobs = [
-            (row.tenant_id, row.job_id)
-            for row in chain.from_iterable(change.rows for change in batch.changes)
-            if row.from_state is None
-        ]
-        if len(set(jobs)) < len(jobs) or any(key in self.jobs for key in jobs):
-            return "jobs_pkey"
-        letters = [
-            (letter.tenant_id, letter.dead_letter_id)
-            for letter in chain.from_iterable(change.dead_letters for change in batch.changes)
-            if letter.from_state is None
-        ]
-        if len(set(letters)) < len(letters) or any(key in self.letters for key in letters):
-            return "dead_letters_pkey"
-        answers = [
-            (answer.tenant_id, answer.key, answer.path, answer.at)
-            for answer in chain.from_iterable(change.idempotency for change in batch.changes)
-        ]
-        known = {
-            (tenant_id, key, path, each.at)
-            for tenant_id, key, path, _ in answers
-            for each in self.answers.get((tenant_id, key, path), ())
-        }
-        if len(set(answers)) < len(answers) or known.intersection(answers):
-            return "idempotency_answers_pkey"
-        made = [
-            row.prefix
-            for row in chain.from_iterable(change.api_keys for change in batch.changes)
-            if row.digest is not None
-        ]
-        prefixes = {name for _, kind, name in self.credentials if kind == "key"} if made else set()
-        if len(set(made)) < len(made) or prefixes.intersection(made):
-            return "api_keys_prefix_is_one_keys"
-        begun = [
-            (row.tenant_id, row.redrive_id)
-            for row in chain.from_iterable(change.redrives for change in batch.changes)
-            if row.order is not NO_DATA
-        ]
-        if len(set(begun)) < len(begun) or any(key in self.redrives for key in begun):
-            return "redrives_pkey"
-        return "unique_keys_pkey" if self._keys_after(batch) is None else None
-
-    def _stale_jobs(self, change: ChangeSet) -> list[str]:
-        stale = []
-        for row in change.rows:
-            job = self.jobs.get((row.tenant_id, row.job_id))
-            if row.from_state is not None and (job is None or job.state != row.from_state):
-                stale.append(row.job_id)
-        return sorted(stale)
-
-    def _stale_letters(self, change: ChangeSet) -> list[str]:
-        stale = []
-        for row in change.dead_letters:
-            letter = self.letters.get((row.tenant_id, row.dead_letter_id))
-            if row.from_state is not None and (letter is None or letter.state != row.from_state):
-                stale.append(row.dead_letter_id)
-        return sorted(stale)
-
-    def _keys_after(self, batch: CommitBatch) -> dict[tuple[str, str], UniqueRow | None] | None:
+    def keys_after(self, batch: CommitBatch) -> dict[tuple[str, str], UniqueRow | None] | None:
         """What becomes of the keys that a commit names; None where one is taken twice."""
         ats = {block.tenant_id: block.at for block in batch.blocks}
         after: dict[tuple[str, str], UniqueRow | None] = {}
@@ -241,7 +160,7 @@ class Tables:
         self._follow_state(key, row)
 
     def _follow_state(self, key: JobKey, row: JobRow) -> None:
-        if row.state in _WAITING:
+        if row.state in WAITING:
             self.backlog.put(self._waiting_row(key, row))
         else:
             self.backlog.discard(key)
@@ -363,37 +282,3 @@ def _kept(document: msgspec.Raw, before: bytes | None) -> bytes | None:
     if document is NO_DATA or (new := bytes(document)) in _EMPTY:
         return before
     return new
-
-
-def _refuse_row(row: JobRow) -> StatementRefused | None:
-    """What the constraints of the schema say about a job's row alone."""
-    starts = row.state == State.RUNNING and row.from_state != State.RUNNING
-    if row.state not in frozenset(State):
-        return _broken("jobs_state_is_known")
-    if row.state == State.RUNNING and (row.attempt < 1 or row.started_at is None):
-        return _broken("jobs_running_has_an_attempt")
-    if row.state == State.SCHEDULED and row.rank is None:
-        return _broken("waiting_scheduled_has_a_rank")
-    enters = row.state in _WAITING and row.from_state not in _WAITING
-    needed = [
-        *((row.queue, row.job_type) if enters or row.from_state is None else ()),
-        *((row.worker_id, row.task_runner_id, row.lease_us) if starts else ()),
-        *((row.created_at, bytes(row.definition) or None) if row.from_state is None else ()),
-    ]
-    if None in needed:
-        return StatementRefused("a column that must not be null is", sqlstate="23502")
-    return None
-
-
-def _taken(constraint_name: str) -> StatementRefused:
-    return StatementRefused(
-        "duplicate key value violates unique constraint",
-        sqlstate="23505",
-        constraint_name=constraint_name,
-    )
-
-
-def _broken(constraint_name: str) -> StatementRefused:
-    return StatementRefused(
-        "new row violates check constraint", sqlstate="23514", constraint_name=constraint_name
-    )

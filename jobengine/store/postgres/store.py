@@ -7,72 +7,57 @@ I3  What is asked for one tenant is read as a role that sees this tenant alone, 
     the transaction of the read; the questions of shards and of the ledger span tenants.
 
 Not here: the statements (``sql/``), the schema (``migrations/``), how connections are opened and
-set up (``opening.py``).
+set up (``opening.py``); artifacts, admission, credentials and dead letters, each in its own module.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from jobengine.domain.change import (
-    ApiKeyRow,
-    ArtifactRow,
-    CommitBatch,
-    DeadLetterRow,
-    DeadLetterState,
-    RevocationRow,
-)
+from jobengine.domain.change import ArtifactRow, CommitBatch
 from jobengine.domain.entry import Block, Entry, Head, decode_entries
 from jobengine.domain.instant import HOUR
 from jobengine.domain.job import Job, State
-from jobengine.domain.redrive import Redrive
 from jobengine.store.errors import StatementRefused, StoreUnavailable, TransactionConflict
 from jobengine.store.port import (
     Claims,
-    DeadLetterFilter,
     DueJob,
     JobFilter,
     JobPage,
     Lane,
     LeasedJob,
-    LetterGroups,
     LogLines,
     Ranked,
     StoreHealth,
 )
 from jobengine.store.postgres.admission import PostgresAdmission
 from jobengine.store.postgres.artifacts import PostgresArtifacts
+from jobengine.store.postgres.credentials import PostgresCredentials
 from jobengine.store.postgres.driver.pool import Pool
 from jobengine.store.postgres.encode import commit_parameters
+from jobengine.store.postgres.letters import PostgresLetters
 from jobengine.store.postgres.migrate import status
 from jobengine.store.postgres.refusal import explain
 from jobengine.store.postgres.rows import (
     job_ids_of,
     to_answer,
-    to_api_key,
     to_artifact,
     to_block,
-    to_credential,
-    to_dead_letter,
     to_job,
-    to_letter_groups,
-    to_redrive,
 )
 from jobengine.store.postgres.statements import Statement, load_statements
 
 __all__ = ["PostgresStore"]
 
 _BIGINT_MIN: Final = -(2**63)
-_BIGINT_MAX: Final = 2**63 - 1
 _FIRST_ID: Final = "00000000-0000-0000-0000-000000000000"
 _LAST_ID: Final = "ffffffff-ffff-ffff-ffff-ffffffffffff"
-_LAST_TEXT: Final = "\U0010ffff"
 _LIVE: Final = frozenset({State.PENDING, State.SCHEDULED, State.RUNNING})
 _ANSWERS_KEPT_US: Final = 24 * HOUR
 _DAYS_AHEAD: Final = 7
 _BEFORE_FIRST: Final = (_BIGINT_MIN, _FIRST_ID)
 
 
-class PostgresStore(PostgresArtifacts, PostgresAdmission):
+class PostgresStore(PostgresArtifacts, PostgresAdmission, PostgresCredentials, PostgresLetters):
     """`jobengine.store.port.Store` over three pools; `open_postgres_store` makes them.
 
     `tenants` connects as jobengine_api, `shards` and `commits` as jobengine_ledger;
@@ -232,75 +217,6 @@ class PostgresStore(PostgresArtifacts, PostgresAdmission):
         )
         return [to_block(tenant_id, row) for row in rows]
 
-    async def dead_letters(
-        self,
-        tenant_id: str,
-        wanted: DeadLetterFilter,
-        after: tuple[int, str] | None,
-        letters_max: int,
-    ) -> Sequence[DeadLetterRow]:
-        before_at, before_id = after or (_BIGINT_MAX, _LAST_TEXT)
-        parameters: dict[str, Any] = {
-            "before_at": before_at,
-            "before_id": before_id,
-            "letters_max": letters_max,
-            "job_type": wanted.job_type,
-            "queue": wanted.queue,
-            "class": wanted.class_,
-            "signature": wanted.signature,
-        }
-        if wanted.states == {DeadLetterState.OPEN}:
-            rows = await self._fetch_of(tenant_id, "dead_letter_list_open", **parameters)
-        else:
-            parameters["states"] = sorted(wanted.states) or None
-            rows = await self._fetch_of(tenant_id, "dead_letter_list", **parameters)
-        return [to_dead_letter(row) for row in rows]
-
-    async def dead_letter(self, tenant_id: str, dead_letter_id: str) -> DeadLetterRow | None:
-        rows = await self._fetch_of(tenant_id, "dead_letter_by_id", dead_letter_id=dead_letter_id)
-        return to_dead_letter(rows[0]) if rows else None
-
-    async def dead_letter_groups(
-        self, tenant_id: str, wanted: DeadLetterFilter, letters_max: int, groups_max: int
-    ) -> LetterGroups:
-        parameters: dict[str, Any] = {
-            "letters_max": letters_max,
-            "groups_max": groups_max,
-            "job_type": wanted.job_type,
-            "queue": wanted.queue,
-            "class": wanted.class_,
-            "signature": wanted.signature,
-        }
-        name = "dead_letter_groups_open"
-        if wanted.states != {DeadLetterState.OPEN}:
-            name = "dead_letter_groups"
-            parameters["states"] = sorted(wanted.states) or None
-        return to_letter_groups(await self._fetch_of(tenant_id, name, **parameters))
-
-    async def redrives(
-        self, tenant_id: str, after: str | None, redrives_max: int
-    ) -> Sequence[Redrive]:
-        rows = await self._fetch_of(
-            tenant_id, "redrive_list", before_id=after or _LAST_TEXT, redrives_max=redrives_max
-        )
-        return [to_redrive(row) for row in rows]
-
-    async def redrive(self, tenant_id: str, redrive_id: str) -> Redrive | None:
-        rows = await self._fetch_of(tenant_id, "redrive_by_id", redrive_id=redrive_id)
-        return to_redrive(rows[0]) if rows else None
-
-    async def redrives_unfinished(
-        self, after: tuple[str, str] | None, redrives_max: int
-    ) -> Sequence[Redrive]:
-        after_tenant, after_id = after or ("", "")
-        rows = await self._fetch(
-            "redrives_unfinished",
-            after_tenant=after_tenant,
-            after_id=after_id,
-            redrives_max=redrives_max,
-        )
-        return [to_redrive(row) for row in rows]
-
     async def artifacts(self, tenant_id: str, job_id: str) -> Sequence[ArtifactRow]:
         if not job_ids_of([job_id]):
             return []
@@ -319,37 +235,6 @@ class PostgresStore(PostgresArtifacts, PostgresAdmission):
             (position, LogLines(attempt=attempt, at=at, lines=lines))
             for position, attempt, at, lines in rows
         ]
-
-    async def api_keys(
-        self, tenant_id: str, after: tuple[int, str] | None, keys_max: int
-    ) -> Sequence[ApiKeyRow]:
-        before_at, before_prefix = after or (_BIGINT_MAX, _LAST_TEXT)
-        rows = await self._fetch_of(
-            tenant_id,
-            "api_key_list",
-            before_at=before_at,
-            before_prefix=before_prefix,
-            keys_max=keys_max,
-        )
-        return [to_api_key(row) for row in rows]
-
-    async def api_key(self, tenant_id: str, prefix: str) -> ApiKeyRow | None:
-        rows = await self._fetch_of(tenant_id, "api_key_by_prefix", prefix=prefix)
-        return to_api_key(rows[0]) if rows else None
-
-    async def credentials(
-        self, after: int, rows_max: int
-    ) -> Sequence[tuple[int, ApiKeyRow | RevocationRow]]:
-        rows = await self._fetch("credentials_after", after=after, rows_max=rows_max)
-        return [(position, to_credential(row)) for position, *row in rows]
-
-    async def note_key_uses(self, uses: Mapping[tuple[str, str], int]) -> None:
-        await self._fetch(
-            "api_key_uses",
-            tenant_ids=[tenant_id for tenant_id, _ in uses],
-            prefixes=[prefix for _, prefix in uses],
-            days_at=list(uses.values()),
-        )
 
     async def prepare(self, now_at: int) -> None:
         await self._fetch("drop_revocations", before_at=now_at)

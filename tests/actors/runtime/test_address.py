@@ -1,6 +1,5 @@
 """Asking: every ask ends once, and leaves nothing behind."""
 
-import outcome
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
@@ -23,6 +22,16 @@ class Desk:
             self.got.append(await self.address.ask(lambda ask_id: ask_id, 5.0))
         except (AskTimeout, ActorStopped, LookupError) as error:
             self.got.append(type(error))
+
+
+class Ends:
+    """What callbacks were told, in order."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[object, Exception | None]] = []
+
+    def note(self, value: object, error: Exception | None) -> None:
+        self.told.append((value, error))
 
 
 async def test_tell_and_deliver_reach_the_mailbox_in_order() -> None:
@@ -120,48 +129,48 @@ async def test_an_actor_that_ends_refuses_what_it_took_and_keeps_what_waits() ->
 
 async def test_an_answer_is_called_back_once_and_needs_no_task() -> None:
     desk = Desk()
-    ends: list[outcome.Outcome[object]] = []
-    asked = desk.address.ask_nowait(lambda ask_id: ask_id, ends.append)
+    ends = Ends()
+    asked = desk.address.ask_nowait(lambda ask_id: ask_id, ends.note)
     [ask_id] = await desk.box.take()
     desk.asks.answer(ask_id, "yes")
     desk.asks.answer(ask_id, "again")
     asked.give_up(5.0)
-    assert [end.unwrap() for end in ends] == ["yes"]
+    assert ends.told == [("yes", None)]
     assert (len(desk.asks), desk.asks.dropped_total) == (0, 1)
 
 
 async def test_an_ask_that_is_called_back_ends_with_its_actor_or_when_it_is_given_up() -> None:
     desk = Desk()
-    ends: list[outcome.Outcome[object]] = []
-    desk.address.ask_nowait(lambda ask_id: ask_id, ends.append)
-    late = desk.address.ask_nowait(lambda ask_id: ask_id, ends.append)
+    ends = Ends()
+    desk.address.ask_nowait(lambda ask_id: ask_id, ends.note)
+    late = desk.address.ask_nowait(lambda ask_id: ask_id, ends.note)
     late.give_up(5.0)
     await desk.box.take()
     desk.asks.refuse_taken("desk", desk.box.taken_total)
-    assert [type(end.error) for end in ends if isinstance(end, outcome.Error)] == [
-        AskTimeout,
-        ActorStopped,
+    assert [(value, type(error)) for value, error in ends.told] == [
+        (None, AskTimeout),
+        (None, ActorStopped),
     ]
     assert len(desk.asks) == 0
 
 
 async def test_a_forgotten_ask_calls_nothing_back() -> None:
     desk = Desk()
-    ends: list[outcome.Outcome[object]] = []
-    asked = desk.address.ask_nowait(lambda ask_id: ask_id, ends.append)
+    ends = Ends()
+    asked = desk.address.ask_nowait(lambda ask_id: ask_id, ends.note)
     asked.forget()
     [ask_id] = await desk.box.take()
     desk.asks.answer(ask_id, "nobody")
-    assert (ends, len(desk.asks), desk.asks.dropped_total) == ([], 0, 1)
+    assert (ends.told, len(desk.asks), desk.asks.dropped_total) == ([], 0, 1)
 
 
 async def test_what_cannot_be_asked_is_raised_and_calls_nothing_back() -> None:
     desk = Desk(capacity=1)
-    ends: list[outcome.Outcome[object]] = []
+    ends = Ends()
     desk.address.tell_nowait(1)
     with pytest.raises(MailboxFull):
-        desk.address.ask_nowait(lambda ask_id: ask_id, ends.append)
+        desk.address.ask_nowait(lambda ask_id: ask_id, ends.note)
     desk.box.close()
     with pytest.raises(MailboxClosed):
-        desk.address.ask_nowait(lambda ask_id: ask_id, ends.append)
-    assert (ends, len(desk.asks)) == ([], 0)
+        desk.address.ask_nowait(lambda ask_id: ask_id, ends.note)
+    assert (ends.told, len(desk.asks)) == ([], 0)

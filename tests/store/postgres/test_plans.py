@@ -121,20 +121,6 @@ CASES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         {"tenant_id": "t1", "keys": ["a"], "paths": ["/"], "since_at": NOW - 1},
         ("idempotency_answers_%_pkey",),
     ),
-    "controls_of_shard": ({"shard": SHARD}, ("controls_shard",)),
-    "control_list": (
-        {"tenant_id": "t1", "kind": "source", "after_name": "", "controls_max": 50},
-        ("controls_pkey",),
-    ),
-    "control_by_name": (
-        {"tenant_id": "t1", "kind": "source", "control_name": "21"},
-        ("controls_pkey",),
-    ),
-    "jobs_ahead": (
-        {"tenant_id": "t1", "queue": "q1", "job_type": "j", "source_id": "", "before_rank": 5}
-        | {"before_id": FIRST_ID, "now_at": NOW, "jobs_max": 20},
-        ("waiting_lane",),
-    ),
     "lanes": ({"shard": SHARD, "now_at": NOW}, ("waiting_lane",)),
     "ready": (
         {"tenant_id": "t1", "queue": "q1", "job_type": "j", "source_id": "", "after_rank": 5}

@@ -16,7 +16,8 @@ DROP INDEX waiting_lane;
 CREATE INDEX waiting_lane ON waiting (tenant_id, queue, job_type, source_id, rank, job_id)
     WHERE state = 'scheduled';
 
--- Sources, quotas, throttles, blackouts, pauses and weights, each a document of its kind.
+-- Sources, quotas, throttles, blackouts, pauses, weights and the platform's governance, each a
+-- document of its kind.
 CREATE TABLE controls (
     changed_at bigint NOT NULL,
     revision integer NOT NULL,
@@ -27,7 +28,7 @@ CREATE TABLE controls (
     body json NOT NULL,
     CONSTRAINT controls_pkey PRIMARY KEY (tenant_id, kind, name),
     CONSTRAINT controls_kind_is_known CHECK (
-        kind IN ('source', 'quota', 'throttle', 'blackout', 'pause', 'weight')
+        kind IN ('source', 'quota', 'throttle', 'blackout', 'pause', 'weight', 'governance')
     ),
     CONSTRAINT controls_revision_counts CHECK (revision > 0),
     CONSTRAINT controls_shard_is_not_negative CHECK (shard >= 0)

@@ -1,0 +1,186 @@
+"""What waits for a commit: in order within a tenant, fair between tenants, bounded in time.
+
+Decides what the next batch of the ledger holds.
+
+I1  The changes of one tenant leave in the order in which they came, and none while a batch that
+    holds others of it is on its way: such a tenant is *held* until that batch is settled.
+I2  Tenants that wait at the same time share a batch by entries, in deficit round robin
+    (``deficit_ring``), so one who sends little passes those who send much; if a tenant waits that
+    is not held, the batch is not empty, however large its first change is.
+I3  A fence keeps its place: all that came before it leaves first, nothing that came after it does.
+I4  While tenants share the ledger, a batch is small enough that its commit takes about
+    ``target_s``: who comes next waits for one such commit. Only a single change can be larger,
+    for a change is never divided. A tenant that is alone has large batches, which cost less.
+I5  One batch on its way at most changes credentials: their positions span tenants, and whoever
+    reads on from a position must not pass over one that becomes visible later.
+
+Not here: numbers, links, what becomes of a batch (``ledger``).
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from typing import Final
+
+from jobengine.core.deficit_ring import DeficitRing
+from jobengine.messages.ledger import Append, Fence
+
+__all__ = ["CommitPace", "CommitQueue"]
+
+_SHARED_S: Final = 5.0
+
+
+class CommitQueue:
+    """``len`` counts the changes that wait, those behind a fence included.
+
+    ``turn_entries`` are a tenant's at its turn, until it has to let others go first: some small
+    changes, and a small part of any batch.
+    """
+
+    def __init__(self, turn_entries: int) -> None:
+        self._by_tenant: dict[str, deque[Append]] = {}
+        self._turns: DeficitRing[str] = DeficitRing(turn_entries)
+        self._behind: deque[Append | Fence] = deque()
+        self._open = 0
+        self._held: dict[str, None] = {}
+        self._credentials_held = False
+
+    def __len__(self) -> int:
+        return self._open + sum(type(message) is Append for message in self._behind)
+
+    def put(self, message: Append | Fence) -> None:
+        if self._behind or type(message) is Fence:
+            self._behind.append(message)
+        else:
+            assert isinstance(message, Append)
+            self._admit(message)
+
+    def take_fences(self) -> list[Fence]:
+        """The fences before which nothing waits; what waited behind them moves up."""
+        taken: list[Fence] = []
+        while not self._open and self._behind:
+            message = self._behind.popleft()
+            if isinstance(message, Fence):
+                taken.append(message)
+                continue
+            self._admit(message)
+            while self._behind and isinstance(message := self._behind[0], Append):
+                self._behind.popleft()
+                self._admit(message)
+        return taken
+
+    def compose(self, entries_max: int, requests_max: int) -> list[Append]:
+        """Take the next batch: up to the bounds, or to the next fence; one change at least, if any
+        may leave. It holds its tenants from now on."""
+        batch: list[Append] = []
+        entries = 0
+        turns, by_tenant = self._turns, self._by_tenant
+        while len(batch) < requests_max and (turn := turns.peek()) is not None:
+            waiting = by_tenant[turn.key]
+            if not self.may_leave(waiting[0]):
+                turns.withhold(turn.key)
+                continue
+            entries += len(waiting[0].changes.entries)
+            if batch and entries > entries_max:
+                break
+            batch.append(waiting.popleft())
+            turns.charge(turn)
+            if waiting:
+                turns.offer(turn.key, _cost(waiting[0]))
+            else:
+                turns.drop(turn.key)
+                del by_tenant[turn.key]
+        self._open -= len(batch)
+        self.hold(batch)
+        return batch
+
+    def may_leave(self, request: Append) -> bool:
+        """Whether no batch on its way stands against it."""
+        changes = request.changes
+        if self._credentials_held and _has_credentials(request):
+            return False
+        return changes.tenant_id not in self._held
+
+    def hold(self, batch: Iterable[Append]) -> None:
+        """These are on their way: what waits of their tenants stays, until they are settled."""
+        for request in batch:
+            self._held[request.changes.tenant_id] = None
+            self._credentials_held = self._credentials_held or _has_credentials(request)
+
+    def release(self, batch: Iterable[Append]) -> None:
+        """These are settled, or are to be sent again one by one."""
+        credentials = False
+        for request in batch:
+            tenant_id = request.changes.tenant_id
+            credentials = credentials or _has_credentials(request)
+            if tenant_id in self._held:
+                del self._held[tenant_id]
+                self._offer(tenant_id)
+        if credentials:
+            self._credentials_held = False
+            for tenant_id in self._by_tenant:
+                self._offer(tenant_id)
+
+    def _offer(self, tenant_id: str) -> None:
+        waiting = self._by_tenant.get(tenant_id)
+        if waiting is not None:
+            self._turns.offer(tenant_id, _cost(waiting[0]))
+
+    def _admit(self, request: Append) -> None:
+        self._open += 1
+        tenant_id = request.changes.tenant_id
+        waiting = self._by_tenant.get(tenant_id)
+        if waiting is not None:
+            waiting.append(request)
+            return
+        self._by_tenant[tenant_id] = deque((request,))
+        self._offer(tenant_id)
+
+
+class CommitPace:
+    """How many entries a batch may hold: additive increase, multiplicative decrease.
+
+    ``entries_max`` bounds a batch of a tenant that is alone. While tenants share the ledger, which
+    they do until only one of them has sent changes for 5 s, the bound lies between ``entries_min``
+    and that, and follows the measured time of commits.
+    """
+
+    def __init__(self, entries_min: int, entries_max: int, target_s: float) -> None:
+        self._min = min(entries_min, entries_max)
+        self._max = entries_max
+        self._target_s = target_s
+        self._bound = self._min
+        self._last_tenant: str | None = None
+        self._shared_until_s: float | None = None
+
+    def note(self, tenant_id: str, now_s: float) -> None:
+        """A tenant sends a change; ``now_s`` is monotonic."""
+        if tenant_id != self._last_tenant:
+            if self._last_tenant is not None:
+                self._shared_until_s = now_s + _SHARED_S
+            self._last_tenant = tenant_id
+
+    def bound(self, now_s: float) -> int:
+        """Entries of a batch that is composed now."""
+        until_s = self._shared_until_s
+        return self._max if until_s is None or now_s > until_s else self._bound
+
+    def learn(self, entries: int, took_s: float) -> None:
+        """The commit of a batch took so long.
+
+        One that used less than half of the bound says nothing about it, nor does a single change
+        that is larger.
+        """
+        if not self._bound <= 2 * entries <= 2 * self._bound:
+            return
+        if took_s > self._target_s:
+            self._bound = max(self._min, self._bound // 2)
+        else:
+            self._bound = min(self._max, self._bound + self._min)
+
+
+def _cost(request: Append) -> int:
+    return max(1, len(request.changes.entries))
+
+
+def _has_credentials(request: Append) -> bool:
+    return bool(request.changes.api_keys or request.changes.revocations)

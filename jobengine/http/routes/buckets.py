@@ -1,0 +1,143 @@
+"""Buckets of sources: the tokens of their hosts, and what push-backs or an operator have taught."""
+
+from typing import Any, Final
+
+from jobengine.auth.scopes import Scope
+from jobengine.domain.control import RatePolicy, Source
+from jobengine.domain.errors import ErrorCode
+from jobengine.domain.instant import to_rfc3339
+from jobengine.http.answer import Answer
+from jobengine.http.control_views import MICRO, control_in, rate_view
+from jobengine.http.controls import gates, require
+from jobengine.http.errors import invalid
+from jobengine.http.rendering import json_answer
+from jobengine.http.route import Call, NoQuery, Route
+from jobengine.messages.admission import LearnRate
+from jobengine.wire.admission import (
+    BucketRequest,
+    BucketSet,
+    BucketTokens,
+    BucketView,
+    RateView,
+)
+
+__all__ = ["ROUTES"]
+
+
+async def show_bucket(call: Call[NoQuery, None]) -> Answer:
+    row = await require(call, "source", "sourceId")
+    source = control_in(row)
+    assert isinstance(source, Source)
+    policy, key = source.rate_policy, _bucket_key(row.name, source)
+    held = await gates(call, ("bucket",), [key, f"retry:{row.name}"])
+    bucket = held.get(("bucket", key), _NOTHING)
+    budget = held.get(("bucket", f"retry:{row.name}"), _NOTHING)
+    learned, open_at = bucket["learnedMicro"], bucket["openAt"]
+    return json_answer(
+        BucketView(
+            source_id=row.name,
+            key=key,
+            configured=None if policy is None else _configured(bucket),
+            learned_rpm=None if learned is None else learned / MICRO,
+            pinned=bucket["pinned"] if learned is not None else None,
+            rpm=bucket["refillMicro"] / MICRO,
+            tokens=bucket["tokensMicro"] / MICRO,
+            open_at=None if open_at is None else to_rfc3339(open_at),
+            retry_budget=BucketTokens(
+                tokens=budget["tokensMicro"] / MICRO,
+                burst=budget["burst"] or 0,
+                rpm=budget["refillMicro"] / MICRO,
+            ),
+        )
+    )
+
+
+async def set_bucket(call: Call[NoQuery, BucketRequest]) -> Answer:
+    row = await require(call, "source", "sourceId")
+    source, body = control_in(row), call.body
+    assert isinstance(source, Source)
+    policy, asked = source.rate_policy, body.learned_per_minute
+    if policy is None:
+        raise invalid("ratePolicy", f"source {row.name} has none, so nothing is learned; set one")
+    micro = None if asked is None else max(1, round(asked * MICRO))
+    if micro is not None and micro > policy.per_minute_micro:
+        most = policy.per_minute_micro / MICRO
+        raise invalid("learnedPerMinute", f"is at most the {most:g} of the source's ratePolicy")
+    if micro is None and body.pinned:
+        raise invalid("pinned", "goes with a rate; give learnedPerMinute or leave it out")
+    await call.front.gateway.gates(
+        call.tenant_id,
+        lambda ask_id: LearnRate(
+            ask_id=ask_id,
+            tenant_id=call.tenant_id,
+            actor=call.actor,
+            source_id=row.name,
+            learned_micro=micro,
+            pinned=body.pinned,
+        ),
+    )
+    return json_answer(
+        BucketSet(
+            source_id=row.name,
+            key=_bucket_key(row.name, source),
+            learned_per_minute=asked,
+            pinned=body.pinned,
+        )
+    )
+
+
+_NOTHING: Final[dict[str, Any]] = {
+    "perMinuteMicro": None,
+    "burst": None,
+    "cooldownUs": 0,
+    "tokensMicro": 0,
+    "refillMicro": 0,
+    "learnedMicro": None,
+    "pinned": False,
+    "openAt": None,
+}
+"""A bucket that is not there any more."""
+
+
+def _configured(bucket: dict[str, Any]) -> RateView | None:
+    """The tightest of what the sources of a host say."""
+    if bucket["perMinuteMicro"] is None:
+        return None
+    return rate_view(
+        RatePolicy(
+            per_minute_micro=bucket["perMinuteMicro"],
+            burst=bucket["burst"] or 0,
+            cooldown_us=bucket["cooldownUs"],
+        )
+    )
+
+
+def _bucket_key(source_id: str, source: Source) -> str:
+    return f"source:{source_id}" if source.rate_policy is None else f"host:{source.host}"
+
+
+_MISSING = (ErrorCode.NOT_FOUND,)
+
+ROUTES: Final = (
+    Route(
+        method="GET",
+        path="/sources/{sourceId}/bucket",
+        name="getSourceBucket",
+        summary="Show the tokens of a source's host, and what its push-backs have taught",
+        handler=show_bucket,
+        scopes=(Scope.READ,),
+        answers={200: BucketView},
+        errors=_MISSING,
+    ),
+    Route(
+        method="PUT",
+        path="/sources/{sourceId}/bucket",
+        name="setSourceBucket",
+        summary="Set the rate that a source's push-backs have taught, or forget it",
+        handler=set_bucket,
+        scopes=(Scope.OPERATE,),
+        body=BucketRequest,
+        answers={200: BucketSet},
+        errors=_MISSING,
+    ),
+)

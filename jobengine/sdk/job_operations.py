@@ -1,0 +1,143 @@
+"""What a client can ask about jobs: create, look up, list, and what operators do to one.
+
+Not here: dead letters and redrives (`dead_letter_operations`), a job's artifacts (`operations`).
+"""
+
+import uuid
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+import attrs
+import msgspec
+
+from jobengine.sdk.context import job_request
+from jobengine.sdk.exchange import NDJSON, Exchange, Operation, query_of
+from jobengine.wire.jobs import BulkAnswer, HistoryItem, JobRequest, JobStateName, JobView, Page
+from jobengine.wire.operating import PrioritizeRequest
+
+__all__ = ["JobOperations", "is_final"]
+
+CHUNK_BYTES_MAX: Final = 4 << 20
+
+
+def is_final(job: JobView) -> bool:
+    """Whether the job has ended: an attempt that is retried never shows as ``failed``."""
+    return job.state in ("completed", "cancelled", "failed")
+
+
+@attrs.frozen
+class JobOperations(Exchange):
+    def submit(
+        self,
+        /,
+        job_type: str,
+        payload: Any = None,
+        *,
+        idempotency_key: str | None = None,
+        **fields: Any,
+    ) -> Operation[JobView]:
+        """Create one job; `fields` are JobRequest's. A repeated key answers the same job."""
+        request = job_request(job_type, payload, **fields)
+        body = msgspec.json.encode(request)
+        return (yield from self._post("/jobs", JobView, body, key=idempotency_key))
+
+    def submit_many(
+        self,
+        requests: Iterable[JobRequest],
+        *,
+        chunk: int = 1000,
+        idempotency_key: str | None = None,
+    ) -> Operation[BulkAnswer]:
+        """Create many jobs, at most `chunk` a commit; outcomes are in the order given.
+
+        Chunks are committed one by one: after an error, repeat it with the same key and jobs.
+        """
+        key = idempotency_key or uuid.uuid4().hex
+        total = BulkAnswer([], 0, 0, 0)
+        for number, lines in enumerate(_chunks(requests, chunk)):
+            answer = yield from self._post(
+                "/jobs:bulk", BulkAnswer, b"\n".join(lines), key=f"{key}-{number}", media=NDJSON
+            )
+            offset = len(total.items)
+            for position, item in enumerate(answer.items):
+                item.index = offset + position
+            total.items.extend(answer.items)
+            total.created += answer.created
+            total.existing += answer.existing
+            total.rejected += answer.rejected
+        return total
+
+    def get(self, job_id: str) -> Operation[JobView]:
+        """One job as it is now."""
+        return (yield from self._get(f"/jobs/{job_id}", JobView))
+
+    def history(self, job_id: str) -> Operation[list[HistoryItem]]:
+        """All transitions of a job, oldest first."""
+        items: list[HistoryItem] = []
+        query: dict[str, str] = {}
+        while True:
+            page = yield from self._get(f"/jobs/{job_id}/history", Page[HistoryItem], query)
+            items.extend(page.items)
+            if page.next_page_token is None:
+                return items
+            query["pageToken"] = page.next_page_token
+
+    def jobs_page(
+        self,
+        *,
+        state: JobStateName | None = None,
+        job_type: str | None = None,
+        queue: str | None = None,
+        run_id: str | None = None,
+        page_size: int | None = None,
+        page_token: str | None = None,
+    ) -> Operation[Page[JobView]]:
+        """One page of jobs, filtered."""
+        query = query_of(
+            state=state,
+            jobType=job_type,
+            queue=queue,
+            runId=run_id,
+            pageSize=page_size,
+            pageToken=page_token,
+        )
+        return (yield from self._get("/jobs", Page[JobView], query))
+
+    def cancel(self, job_id: str, *, reason: str, ticket: str) -> Operation[JobView]:
+        """Cancel a job; a running one is `running` until its worker has confirmed."""
+        return (yield from self._operate(f"/jobs/{job_id}:cancel", JobView, reason, ticket))
+
+    def retry(self, job_id: str, *, reason: str, ticket: str) -> Operation[JobView]:
+        """Schedule a failed job again, in place."""
+        return (yield from self._operate(f"/jobs/{job_id}:retry", JobView, reason, ticket))
+
+    def replay(self, job_id: str, *, reason: str, ticket: str) -> Operation[JobView]:
+        """Create a new job from a finished one; answers the new job."""
+        return (yield from self._operate(f"/jobs/{job_id}:replay", JobView, reason, ticket))
+
+    def release(
+        self, job_id: str, *, reason: str | None = None, ticket: str | None = None
+    ) -> Operation[JobView]:
+        """Release a job that was created held."""
+        return (yield from self._operate(f"/jobs/{job_id}:release", JobView, reason, ticket))
+
+    def prioritize(
+        self, job_id: str, priority: int, *, reason: str, ticket: str
+    ) -> Operation[JobView]:
+        """Give a waiting job another priority; 9 goes first."""
+        path, body = f"/jobs/{job_id}:prioritize", PrioritizeRequest(priority)
+        return (yield from self._operate(path, JobView, reason, ticket, body))
+
+
+def _chunks(requests: Iterable[JobRequest], count_max: int) -> Iterator[list[bytes]]:
+    lines: list[bytes] = []
+    size_bytes = 0
+    for request in requests:
+        line = msgspec.json.encode(request)
+        if lines and (len(lines) >= count_max or size_bytes + len(line) > CHUNK_BYTES_MAX):
+            yield lines
+            lines, size_bytes = [], 0
+        lines.append(line)
+        size_bytes += len(line) + 1
+    if lines:
+        yield lines
