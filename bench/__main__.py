@@ -15,6 +15,7 @@ import trio
 from bench import (
     adaptive,
     admission,
+    dag,
     doors,
     enqueue,
     fairness,
@@ -177,6 +178,15 @@ def run_admission(**given: Any) -> None:
     """CPU that admission adds to a job, every gate in play. No engine process, no database."""
     options, rest = _split(given)
     _run(lambda: admission.run(options, AdmissionCase(**rest)))
+
+
+@bench.command(name="dag")
+@click.option("--rounds", default=3, help="How often each case is run.")
+@click.option("--nodes", "sizes", multiple=True, type=int, default=(10_000, 100_000))
+def run_dag(**given: Any) -> None:
+    """Planning a run and advancing it, against networkx. No engine process, no database."""
+    options, rest = _split(given)
+    _run(lambda: dag.run(options, **rest))
 
 
 @bench.command(name="all")

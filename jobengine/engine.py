@@ -393,6 +393,7 @@ def _shard_limits(settings: Settings) -> ShardLimits:
         lane_bytes_max=settings.lane_bytes_max,
         lane_jobs_max=settings.lane_jobs_max,
         tenant_backlog_jobs_max=settings.tenant_backlog_jobs_max,
+        tenant_controls_max=settings.tenant_controls_max,
         window_jobs_max=settings.window_jobs_max,
     )
 

@@ -62,6 +62,9 @@ class Settings:
     tenant_backlog_jobs_max: int = _count(5_000_000, 1, 1_000_000_000)
     """Jobs of one tenant that may wait; a submit that would exceed it is answered 429."""
 
+    tenant_controls_max: int = _count(10_000, 1, 1_000_000)
+    """Sources, quotas, throttles, blackouts, pauses and weights of one tenant; about 1 KiB each."""
+
     # ---- leases
     heartbeat_s: float = _number(10.0, 0.1, 1200.0)
     """How often workers are asked to renew; a session silent for four of these is closed."""

@@ -23,7 +23,7 @@ class Answer:
 
 @attrs.frozen
 class StreamAnswer:
-    """A body that is made while it is sent. `open` is entered when sending begins, and left when the
+    """A body that is made while it is sent. `open` is entered when sending begins, left when the
     client has gone or the chunks have ended; then everything it started must be over."""
 
     open: Callable[[], AbstractAsyncContextManager[AsyncIterator[bytes]]]

@@ -36,6 +36,7 @@ from jobengine.wire.admission import PauseView, Removed
 
 __all__ = [
     "CHANGED",
+    "CREATED",
     "IF_MATCH",
     "MERGE_PATCH",
     "REPEATED",
@@ -53,6 +54,7 @@ __all__ = [
 
 IF_MATCH: Final = "If-Match"
 REPEATED: Final = (ErrorCode.IDEMPOTENCY_MISMATCH, ErrorCode.IDEMPOTENCY_IN_PROGRESS)
+CREATED: Final = (ErrorCode.ALREADY_EXISTS, ErrorCode.CAPACITY_EXCEEDED, *REPEATED)
 CHANGED: Final = (ErrorCode.NOT_FOUND, ErrorCode.REVISION_MISMATCH)
 MERGE_PATCH: Final = (JSON, "application/merge-patch+json")
 _TRIES: Final = 5

@@ -491,6 +491,13 @@ def test_a_control_is_changed_by_who_has_read_it_last() -> None:
     assert driver.control("source", "other", None).code is ErrorCode.NOT_FOUND
 
 
+def test_a_tenant_has_a_bounded_number_of_controls() -> None:
+    driver = ShardDriver(tenant_controls_max=1)
+    driver.control("source", "osv", OSV)
+    assert driver.control("source", "nvd", OSV).code is ErrorCode.CAPACITY_EXCEEDED
+    assert isinstance(driver.control("source", "osv", OSV), ControlAnswer)
+
+
 def test_a_source_in_use_is_taken_away_by_force_only() -> None:
     driver = ShardDriver()
     driver.attach()

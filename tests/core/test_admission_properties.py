@@ -1,4 +1,4 @@
-"""Random work under random controls: nothing passes a closed gate, and nothing waits at an open one.
+"""Random work under random controls: nothing passes a closed gate, nothing waits at an open one.
 
 What has started is judged by an auditor that reads the entries of the commits; what waits, by what
 the shard says of it and by the auditor's own gates.
@@ -31,7 +31,7 @@ from jobengine.messages.rate_bucket import BucketLost
 from jobengine.messages.worker_reports import Completed, Detach, Drain, Failed, GivenBack, SetCredit
 from jobengine.store.memory.tables import Tables
 from tests.actors.admission_auditor import AdmissionAuditor
-from tests.core.shard_driver import new_job
+from tests.core.shard_driver import ShardDriver, job_id, new_job
 from tests.core.stored_driver import StoredDriver
 
 EXACT = {"held", "not_before", "paused", "blackout", "quota_active", "concurrency_key"}
@@ -437,3 +437,56 @@ class Admission(RuleBasedStateMachine):
 
 TestAdmission = Admission.TestCase
 TestAdmission.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+OSV = Source(
+    host="api.osv.example",
+    source_type="advisories",
+    rate_policy=RatePolicy(burst=2, per_minute_micro=60 * SECOND),
+)
+
+
+def started(driver: ShardDriver) -> list[int]:
+    return [int(grant.job.job_id[-12:]) for grant in driver.grants()]
+
+
+def test_a_worker_all_of_whose_slots_were_proposed_in_vain_still_asks() -> None:
+    driver = ShardDriver()
+    driver.control("source", "osv", OSV)
+    driver.submit(*(new_job(number, source_id="osv") for number in range(1, 7)))
+    driver.settle()
+    driver.attach(slots=2)
+    driver.settle()
+    driver.send(SetCredit(session_id=1, slots=2))
+    assert started(driver) == [1, 2]
+    driver.wait(1.1)
+    driver.settle()
+    assert started(driver) == [1, 2, 3]
+
+
+def test_tokens_of_a_limit_that_has_changed_meanwhile_start_nothing() -> None:
+    driver = ShardDriver()
+    driver.control("source", "osv", OSV)
+    driver.attach()
+    driver.buckets_answer = False
+    driver.submit(new_job(1, source_id="osv"), new_job(2, source_id="osv"))
+    slow = RatePolicy(burst=1, per_minute_micro=SECOND)
+    driver.control("throttle", "tenant", Throttle(rate=slow))
+    driver.buckets_answer = True
+    driver.answer_buckets()
+    driver.settle()
+    assert started(driver) == [1]
+
+
+def test_an_operation_that_is_refused_leaves_a_parked_job_at_its_gate() -> None:
+    driver = StoredDriver(Tables(), 1000.0, 1)
+    driver.attach(auto_credit=True)
+    driver.submit(*(new_job(n, concurrency_key="k", concurrency_limit=1) for n in (1, 2)))
+    driver.settle()
+    driver.send(ReleaseJob(ask_id=9, tenant_id="acme", actor=Actor("op"), job_id=job_id(2)))
+    driver.settle()
+    for number in (1, 2):
+        driver.report(Completed(lease_id=lease_id(job_id(number), 1), token=1, result=b"1"))
+        driver.settle()
+    assert started(driver) == [1, 2]
+    assert not driver.core._state.waiting_room

@@ -4,8 +4,7 @@ from typing import Any
 
 from jobengine.messages.admission import Allot
 from jobengine.messages.governor import Allotted, Demand, Demands, Govern, Governed
-from jobengine.messages.lease_shard import Detach
-from jobengine.messages.worker_reports import Completed
+from jobengine.messages.worker_reports import Completed, Detach
 from tests.core.shard_driver import ShardDriver, new_job
 
 BEGIN = Govern(shard=0, stamp=1, governed=True)

@@ -3,12 +3,9 @@
 A control takes effect with the decision, so that whatever starts later in the ledger obeys it; who
 asked is told after the commit.
 
-I1  A change is refused unless the control is what its author takes it for: there or not there, and
-    of the revision that was read.
-I2  A limit below what runs now drains: nothing is killed, nothing more starts.
-I3  A source that jobs wait or run for, and a limit that jobs wait at, are taken away by force only.
+I1  A limit below what runs now drains: nothing is killed, nothing more starts.
 
-Not here: whether a document is sensible by itself (``domain/control``), who may change it (doors).
+Not here: what is refused (``control_refusals``), who may change it (doors).
 """
 
 from collections.abc import Sequence
@@ -18,7 +15,8 @@ import msgspec
 
 from jobengine.core.lease_shard.calendars import Calendars
 from jobengine.core.lease_shard.claims import settle_claim, store_claim
-from jobengine.core.lease_shard.control_set import ControlSet, Revision
+from jobengine.core.lease_shard.control_refusals import refuse_change
+from jobengine.core.lease_shard.control_set import Revision
 from jobengine.core.lease_shard.gate_view import gates_of
 from jobengine.core.lease_shard.grants import Granter
 from jobengine.core.lease_shard.pending import Pending
@@ -27,7 +25,7 @@ from jobengine.core.lease_shard.state import ENGINE, ShardState
 from jobengine.core.lease_shard.submits import Submitter
 from jobengine.core.machine import Answer
 from jobengine.domain.change import ControlRow, GateStateRow
-from jobengine.domain.control import Quota, decode_control, encode_control, refuse_control
+from jobengine.domain.control import decode_control, encode_control
 from jobengine.domain.errors import ErrorCode, Refusal
 from jobengine.domain.governance import Governance
 from jobengine.messages.admission import (
@@ -160,7 +158,7 @@ class Controller:
     def _change_control(self, message: ChangeControl) -> None:
         state = self._state
         controls = state.gates.controls(message.tenant_id)
-        refusal = self._refuse(controls, message)
+        refusal = refuse_change(state, controls, message)
         if refusal is not None:
             self._answer(message, refusal)
             return
@@ -204,50 +202,6 @@ class Controller:
         self._calendars.watch(tenant_id)
         state.commands.extend(state.proposals.reconfigure(tenant_id))
         state.open_tenant(tenant_id)
-
-    def _refuse(self, controls: ControlSet, message: ChangeControl) -> Refusal | None:
-        kind, name = message.kind, message.name
-        known = controls.revisions.get((kind, name))
-        if message.expect == "absent" and known is not None:
-            return Refusal(
-                ErrorCode.ALREADY_EXISTS,
-                f"{kind} {name!r} is there already; change it, or choose another name",
-                {"kind": kind, "name": name},
-            )
-        if known is None and (message.expect == "present" or message.control is None):
-            return Refusal(ErrorCode.NOT_FOUND, f"no {kind} {name!r} here", {"name": name})
-        if message.revision is not None and (known is None or known.number != message.revision):
-            found = 0 if known is None else known.number
-            return Refusal(
-                ErrorCode.REVISION_MISMATCH,
-                f"{kind} {name!r} has revision {found}, not {message.revision}; read it again and "
-                "decide anew",
-                {"revision": found},
-            )
-        if message.control is not None:
-            return refuse_control(message.control, self._state.now.at)
-        return None if message.force else self._refuse_use(message)
-
-    def _refuse_use(self, message: ChangeControl) -> Refusal | None:
-        """I3"""
-        state, tenant_id, name = self._state, message.tenant_id, message.name
-        if message.kind == "source":
-            running = state.occupancy.of((tenant_id, "source", name))
-            lanes = [
-                lane
-                for lane in state.lanes
-                if lane.tenant_id == tenant_id and lane.source_id == name
-            ]
-            if not running and not lanes:
-                return None
-            waits = f", and jobs wait in queue {lanes[0].queue}" if lanes else ""
-            return _in_use(message, f"{running} of its jobs run{waits}")
-        subjects = [(tenant_id, "rate", f"{message.kind}:{name}"), (tenant_id, message.kind, name)]
-        quota = state.gates.controls(tenant_id).documents[(message.kind, name)]
-        if isinstance(quota, Quota):
-            subjects.append((tenant_id, quota.scope, quota.key))
-        waiting = sum(map(state.waiting_room.count, subjects))
-        return _in_use(message, f"{waiting} jobs or lanes wait at it") if waiting else None
 
     def _operate_breaker(self, message: OperateBreaker) -> None:
         state, at = self._state, self._state.now.at
@@ -321,14 +275,6 @@ def _replay(request: _Change, stored: bytes) -> ControlAnswer | GatesAnswer:
         return ControlAnswer(facts=facts, replayed=True)
     gates = msgspec.json.decode(stored, type=GatesAnswer)
     return msgspec.structs.replace(gates, replayed=True)
-
-
-def _in_use(message: ChangeControl, how: str) -> Refusal:
-    return Refusal(
-        ErrorCode.IN_USE,
-        f"{message.kind} {message.name!r} is in use: {how}; wait, or take it away with force=true",
-        {"kind": message.kind, "name": message.name},
-    )
 
 
 def _no_source() -> Refusal:

@@ -58,6 +58,7 @@ class ShardLimits:
     rate_pause_us: int = 10_000
     read_retry_s: float = 1.0
     tenant_backlog_jobs_max: int = 5_000_000
+    tenant_controls_max: int = 10_000
     window_jobs_max: int = 20_000
 
 

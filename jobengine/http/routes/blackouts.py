@@ -13,9 +13,9 @@ from jobengine.http.answer import Answer
 from jobengine.http.control_views import blackout_view, calendar_of, control_in, kept
 from jobengine.http.controls import (
     CHANGED,
+    CREATED,
     IF_MATCH,
     MERGE_PATCH,
-    REPEATED,
     change,
     controls_page,
     modify,
@@ -132,7 +132,7 @@ ROUTES: Final = (
         answers={201: BlackoutView, 200: BlackoutView},
         answer_headers=("ETag",),
         location=True,
-        errors=(ErrorCode.ALREADY_EXISTS, *REPEATED),
+        errors=CREATED,
     ),
     Route(
         method="GET",

@@ -161,6 +161,7 @@ ROUTES: Final = (
         scopes=_QUOTA,
         body=ThrottleRequest,
         answers={200: ThrottleView},
+        errors=(ErrorCode.CAPACITY_EXCEEDED,),
     ),
     Route(
         method="GET",
@@ -181,6 +182,7 @@ ROUTES: Final = (
         scopes=_QUOTA,
         body=WeightRequest,
         answers={200: WeightView},
+        errors=(ErrorCode.CAPACITY_EXCEEDED,),
     ),
     Route(
         method="GET",

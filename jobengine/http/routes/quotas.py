@@ -11,6 +11,7 @@ from jobengine.http.answer import Answer
 from jobengine.http.control_views import control_in, kept, quota_view
 from jobengine.http.controls import (
     CHANGED,
+    CREATED,
     IF_MATCH,
     MERGE_PATCH,
     REPEATED,
@@ -127,9 +128,7 @@ async def _switch(call: Call[NoQuery, NoBody], event: str, *, paused: bool) -> A
 
     def changed(present: Quota) -> Quota:
         if not paused and present.max_active is None and present.max_per_hour is None:
-            raise invalid(
-                "maxActive", "or maxPerHour is missing; delete it instead"
-            )
+            raise invalid("maxActive", "or maxPerHour is missing; delete it instead")
         return msgspec.structs.replace(present, paused=paused)
 
     done = await modify(call, event, "quota", "quotaId", changed)
@@ -171,7 +170,7 @@ ROUTES: Final = (
         answers={201: QuotaView, 200: QuotaView},
         answer_headers=("ETag",),
         location=True,
-        errors=(ErrorCode.ALREADY_EXISTS, *REPEATED),
+        errors=CREATED,
     ),
     Route(
         method="GET",

@@ -19,6 +19,7 @@ from jobengine.http.control_views import (
 )
 from jobengine.http.controls import (
     CHANGED,
+    CREATED,
     IF_MATCH,
     MERGE_PATCH,
     REPEATED,
@@ -190,7 +191,7 @@ def _operation(verb: str, summary: str, handler: Any, body: Any, answer: Any) ->
         body=body,
         body_optional=body is NoBody,
         answers={200: answer},
-        errors=(*_MISSING, *REPEATED),
+        errors=(*_MISSING, ErrorCode.CAPACITY_EXCEEDED, *REPEATED),
     )
 
 
@@ -206,7 +207,7 @@ ROUTES: Final = (
         answers={201: SourceView, 200: SourceView},
         answer_headers=("ETag",),
         location=True,
-        errors=(ErrorCode.ALREADY_EXISTS, *REPEATED),
+        errors=CREATED,
     ),
     Route(
         method="GET",
