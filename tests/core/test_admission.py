@@ -21,6 +21,7 @@ from jobengine.messages.admission import ControlAnswer, OperateBreaker, SetLoad
 from jobengine.messages.lease_shard import Actor
 from jobengine.messages.rate_bucket import BucketLost, Configure, Refund, Reserve
 from jobengine.messages.session import StopLease, Tell
+from jobengine.messages.shard_commands import Commit
 from jobengine.messages.worker_reports import Completed, Detach, Failed, GivenBack, SetCredit
 from tests.core.shard_driver import ShardDriver, job_id, new_job, stored_job
 
@@ -272,6 +273,19 @@ def _states(command: object) -> list:  # type: ignore[type-arg]
 def _controls(command: object) -> list:  # type: ignore[type-arg]
     changes = getattr(command, "changes", None)
     return [] if changes is None else changes.controls
+
+
+def test_what_a_bucket_remembers_goes_with_its_source() -> None:
+    driver = ShardDriver()
+    driver.attach()
+    driver.control("source", "osv", OSV)
+    driver.submit(new_job(1, source_id="osv"))
+    driver.settle()
+    driver.report(done(1))
+    driver.settle()
+    driver.control("source", "osv", None)
+    forgotten = {row.name for row in _states(driver.all(Commit)[-1]) if not bytes(row.body)}
+    assert "rate:host:api.osv.example" in forgotten
 
 
 def test_an_hourly_quota_holds_in_any_hour() -> None:

@@ -17,6 +17,7 @@ from jobengine.core.lease_shard.calendars import Calendars
 from jobengine.core.lease_shard.claims import settle_claim, store_claim
 from jobengine.core.lease_shard.control_refusals import refuse_change
 from jobengine.core.lease_shard.control_set import Revision
+from jobengine.core.lease_shard.draft import Draft
 from jobengine.core.lease_shard.gate_view import gates_of
 from jobengine.core.lease_shard.grants import Granter
 from jobengine.core.lease_shard.pending import Pending
@@ -171,10 +172,8 @@ class Controller:
         draft.remark(message.event, _json.encode(data))
         draft.control(message.kind, message.name, body, revision.number)
         controls.put(message.kind, message.name, message.control, revision)
-        if message.kind == "source" and message.control is None:
-            state.gates.sources.forget(message.tenant_id, message.name)
-            for kind in ("breaker", "concurrency"):
-                draft.keep_state(f"{kind}:{message.name}", None)
+        if message.control is None:
+            self._forget_states(draft, message)
         facts = ControlFacts(
             kind=message.kind,
             name=message.name,
@@ -193,6 +192,17 @@ class Controller:
         pending.answers.append((message.ask_id, ControlAnswer(facts=facts)))
         state.commit(draft, pending)
         self._apply(message.tenant_id)
+
+    def _forget_states(self, draft: Draft, message: ChangeControl) -> None:
+        """What gates remembered of a control that is gone is forgotten with it."""
+        state, tenant_id = self._state, message.tenant_id
+        if message.kind == "source":
+            state.gates.sources.forget(tenant_id, message.name)
+            for kind in ("breaker", "concurrency"):
+                draft.keep_state(f"{kind}:{message.name}", None)
+        limited = {limit.key for limit in state.gates.controls(tenant_id).limits()}
+        for key in state.proposals.forget_all_but(tenant_id, limited):
+            draft.keep_state(f"rate:{key}", None)
 
     def _apply(self, tenant_id: str) -> None:
         """Let everything of a tenant be judged anew."""

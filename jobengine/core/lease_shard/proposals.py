@@ -14,7 +14,7 @@ I5  What a bucket answered to a question from before a change of the controls st
 Not here: what becomes of the answer (``grants``, ``submits``, ``explain``).
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import attrs
@@ -138,6 +138,14 @@ class Proposals:
 
     def states_of(self, tenant_id: str) -> dict[str, BucketState]:
         return self._states.get(tenant_id, {})
+
+    def forget_all_but(self, tenant_id: str, keys: Collection[str]) -> list[str]:
+        """Drop the states of buckets that a tenant has no limit for; returns their keys."""
+        known = self._states.get(tenant_id, {})
+        gone = sorted(key for key in known if key not in keys)
+        for key in gone:
+            del known[key]
+        return gone
 
     def refund(self, tenant_id: str, requests: Sequence[RateRequest]) -> list[Any]:
         return [Refund(tenant_id=tenant_id, requests=requests)] if requests else []
