@@ -1,7 +1,7 @@
 """Jobs a second from bulk submit to acknowledged completion, with full history.
 
-One producer process submits in batches over the worker WebSocket (or HTTP NDJSON), several batches
-in flight; worker processes run the Python SDK with a handler that does nothing. The clock runs from
+One producer process a tenant submits in batches over the worker WebSocket (or HTTP NDJSON), several
+batches in flight; worker processes run the SDK and a handler doing nothing. The clock runs from
 the first submit until every worker has drained: a drain ends when each report has its ack, and an
 ack comes after the commit. Afterwards the database is asked whether every job is completed and its
 ledger has grown by exactly four entries a job (created, scheduled, started, completed).

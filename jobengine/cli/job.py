@@ -34,6 +34,11 @@ def job() -> None:
 @click.option("--lease-seconds", type=click.IntRange(1, 3600), help="Default 30.")
 @click.option("--timeout-seconds", type=click.IntRange(1), help="Longest run of one attempt.")
 @click.option("--unique-key", help="At most one unfinished job of this type has it.")
+@click.option("--project", "project_id", help="The project it is of.")
+@click.option("--source", "source_id", help="The source it talks to.")
+@click.option("--cost", type=click.IntRange(1), help="Tokens that it takes; default 1.")
+@click.option("--concurrency-key", help="Of jobs with one key only so many run at once.")
+@click.option("--concurrency-limit", type=click.IntRange(1), help="How many; default 1.")
 @click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="May be repeated.")
 @click.option("--hold", is_flag=True, help="Create it held; `job release` lets it go.")
 @click.option("--idempotency-key", help="The same key again answers the same job.")
@@ -57,6 +62,8 @@ def submit(
     import msgspec
 
     given = {name: value for name, value in fields.items() if value is not None}
+    if "concurrency_key" in given:
+        given.setdefault("concurrency_limit", 1)
     if labels:
         given["labels"] = _labels(labels)
     if hold:

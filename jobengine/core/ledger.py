@@ -19,8 +19,8 @@ I6  A fence is answered when everything appended before it has been settled, all
 I7  While a batch is in trouble no other is started; those in flight beside it are settled. The
     database is away from the first batch in trouble until the last of them is out of it.
 
-A batch is started beside another for what has waited ``gather_s``, so that it carries what comes in
-one burst, and is the smaller the less comes in. A tenant that is alone has one batch in flight.
+A batch is started beside another at the wake-up that ends a burst of messages, so that it carries
+what came in it; there is no timer. A tenant that is alone has one batch in flight.
 
 Not here: whose changes go first and how many (``commit_queue``), numbers and links
 (``commit_flight``), the bytes in the store (``store``), who may write what (``lease_shard``).
@@ -69,8 +69,7 @@ class LedgerLimits:
 
     ``batch_entries_min`` is the least that a batch may hold while tenants share the ledger, and
     the step by which it grows towards ``commit_target_s``. The commit of fewer is mostly its fixed
-    cost: it would take no less time and carry less. ``gather_s`` is what a change waits at most
-    for others that are to be committed beside the batch in flight.
+    cost: it would take no less time and carry less.
     """
 
     backoff_s_max: float = 2.0
@@ -78,7 +77,6 @@ class LedgerLimits:
     batch_entries_max: int = 12_000
     commit_target_s: float = 0.05
     commits_in_flight_max: int = 2
-    gather_s: float = 0.002
     batch_requests_max: int = 2_000
     heads_max: int = 100_000
 
@@ -99,12 +97,12 @@ class LedgerCore:
         self._away = False
         self._failures = 0
         self._retry_at: float | None = None
-        self._gathered_at: float | None = None
+        self._burst_at: float | None = None
 
     @property
     def wakeup_at(self) -> float | None:
         if self._retry_at is None and self._has_room():
-            return self._gathered_at
+            return self._burst_at
         return self._retry_at
 
     @property
@@ -138,8 +136,8 @@ class LedgerCore:
         self._pace.note(request.changes.tenant_id, now.mono)
         if not self._flights:
             return self._next(now)
-        if self._gathered_at is None and self._has_room() and self._waiting.may_leave(request):
-            self._gathered_at = now.mono + self._limits.gather_s
+        if self._burst_at is None and self._has_room() and self._waiting.may_leave(request):
+            self._burst_at = now.mono
         return ()
 
     def _told(self, message: Any, now: Moment) -> Sequence[Any]:
@@ -175,7 +173,7 @@ class LedgerCore:
         if not self._has_room():
             return commands
         requests = self._compose(commands, now)
-        self._gathered_at = None
+        self._burst_at = None
         if requests:
             flight = Flight(requests)
             self._flights.append(flight)
@@ -254,7 +252,7 @@ class LedgerCore:
                 return []
             self._retry_at = None
             return [self._send(flight) for flight in self._flights if not flight.stamp]
-        if self._gathered_at is None or now.mono < self._gathered_at:
+        if self._burst_at is None or now.mono < self._burst_at:
             return []
         return self._next(now)
 

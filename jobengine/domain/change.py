@@ -202,7 +202,7 @@ class RedriveRow(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class ControlRow(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """A control as it is from now on; ``dropped`` takes it away. ``revision`` counts its changes."""
+    """A control from now on; ``dropped`` takes it away. ``revision`` counts its changes."""
 
     tenant_id: str = msgspec.field(name="t")
     shard: int = msgspec.field(name="s")

@@ -214,9 +214,7 @@ def _tenant(header: ReadHeader, identity: Identity) -> str:
 
 def _check_system(tenant_id: str) -> None:
     if tenant_id != SYSTEM_TENANT:
-        message = (
-            f"{_TENANT}: this is the platform's; act for {SYSTEM_TENANT}, with a token for it"
-        )
+        message = f"{_TENANT}: this is the platform's; act for {SYSTEM_TENANT}, with a token for it"
         raise RefusedError(Refusal(ErrorCode.TENANT_FORBIDDEN, message, {"path": _TENANT}))
 
 

@@ -10,6 +10,8 @@ from typing import Final, NamedTuple
 import msgspec
 
 _PLACE: Final = re.compile(r" - at `(?P<path>[^`]+)`$")
+_PATTERN: Final = re.compile(r"^Expected `str` matching regex '(?P<form>.*)'$")
+_NO_NEWLINE: Final = r"(?!\\n)"
 _MEMBER: Final = re.compile(r"^Object (missing required|contains unknown) field `(?P<name>.*)`$")
 
 
@@ -31,6 +33,10 @@ def refusal_of(error: Exception, root: str = "$") -> Refusal:
     place = _PLACE.search(text)
     path = root + (place["path"][1:] if place else "")
     text = text[: place.start()] if place else text
+    pattern = _PATTERN.match(text)
+    if pattern is not None:
+        text = f"is not of the form {pattern['form'].removesuffix(_NO_NEWLINE)}"
+        return Refusal("INVALID_FIELD", f"{path} {text}", path)
     member = _MEMBER.match(text)
     if member is None:
         return Refusal("INVALID_FIELD", f"{path}: {text}", path)

@@ -1,9 +1,12 @@
 """Admission in the shard: each gate keeps what it should, opens when it should, and says so."""
 
+from typing import Any
+
 import msgspec
 import pytest
 
 from jobengine.domain.blackout import Blackout, BlackoutScope, OneOff
+from jobengine.domain.change import ControlRow, GateStateRow
 from jobengine.domain.control import (
     Control,
     ControlKind,
@@ -16,6 +19,7 @@ from jobengine.domain.control import (
 from jobengine.domain.errors import ErrorCode, Refusal
 from jobengine.domain.failure import Failure
 from jobengine.domain.ids import lease_id
+from jobengine.domain.job import State
 from jobengine.domain.records import LeasedJob
 from jobengine.messages.admission import ControlAnswer, OperateBreaker, SetLoad
 from jobengine.messages.lease_shard import Actor
@@ -118,7 +122,7 @@ def test_a_quota_below_what_runs_drains_and_never_kills() -> None:
 def test_jobs_of_one_concurrency_key_run_one_at_a_time_and_keep_nobody_waiting() -> None:
     driver = ShardDriver()
     driver.attach()
-    same = {"concurrency_key": "repo-1", "concurrency_limit": 1}
+    same: dict[str, Any] = {"concurrency_key": "repo-1", "concurrency_limit": 1}
     driver.submit(new_job(1, **same), new_job(2, **same), new_job(3, **same), new_job(4))
     driver.settle()
     assert started(driver) == [1, 4]
@@ -135,7 +139,7 @@ def test_a_free_place_goes_to_the_next_when_the_first_cannot_use_it() -> None:
     driver = ShardDriver()
     driver.attach()
     driver.control("quota", "p", Quota(scope="project", key="p", max_active=1))
-    key = {"concurrency_key": "k", "concurrency_limit": 1}
+    key: dict[str, Any] = {"concurrency_key": "k", "concurrency_limit": 1}
     driver.submit(new_job(1, **key))
     driver.submit(new_job(2, project_id="p"))
     driver.submit(new_job(3, project_id="p", **key), new_job(4, **key))
@@ -265,12 +269,12 @@ def test_buckets_go_on_after_a_restart_where_they_stood() -> None:
     assert started(again) == [9]
 
 
-def _states(command: object) -> list:  # type: ignore[type-arg]
+def _states(command: object) -> list[GateStateRow]:
     changes = getattr(command, "changes", None)
     return [] if changes is None else changes.gate_states
 
 
-def _controls(command: object) -> list:  # type: ignore[type-arg]
+def _controls(command: object) -> list[ControlRow]:
     changes = getattr(command, "changes", None)
     return [] if changes is None else changes.controls
 
@@ -429,6 +433,15 @@ def test_two_sources_that_wait_share_a_worker_by_their_weights() -> None:
     assert (of_a, len(started(driver))) == (30, 40)
 
 
+def test_jobs_that_cost_nothing_take_their_turn() -> None:
+    driver = ShardDriver()
+    driver.submit(*(new_job(number, cost=0, source_id="ab"[number % 2]) for number in range(4)))
+    driver.settle()
+    driver.attach()
+    driver.settle()
+    assert sorted(started(driver)) == [0, 1, 2, 3]
+
+
 def test_background_work_runs_when_nothing_else_waits() -> None:
     driver = ShardDriver()
     driver.submit(*(new_job(number, priority=0, source_id="a") for number in range(1, 6)))
@@ -454,7 +467,7 @@ def test_low_priorities_wait_while_the_engine_is_busy() -> None:
 
 
 def test_jobs_that_ran_before_a_restart_hold_their_places_after_it() -> None:
-    running = stored_job(1, state=new_state("running"), attempt=1)
+    running = stored_job(1, state=State.RUNNING, attempt=1)
     leased = LeasedJob(running, "w1", "runner", running.created_at)
     driver = ShardDriver(leased=[leased])
     driver.control("quota", "q", Quota(max_active=1))
@@ -462,12 +475,6 @@ def test_jobs_that_ran_before_a_restart_hold_their_places_after_it() -> None:
     driver.submit(new_job(2))
     driver.settle()
     assert started(driver) == []
-
-
-def new_state(name: str):  # type: ignore[no-untyped-def]
-    from jobengine.domain.job import State
-
-    return State(name)
 
 
 @pytest.mark.parametrize(

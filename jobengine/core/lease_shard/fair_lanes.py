@@ -79,7 +79,7 @@ class FairLanes:
             offers.heads.pop(flow, None)
             return
         offers.first[flow] = best[0]
-        offers.heads[flow] = Head(best[1].definition.cost, self._tier(best[1]))
+        offers.heads[flow] = Head(max(1, best[1].definition.cost), self._tier(best[1]))
 
     def _tier(self, job: Job) -> int:
         if job.definition.priority > _BACKGROUND_PRIORITY:

@@ -5,7 +5,6 @@ import random
 from collections.abc import Iterable
 from typing import Any
 
-import attrs
 import hypothesis
 import msgspec
 import trio
@@ -56,7 +55,7 @@ examples = itertools.count()
 
 
 def job_value(job: Job) -> tuple[Any, ...]:
-    return attrs.astuple(job, recurse=False)
+    return msgspec.structs.astuple(job)
 
 
 class Author:
