@@ -40,14 +40,15 @@ def find_cycle(
 
 def _unpeeled(children: Sequence[Sequence[int]], starts: Sequence[int]) -> frozenset[int]:
     """What can be reached and lies on a cycle or behind one."""
-    waiting: dict[int, int] = dict.fromkeys(starts, 0)
-    reached = list(waiting)
+    waiting, marks = [0] * len(children), bytearray(len(children))
+    reached = list(dict.fromkeys(starts))
+    for start in reached:
+        marks[start] = 1
     for source in reached:
         for target in children[source]:
-            if target in waiting:
-                waiting[target] += 1
-            else:
-                waiting[target] = 1
+            waiting[target] += 1
+            if not marks[target]:
+                marks[target] = 1
                 reached.append(target)
     free = [number for number in reached if not waiting[number]]
     for source in free:
@@ -56,7 +57,7 @@ def _unpeeled(children: Sequence[Sequence[int]], starts: Sequence[int]) -> froze
             waiting[target] = left
             if not left:
                 free.append(target)
-    return frozenset(waiting).difference(free) if len(free) < len(reached) else frozenset()
+    return frozenset(reached).difference(free) if len(free) < len(reached) else frozenset()
 
 
 def _shortest(

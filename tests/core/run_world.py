@@ -101,16 +101,15 @@ def fires(waits: Waits, states: Mapping[str, State]) -> bool | None:
             return False
     match waits.rule:
         case TriggerRule.ALL_SUCCEEDED:
-            answer = False if bad + told.count(State.CANCELLED) else True if not left else None
+            return False if bad + told.count(State.CANCELLED) else True if not left else None
         case TriggerRule.ALL_DONE:
-            answer = None if left else True
+            return None if left else True
         case TriggerRule.ANY_SUCCEEDED:
-            answer = True if good else None if left else False
+            return True if good else None if left else False
         case TriggerRule.ANY_FAILED:
-            answer = True if bad else None if left else False
+            return True if bad else None if left else False
         case TriggerRule.NONE_FAILED:
-            answer = False if bad else None if left else True
-    return answer
+            return False if bad else None if left else True
 
 
 def expected(
@@ -257,7 +256,7 @@ class World:
                     self.end(end.key, end.state)
             case CancelJobs():
                 for key in self._keys(command.job_ids):
-                    if self.states[key] is State.RUNNING and key not in self.opened:
+                    if self._must_confirm(key):
                         self.stopping.add(key)
                     else:
                         self.end(key, State.CANCELLED)
@@ -272,6 +271,11 @@ class World:
             case ReadRun():
                 self.told.append(self.record())
         return True
+
+    def _must_confirm(self, key: str) -> bool:
+        """Half of the jobs that are released run by now: their workers confirm a cancel."""
+        runs = self.states[key] is State.SCHEDULED and self.chance is not None
+        return runs and self._chance(0.5)
 
     def end(self, key: str, state: State) -> None:
         if self.states[key] in ENDS:

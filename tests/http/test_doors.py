@@ -67,7 +67,7 @@ async def test_probes_and_metrics_answer_without_a_token(key: Ed25519PrivateKey)
         ready = await client.get("/readyz")
         assert ready.status_code == 200, ready.text
         names = {check["name"] for check in ready.json()["checks"]}
-        assert names == {"database", "migrations", "ledger", "backlog"}
+        assert names == {"database", "migrations", "ledger", "backlog", "load"}
         assert "jobengine_mailbox_depth" in (await client.get("/metrics")).text
 
 
