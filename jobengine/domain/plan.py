@@ -49,19 +49,21 @@ def plan_of(graph: Graph, estimates_us: Sequence[int] | None = None) -> Plan:
     estimates = [1] * len(graph) if estimates_us is None else estimates_us
     levels, ends_us = [0] * len(order), [0] * len(order)
     before = [-1] * len(order)
-    all_parents = graph.parents
+    all_parents, level_of, end_of = graph.parents, levels.__getitem__, ends_us.__getitem__
     for number in order:
-        level, start_us, last = 0, 0, -1
-        for parent in all_parents[number]:
-            if levels[parent] >= level:
-                level = levels[parent] + 1
-            end_us = ends_us[parent]
-            if last < 0 or end_us > start_us or (
-                end_us == start_us and places[parent] < places[last]
-            ):  # fmt: skip
-                start_us, last = end_us, parent
-        levels[number], before[number] = level, last
-        ends_us[number] = start_us + estimates[number]
+        parents = all_parents[number]
+        if parents:
+            levels[number] = max(map(level_of, parents)) + 1
+            ends = list(map(end_of, parents))
+            start_us = max(ends)
+            last = parents[ends.index(start_us)]
+            if ends.count(start_us) > 1:
+                equal = (parent for parent in parents if ends_us[parent] == start_us)
+                last = min(equal, key=places.__getitem__)
+            before[number] = last
+            ends_us[number] = start_us + estimates[number]
+        else:
+            ends_us[number] = estimates[number]
     filled = [0] * (max(levels, default=-1) + 1)
     for level in levels:
         filled[level] += 1

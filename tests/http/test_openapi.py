@@ -23,10 +23,13 @@ DOCUMENT = published_document()
 # Refusals of the worker protocol's sessions, and of endpoints that are not there yet.
 NOT_OVER_REST = {
     ErrorCode.ARTIFACT_INVALID,
-    ErrorCode.CAPACITY_EXCEEDED,
     ErrorCode.DUPLICATE_HELLO,
     ErrorCode.HELLO_REQUIRED,
     ErrorCode.METHOD_NOT_ALLOWED,  # of a path without an operation
+    ErrorCode.NODE_NOT_OPEN,
+    ErrorCode.RUN_ENDED,
+    ErrorCode.RUN_INVALID,
+    ErrorCode.RUN_UNFINISHED,
     ErrorCode.SOURCE_UNKNOWN,
     ErrorCode.UNKNOWN_OP,
 }
