@@ -4,7 +4,7 @@ import functools
 import random
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Concatenate, ParamSpec, Self, TypeVar, overload
 
@@ -237,11 +237,12 @@ class AsyncClient(Requests):
                 async with self._open(path, query, feed, until) as (response, wait_s):
                     if response is not None:
                         yield None
-                        async for line in response.aiter_lines():
-                            if line.startswith(":"):
-                                yield None
-                            elif (event := feed.line(line)) is not None:
-                                yield event
+                        async with _lines(response) as lines:
+                            async for line in lines:
+                                if line.startswith(":"):
+                                    yield None
+                                elif (event := feed.line(line)) is not None:
+                                    yield event
             except httpx.TransportError:
                 pass
             pause_s = feed.wait_s(random.random()) if wait_s is None else wait_s
@@ -278,3 +279,20 @@ class AsyncClient(Requests):
         except httpx.TransportError as error:
             return Unreachable(error)
         return Answer(response.status_code, lower(response.headers), response.content)
+
+
+@asynccontextmanager
+async def _lines(response: httpx.Response) -> AsyncIterator[AsyncIterator[str]]:
+    """The lines of a stream that may be left before its end.
+
+    httpx reads through generators within generators and closes none of them, which Trio warns of;
+    so the connection is cut, and they run to their end.
+    """
+    lines = response.aiter_lines()
+    try:
+        yield lines
+    finally:
+        with anyio.CancelScope(shield=True), suppress(httpx.TransportError):
+            await response.extensions["network_stream"].aclose()
+            async for _ in lines:
+                pass
