@@ -9,6 +9,10 @@
 -- link, the link, and the stored body. unique_keys says besides (h) which holders may be replaced,
 -- and (at) from when a window is over; one row for a key at most.
 --
+-- Rows of waiting and leases are found one by one (LATERAL, OFFSET 0) and deleted where they stand:
+-- both tables are often empty, and a join planned then, and kept, would go through all of a table
+-- for each changed job once it is full. A job that goes on waiting leaves and enters again.
+--
 -- commit_all is commit_jobs and the kinds that few commits hold, which cost a small commit a tenth
 -- of its time even when there are none; a test keeps the shared text equal.
 
@@ -105,18 +109,19 @@ job_created AS (
     FROM created
 ),
 waiting_left AS (
-    DELETE FROM waiting w
-    USING changed c
-    WHERE w.tenant_id = c.t AND w.job_id = c.i
-      AND c.f IN ('pending', 'scheduled') AND c.st NOT IN ('pending', 'scheduled')
-),
-waiting_moved AS (
-    UPDATE waiting w
-    SET state = c.st, rank = c.rk, due_at = coalesce(c.du, 0), delayed = coalesce(c.dl, false),
-        expires_at = c.ex
-    FROM changed c
-    WHERE w.tenant_id = c.t AND w.job_id = c.i
-      AND c.f IN ('pending', 'scheduled') AND c.st IN ('pending', 'scheduled')
+    DELETE FROM waiting
+    WHERE ctid = ANY (ARRAY(
+        SELECT found.place
+        FROM changed c
+        CROSS JOIN LATERAL (
+            SELECT w.ctid AS place
+            FROM waiting w
+            WHERE w.tenant_id = c.t AND w.job_id = c.i
+            OFFSET 0
+        ) found
+        WHERE c.f IN ('pending', 'scheduled')
+    ))
+    RETURNING 1
 ),
 waiting_entered AS (
     INSERT INTO waiting (
@@ -129,12 +134,21 @@ waiting_entered AS (
     UNION ALL
     SELECT t, i, s, qu, jt, coalesce(so, ''), st, rk, coalesce(du, 0), coalesce(dl, false), ex
     FROM changed
-    WHERE st IN ('pending', 'scheduled') AND f NOT IN ('pending', 'scheduled')
+    WHERE st IN ('pending', 'scheduled') AND (SELECT count(*) FROM waiting_left) >= 0
 ),
 lease_ended AS (
-    DELETE FROM leases l
-    USING changed c
-    WHERE l.tenant_id = c.t AND l.job_id = c.i AND c.f = 'running' AND c.st <> 'running'
+    DELETE FROM leases
+    WHERE ctid = ANY (ARRAY(
+        SELECT found.place
+        FROM changed c
+        CROSS JOIN LATERAL (
+            SELECT l.ctid AS place
+            FROM leases l
+            WHERE l.tenant_id = c.t AND l.job_id = c.i
+            OFFSET 0
+        ) found
+        WHERE c.f = 'running' AND c.st <> 'running'
+    ))
 ),
 lease_granted AS (
     INSERT INTO leases (
@@ -267,18 +281,19 @@ job_created AS (
     FROM created
 ),
 waiting_left AS (
-    DELETE FROM waiting w
-    USING changed c
-    WHERE w.tenant_id = c.t AND w.job_id = c.i
-      AND c.f IN ('pending', 'scheduled') AND c.st NOT IN ('pending', 'scheduled')
-),
-waiting_moved AS (
-    UPDATE waiting w
-    SET state = c.st, rank = c.rk, due_at = coalesce(c.du, 0), delayed = coalesce(c.dl, false),
-        expires_at = c.ex
-    FROM changed c
-    WHERE w.tenant_id = c.t AND w.job_id = c.i
-      AND c.f IN ('pending', 'scheduled') AND c.st IN ('pending', 'scheduled')
+    DELETE FROM waiting
+    WHERE ctid = ANY (ARRAY(
+        SELECT found.place
+        FROM changed c
+        CROSS JOIN LATERAL (
+            SELECT w.ctid AS place
+            FROM waiting w
+            WHERE w.tenant_id = c.t AND w.job_id = c.i
+            OFFSET 0
+        ) found
+        WHERE c.f IN ('pending', 'scheduled')
+    ))
+    RETURNING 1
 ),
 waiting_entered AS (
     INSERT INTO waiting (
@@ -291,12 +306,21 @@ waiting_entered AS (
     UNION ALL
     SELECT t, i, s, qu, jt, coalesce(so, ''), st, rk, coalesce(du, 0), coalesce(dl, false), ex
     FROM changed
-    WHERE st IN ('pending', 'scheduled') AND f NOT IN ('pending', 'scheduled')
+    WHERE st IN ('pending', 'scheduled') AND (SELECT count(*) FROM waiting_left) >= 0
 ),
 lease_ended AS (
-    DELETE FROM leases l
-    USING changed c
-    WHERE l.tenant_id = c.t AND l.job_id = c.i AND c.f = 'running' AND c.st <> 'running'
+    DELETE FROM leases
+    WHERE ctid = ANY (ARRAY(
+        SELECT found.place
+        FROM changed c
+        CROSS JOIN LATERAL (
+            SELECT l.ctid AS place
+            FROM leases l
+            WHERE l.tenant_id = c.t AND l.job_id = c.i
+            OFFSET 0
+        ) found
+        WHERE c.f = 'running' AND c.st <> 'running'
+    ))
 ),
 lease_granted AS (
     INSERT INTO leases (
