@@ -252,3 +252,31 @@ def test_commits_are_planned_for_growth_while_tables_are_empty(migrated_database
         "dead_letters_pkey",
         "unique_keys_pkey",
     }
+
+
+def test_a_commit_finds_its_waiting_and_leased_jobs_by_key_when_none_are_there(
+    migrated_database: str,
+) -> None:
+    """Planned as after a quiet moment: both tables were full, and are known to be empty."""
+    statement = load_statements()["commit_jobs"]
+    empty = {"batch_id": "b", "octets": b""}
+    with psycopg.connect(migrated_database, autocommit=True) as session:
+        session.execute(FILL)
+        for table in ("waiting", "leases"):
+            session.execute(f"DELETE FROM {table}")
+            session.execute(f"VACUUM ANALYZE {table}")
+        session.execute(COMMIT_SETTINGS)
+        values = ", ".join(literal(session, empty.get(e, "[]")) for e in statement.parameters)
+        session.execute(f"PREPARE commit AS {statement.sql}")
+        (rows,) = session.execute(
+            f"EXPLAIN (FORMAT json) EXECUTE commit ({values})"
+        ).fetchone() or ([],)
+    scans = [
+        node
+        for node in nodes(rows[0]["Plan"])
+        if node.get("Relation Name") in ("waiting", "leases") and "Scan" in node["Node Type"]
+    ]
+    assert {node["Relation Name"] for node in scans} == {"waiting", "leases"}
+    for node in scans:
+        by_key = "job_id =" in node.get("Index Cond", "") and "tenant_id =" in node["Index Cond"]
+        assert by_key or node["Node Type"] == "Tid Scan", node
