@@ -9,12 +9,12 @@ Not here: what is refused (``control_refusals``), who may change it (doors).
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 
 from jobengine.core.lease_shard.calendars import Calendars
-from jobengine.core.lease_shard.claims import settle_claim, store_claim
+from jobengine.core.lease_shard.claimed_changes import ClaimedChanges
+from jobengine.core.lease_shard.claims import store_claim
 from jobengine.core.lease_shard.control_refusals import refuse_change
 from jobengine.core.lease_shard.control_set import Revision
 from jobengine.core.lease_shard.draft import Draft
@@ -41,7 +41,6 @@ from jobengine.messages.admission import (
 from jobengine.messages.answers import ABSENT, ControlFacts
 from jobengine.messages.governor import PolicyChanged
 from jobengine.messages.rate_bucket import Adapted, BucketState, Learn
-from jobengine.messages.shard_commands import ClaimsWanted, LoadSubjects, SubjectsLoaded
 
 __all__ = ["Controller"]
 
@@ -56,8 +55,10 @@ class Controller:
         self._state = state
         self._granter = granter
         self._calendars = calendars
-        self._submitter = submitter
-        self._reading: dict[int, _Change] = {}
+        self._changes = ClaimedChanges[_Change](state, submitter, self._carry_out, _replay)
+        self.change = self._changes.begin
+        self.loaded = self._changes.loaded
+        self.read_failed = self._changes.read_failed
 
     def restore(self, controls: Sequence[ControlRow], states: Sequence[GateStateRow]) -> None:
         """Take up what the store holds, in the first message of a life."""
@@ -74,49 +75,6 @@ class Controller:
                 key = kept.name.removeprefix("rate:")
                 bucket = msgspec.json.decode(kept.body, type=BucketState)
                 state.proposals.restore(kept.tenant_id, key, bucket)
-
-    def change(self, message: _Change) -> None:
-        """Begin a change: at once, or when it is known that its claim is new."""
-        claim = message.claim
-        if claim is None:
-            self._carry_out(message)
-            return
-        if not self._submitter.claims.take(message.ask_id, message.tenant_id, claim):
-            return
-        state = self._state
-        stamp = state.stamp()
-        self._reading[stamp] = message
-        state.commands.append(
-            LoadSubjects(
-                stamp=stamp,
-                tenant_id=message.tenant_id,
-                claims=ClaimsWanted(idempotency=((claim.key, claim.path),)),
-                now_at=state.now.at,
-            )
-        )
-
-    def loaded(self, message: SubjectsLoaded) -> list[Any] | None:
-        """Go on; None when the stamp is not ours."""
-        request = self._reading.pop(message.stamp, None)
-        if request is None:
-            return None
-        assert request.claim is not None
-        settled = settle_claim(request.claim, message)
-        if settled is None:
-            self._carry_out(request)
-        elif isinstance(settled, Refusal):
-            self._answer(request, settled)
-        else:
-            self._answer(request, _replay(request, settled.stored or b"{}"))
-        return []
-
-    def read_failed(self, stamp: int) -> list[Any] | None:
-        request = self._reading.pop(stamp, None)
-        if request is None:
-            return None
-        refusal = Refusal(ErrorCode.STORE_UNAVAILABLE, "the database does not answer; retry later")
-        self._answer(request, refusal)
-        return []
 
     def read_gates(self, message: ReadGates) -> None:
         answer = gates_of(self._state, message.tenant_id, message.kinds, message.keys)
@@ -161,7 +119,7 @@ class Controller:
         controls = state.gates.controls(message.tenant_id)
         refusal = refuse_change(state, controls, message)
         if refusal is not None:
-            self._answer(message, refusal)
+            self._changes.answer(message, refusal)
             return
         known = controls.revisions.get((message.kind, message.name))
         revision = Revision(known.number + 1 if known is not None else 1, state.now.at)
@@ -216,7 +174,7 @@ class Controller:
     def _operate_breaker(self, message: OperateBreaker) -> None:
         state, at = self._state, self._state.now.at
         if state.gates.controls(message.tenant_id).source(message.source_id) is None:
-            self._answer(message, _no_source())
+            self._changes.answer(message, _no_source())
             return
         breaker = state.gates.sources.breaker(message.tenant_id, message.source_id)
         moves = {
@@ -247,7 +205,7 @@ class Controller:
         state = self._state
         source = state.gates.controls(message.tenant_id).source(message.source_id)
         if source is None or source.rate_policy is None:
-            self._answer(message, _no_source())
+            self._changes.answer(message, _no_source())
             return
         key = f"host:{source.host}"
         draft, pending = state.draft(message.tenant_id, message.actor), Pending()
@@ -272,14 +230,9 @@ class Controller:
         state.commit(draft, pending)
         state.open_subject((message.tenant_id, "rate", key))
 
-    def _answer(self, message: _Change, value: Any) -> None:
-        self._state.commands.append(Answer(message.ask_id, value))
-        claim = message.claim
-        if claim is not None:
-            self._submitter.claims.release([(message.tenant_id, claim.key, claim.path)])
 
-
-def _replay(request: _Change, stored: bytes) -> ControlAnswer | GatesAnswer:
+def _replay(request: _Change, stored: bytes | None) -> ControlAnswer | GatesAnswer:
+    stored = stored or b"{}"
     if isinstance(request, ChangeControl):
         facts = msgspec.json.decode(stored, type=ControlFacts)
         return ControlAnswer(facts=facts, replayed=True)
