@@ -1,13 +1,13 @@
 """Expressions: a part of JMESPath that can look and compare, and nothing else.
 
-Definitions. The *scope* is the object that an expression looks into: ``inputs`` and ``results`` of
-a run by key, and what else the place offers (``item``, ``index``, ``run``, ``callbacks``). What an
-expression *reads* are the keys that follow ``results``.
+Definitions. The *environment* is the object that an expression looks into: ``inputs`` and
+``results`` of a run by key, and what else the place offers (``item``, ``index``, ``run``,
+``callbacks``). What an expression *reads* are the keys that follow ``results``.
 
-I1  An expression costs no more than its length times the size of the scope: whatever could copy or
-    multiply what it looks at (multi-select, ``join``, ``to_string``, …) is refused when it is
-    parsed, by a list of what is allowed.
-I2  Which names of the scope and which results it looks at is known without evaluating it.
+I1  An expression costs no more than its length times the size of the environment: whatever could
+    copy or multiply what it looks at (multi-select, ``join``, ``to_string``, …) is refused when it
+    is parsed, by a list of what is allowed.
+I2  Which names of the environment and which results it looks at is known without evaluating it.
 I3  A path that finds nothing is an error, since a misspelt name would go unnoticed; where that may
     happen, ``not_null(path, `default`)`` says so. A function may answer null.
 
@@ -61,7 +61,7 @@ class ExpressionError(Exception):
 
 @attrs.frozen(eq=False)
 class Expression:
-    """``names`` are the parts of the scope it looks at, ``reads`` the results among them."""
+    """``names`` are the parts of the environment it looks at, ``reads`` the results among them."""
 
     text: str
     names: frozenset[str]
@@ -69,10 +69,10 @@ class Expression:
     _parsed: ParsedResult
     _may_be_null: bool
 
-    def evaluate(self, scope: Mapping[str, Any]) -> Any:
-        """The value, part of the scope or new. Raises ``ExpressionError``."""
+    def evaluate(self, environment: Mapping[str, Any]) -> Any:
+        """The value, part of the environment or new. Raises ``ExpressionError``."""
         try:
-            value = self._parsed.search(scope)
+            value = self._parsed.search(environment)
         except JMESPathError as error:
             raise ExpressionError(f"${{{self.text}}}: {error}") from None
         if value is None and not self._may_be_null:
@@ -80,17 +80,17 @@ class Expression:
             raise ExpressionError(f"${{{self.text}}}: {why}")
         return value
 
-    def holds(self, scope: Mapping[str, Any]) -> bool:
+    def holds(self, environment: Mapping[str, Any]) -> bool:
         """The value of a condition. Raises ``ExpressionError``, also where it is no boolean."""
-        value = self.evaluate(scope)
+        value = self.evaluate(environment)
         if not isinstance(value, bool):
             raise ExpressionError(f"${{{self.text}}}: a condition is true or false, not {value!r}")
         return value
 
 
 def parse_expression(text: str, names: frozenset[str], path: str) -> Expression | Refusal:
-    """Parse what stands between ``${`` and ``}``. ``names`` are the parts that the scope will have,
-    ``path`` the place in the document, for the refusal."""
+    """Parse what stands between ``${`` and ``}``. ``names`` are the parts that the environment
+    will have, ``path`` the place in the document, for the refusal."""
     if len(text) > EXPRESSION_MAX:
         return _refuse(path, text, f"is longer than {EXPRESSION_MAX} characters")
     try:
@@ -144,8 +144,8 @@ def _walk(tree: _Node) -> Iterator[tuple[int, _Node]]:
 
 
 def _roots(tree: _Node) -> Iterator[tuple[str, str | None]]:
-    """What the expression looks at in the scope itself: the name, "" for all of it, and the name
-    that follows, if one does."""
+    """What the expression looks at in the environment itself: the name, "" for all of it, and the
+    name that follows, if one does."""
     todo: list[tuple[_Node, str | None]] = [(tree, None)]
     while todo:
         node, follows = todo.pop()

@@ -36,8 +36,8 @@ _Piece = str | Expression
 
 @attrs.frozen(eq=False)
 class Template:
-    """``names`` are the parts of the scope that its expressions look at, ``reads`` the keys of the
-    jobs whose results they read, sorted."""
+    """``names`` are the parts of the environment that its expressions look at, ``reads`` the keys
+    of the jobs whose results they read, sorted."""
 
     names: frozenset[str]
     reads: tuple[str, ...]
@@ -49,10 +49,10 @@ class Template:
         """Whether there is no expression in it."""
         return not self._spots
 
-    def fill(self, scope: Mapping[str, Any], bytes_max: int) -> bytes:
+    def fill(self, environment: Mapping[str, Any], bytes_max: int) -> bytes:
         """The payload as canonical JSON. Raises ``TemplateError``."""
         try:
-            filled = _Filling(self._spots, scope, bytes_max).of(self._value, "")
+            filled = _Filling(self._spots, environment, bytes_max).of(self._value, "")
             text = canonical_of(filled)
         except ExpressionError as error:
             raise TemplateError(str(error)) from None
@@ -64,8 +64,8 @@ class Template:
 
 
 def parse_template(payload: bytes, names: frozenset[str], path: str) -> Template | Refusal:
-    """Parse a payload, given as JSON. ``names`` are the parts that the scope will have, ``path`` is
-    the place of the payload in its document, for the refusal."""
+    """Parse a payload, given as JSON. ``names`` are the parts that the environment
+    will have, ``path`` is the place of the payload in its document, for the refusal."""
     value = msgspec.json.decode(payload)
     spots: dict[str, Sequence[_Piece]] = {}
     looked_at, reads, count = set[str](), set[str](), 0
@@ -147,10 +147,10 @@ class _Filling:
     __slots__ = ("_bytes_max", "_left", "_scope", "_spots")
 
     def __init__(
-        self, spots: Mapping[str, Sequence[_Piece]], scope: Mapping[str, Any], bytes_max: int
+        self, spots: Mapping[str, Sequence[_Piece]], environment: Mapping[str, Any], bytes_max: int
     ) -> None:
         self._spots = spots
-        self._scope = scope
+        self._scope = environment
         self._bytes_max = self._left = bytes_max
 
     def of(self, value: Any, path: str) -> Any:

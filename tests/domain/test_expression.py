@@ -1,4 +1,4 @@
-"""Expressions look into a scope, say beforehand what they look at, and can do nothing else."""
+"""Expressions look into an environment, say beforehand at what, and can do nothing else."""
 
 import contextlib
 from typing import Any
@@ -11,7 +11,7 @@ from jobengine.domain.errors import ErrorCode, Refusal
 from jobengine.domain.expression import Expression, ExpressionError, parse_expression
 
 NAMES = frozenset({"inputs", "results", "item", "index"})
-SCOPE: dict[str, Any] = {
+ENVIRONMENT: dict[str, Any] = {
     "inputs": {"limit": 7, "flag": True, "none": None, "names": ["b", "a"]},
     "results": {
         "fetch": {"items": [{"id": 1, "kind": "x"}, {"id": 2, "kind": "y"}], "etag": "e1"},
@@ -66,14 +66,14 @@ def test_an_expression_has_a_value_and_says_what_it_reads(
     text: str, value: Any, reads: set[str]
 ) -> None:
     expression = parsed(text)
-    assert expression.evaluate(SCOPE) == value
+    assert expression.evaluate(ENVIRONMENT) == value
     assert expression.reads == reads
 
 
 @pytest.mark.parametrize("text", ["inputs.limt", "results.fetch.items[9]", "inputs.none"])
 def test_a_path_that_finds_nothing_is_an_error_that_names_it(text: str) -> None:
     with pytest.raises(ExpressionError, match="finds nothing"):
-        parsed(text).evaluate(SCOPE)
+        parsed(text).evaluate(ENVIRONMENT)
 
 
 @pytest.mark.parametrize(
@@ -104,14 +104,14 @@ def test_what_could_multiply_or_hide_what_it_looks_at_is_refused(text: str, why:
 
 
 def test_a_condition_is_a_boolean_or_an_error() -> None:
-    assert parsed("inputs.limit > `3`").holds(SCOPE)
+    assert parsed("inputs.limit > `3`").holds(ENVIRONMENT)
     with pytest.raises(ExpressionError, match="true or false"):
-        parsed("inputs.limit").holds(SCOPE)
+        parsed("inputs.limit").holds(ENVIRONMENT)
 
 
 def test_a_wrong_type_is_an_error_that_names_the_expression() -> None:
     with pytest.raises(ExpressionError, match="length"):
-        parsed("length(inputs.limit)").evaluate(SCOPE)
+        parsed("length(inputs.limit)").evaluate(ENVIRONMENT)
 
 
 @given(st.text(alphabet="abinputsresults.[]*?@&|!<>='`\"(){}:,0123456789 -", max_size=60))
@@ -120,4 +120,4 @@ def test_any_text_is_parsed_or_refused(text: str) -> None:
     if isinstance(found, Expression):
         assert found.names <= NAMES
         with contextlib.suppress(ExpressionError):
-            found.evaluate(SCOPE)
+            found.evaluate(ENVIRONMENT)

@@ -1,4 +1,4 @@
-"""Templates take values of whatever type from a scope, once, and no more than a payload holds."""
+"""Templates take values from an environment, once, and no more than a payload may hold."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from jobengine.domain.errors import Refusal
 from jobengine.domain.template import Template, TemplateError, parse_template
 
 NAMES = frozenset({"inputs", "results"})
-SCOPE: dict[str, Any] = {
+ENVIRONMENT: dict[str, Any] = {
     "inputs": {"day": "2026-11-22", "limit": 7, "evil": "${inputs.limit}"},
     "results": {"list": {"shards": ["a", "b"]}},
 }
@@ -24,7 +24,7 @@ def parsed(payload: Any) -> Template:
 
 
 def filled(payload: Any) -> Any:
-    return msgspec.json.decode(parsed(payload).fill(SCOPE, 1_000))
+    return msgspec.json.decode(parsed(payload).fill(ENVIRONMENT, 1_000))
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_a_bad_template_is_refused_with_the_place(payload: Any, path: str) -> No
 )
 def test_what_cannot_be_filled_in_is_an_error(payload: Any) -> None:
     with pytest.raises(TemplateError):
-        parsed(payload).fill(SCOPE, 1_000)
+        parsed(payload).fill(ENVIRONMENT, 1_000)
 
 
 _json = st.recursive(
