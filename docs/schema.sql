@@ -329,6 +329,67 @@ CREATE TABLE public.redrives (
 
 ALTER TABLE ONLY public.redrives FORCE ROW LEVEL SECURITY;
 
+CREATE TABLE public.registry (
+    created_at bigint NOT NULL,
+    disabled_at bigint,
+    version integer NOT NULL,
+    tenant_id text NOT NULL COLLATE pg_catalog."C",
+    kind text NOT NULL COLLATE pg_catalog."C",
+    name text NOT NULL COLLATE pg_catalog."C",
+    digest text NOT NULL COLLATE pg_catalog."C",
+    created_by text NOT NULL,
+    body json NOT NULL,
+    CONSTRAINT registry_digest_is_a_sha256 CHECK ((digest ~ '^[0-9a-f]{64}$'::text)),
+    CONSTRAINT registry_version_counts CHECK ((version > 0))
+);
+
+ALTER TABLE ONLY public.registry FORCE ROW LEVEL SECURITY;
+
+CREATE TABLE public.run_parts (
+    run_id uuid NOT NULL,
+    part integer NOT NULL,
+    tenant_id text NOT NULL COLLATE pg_catalog."C",
+    body json NOT NULL,
+    CONSTRAINT run_parts_are_counted_from_zero CHECK ((part >= 0))
+);
+
+ALTER TABLE ONLY public.run_parts FORCE ROW LEVEL SECURITY;
+
+CREATE TABLE public.runs (
+    run_id uuid NOT NULL,
+    created_at bigint NOT NULL,
+    started_at bigint,
+    finished_at bigint,
+    began_at bigint GENERATED ALWAYS AS (COALESCE(started_at, finished_at)) STORED,
+    cancel_requested_at bigint,
+    nodes integer NOT NULL,
+    dag_version integer,
+    shard smallint NOT NULL,
+    fail_fast boolean NOT NULL,
+    replay_of uuid,
+    parent_run uuid,
+    tenant_id text NOT NULL COLLATE pg_catalog."C",
+    run_token text NOT NULL COLLATE pg_catalog."C",
+    state text NOT NULL COLLATE pg_catalog."C",
+    project_id text NOT NULL,
+    dag_id text,
+    created_by text NOT NULL,
+    correlation_id text NOT NULL,
+    traceparent text,
+    inputs_hash text NOT NULL,
+    parent_key text,
+    inputs json NOT NULL,
+    pack json,
+    rolled json,
+    CONSTRAINT runs_ended_at_an_instant CHECK (((state <> ALL (ARRAY['completed'::text, 'failed'::text, 'cancelled'::text])) OR (finished_at IS NOT NULL))),
+    CONSTRAINT runs_nodes_are_not_negative CHECK ((nodes >= 0)),
+    CONSTRAINT runs_running_has_started CHECK (((state <> 'running'::text) OR (started_at IS NOT NULL))),
+    CONSTRAINT runs_shard_is_not_negative CHECK ((shard >= 0)),
+    CONSTRAINT runs_state_is_known CHECK ((state = ANY (ARRAY['pending'::text, 'running'::text, 'completed'::text, 'failed'::text, 'cancelled'::text])))
+);
+
+ALTER TABLE ONLY public.runs FORCE ROW LEVEL SECURITY;
+
 CREATE TABLE public.schema_migration (
     number integer NOT NULL,
     name text NOT NULL,
@@ -429,6 +490,15 @@ ALTER TABLE ONLY public.ledger_heads
 ALTER TABLE ONLY public.redrives
     ADD CONSTRAINT redrives_pkey PRIMARY KEY (tenant_id, redrive_id);
 
+ALTER TABLE ONLY public.registry
+    ADD CONSTRAINT registry_pkey PRIMARY KEY (tenant_id, kind, name, version);
+
+ALTER TABLE ONLY public.run_parts
+    ADD CONSTRAINT run_parts_pkey PRIMARY KEY (tenant_id, run_id, part);
+
+ALTER TABLE ONLY public.runs
+    ADD CONSTRAINT runs_pkey PRIMARY KEY (tenant_id, run_id);
+
 ALTER TABLE ONLY public.schema_migration
     ADD CONSTRAINT schema_migration_pkey PRIMARY KEY (number);
 
@@ -455,7 +525,19 @@ CREATE INDEX dead_letters_newest ON public.dead_letters USING btree (tenant_id, 
 
 CREATE INDEX dead_letters_open ON public.dead_letters USING btree (tenant_id, at, dead_letter_id) INCLUDE (state, class, job_type, queue, signature) WHERE (state = 'open'::text);
 
+CREATE INDEX jobs_of_run ON public.jobs USING btree (tenant_id, run_id, job_id) WHERE (run_id IS NOT NULL);
+
 CREATE INDEX redrives_unfinished ON public.redrives USING btree (tenant_id, redrive_id) WHERE (state = ANY (ARRAY['running'::text, 'paused'::text]));
+
+CREATE INDEX registry_digest ON public.registry USING btree (tenant_id, kind, digest, created_at, name, version) WHERE (digest IS NOT NULL);
+
+CREATE INDEX runs_ended ON public.runs USING btree (tenant_id, began_at, run_id) WHERE (state = ANY (ARRAY['completed'::text, 'failed'::text, 'cancelled'::text]));
+
+CREATE INDEX runs_newest ON public.runs USING btree (tenant_id, created_at, run_id) WHERE (created_at IS NOT NULL);
+
+CREATE UNIQUE INDEX runs_token_is_one_runs ON public.runs USING btree (tenant_id, run_token) WHERE (run_token IS NOT NULL);
+
+CREATE INDEX runs_unfinished ON public.runs USING btree (shard, tenant_id, run_id) WHERE (state = ANY (ARRAY['pending'::text, 'running'::text]));
 
 CREATE INDEX token_revocations_changed ON public.token_revocations USING btree ("position");
 
@@ -511,6 +593,12 @@ CREATE POLICY every_tenant ON public.ledger_heads TO jobengine_ledger USING (tru
 
 CREATE POLICY every_tenant ON public.redrives TO jobengine_ledger USING (true);
 
+CREATE POLICY every_tenant ON public.registry TO jobengine_ledger USING (true);
+
+CREATE POLICY every_tenant ON public.run_parts TO jobengine_ledger USING (true);
+
+CREATE POLICY every_tenant ON public.runs TO jobengine_ledger USING (true);
+
 CREATE POLICY every_tenant ON public.token_revocations TO jobengine_ledger USING (true);
 
 CREATE POLICY every_tenant ON public.unique_keys TO jobengine_ledger USING (true);
@@ -532,6 +620,12 @@ ALTER TABLE public.ledger_blocks ENABLE ROW LEVEL SECURITY;
 ALTER TABLE public.ledger_heads ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.redrives ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.registry ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.run_parts ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.runs ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY tenant_of_transaction ON public.api_keys TO jobengine_api USING ((tenant_id = NULLIF(current_setting('jobengine.tenant'::text, true), ''::text)));
 
@@ -562,6 +656,12 @@ CREATE POLICY tenant_of_transaction ON public.ledger_blocks TO jobengine_api USI
 CREATE POLICY tenant_of_transaction ON public.ledger_heads TO jobengine_api USING ((tenant_id = NULLIF(current_setting('jobengine.tenant'::text, true), ''::text)));
 
 CREATE POLICY tenant_of_transaction ON public.redrives TO jobengine_api USING ((tenant_id = NULLIF(current_setting('jobengine.tenant'::text, true), ''::text)));
+
+CREATE POLICY tenant_of_transaction ON public.registry TO jobengine_api USING ((tenant_id = NULLIF(current_setting('jobengine.tenant'::text, true), ''::text)));
+
+CREATE POLICY tenant_of_transaction ON public.run_parts TO jobengine_api USING ((tenant_id = NULLIF(current_setting('jobengine.tenant'::text, true), ''::text)));
+
+CREATE POLICY tenant_of_transaction ON public.runs TO jobengine_api USING ((tenant_id = NULLIF(current_setting('jobengine.tenant'::text, true), ''::text)));
 
 CREATE POLICY tenant_of_transaction ON public.token_revocations TO jobengine_api USING ((tenant_id = NULLIF(current_setting('jobengine.tenant'::text, true), ''::text)));
 

@@ -32,7 +32,10 @@ __all__ = [
     "JobRow",
     "LogRow",
     "RedriveRow",
+    "RegistryRow",
     "RevocationRow",
+    "RunPartRow",
+    "RunRow",
     "UniqueRow",
 ]
 
@@ -227,6 +230,68 @@ class GateStateRow(msgspec.Struct, kw_only=True, omit_defaults=True):
     body: msgspec.Raw = msgspec.field(name="b", default=NO_DATA)
 
 
+class RunRow(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A run. Without ``from_state`` it is new; else a change of the run that must be in that state,
+    in which ``state``, what is an instant, ``nodes`` (added to the count) and ``rolled`` are given
+    and what is None stays as it is. Columns from ``run_token`` on are given on creation only.
+
+    ``inputs`` and ``rolled`` (a ``RollUp``) are canonical JSON. ``pack`` says of which pack the run
+    is: {packId, version, digest, planHash}. ``kept`` counts nodes whose results an earlier run has.
+    """
+
+    tenant_id: str = msgspec.field(name="t")
+    shard: int = msgspec.field(name="s")
+    run_id: str = msgspec.field(name="i")
+    state: str = msgspec.field(name="st")
+    from_state: str | None = msgspec.field(name="f", default=None)
+    nodes: int = msgspec.field(name="n", default=0)
+    started_at: int | None = msgspec.field(name="sa", default=None)
+    finished_at: int | None = msgspec.field(name="fi", default=None)
+    cancel_requested_at: int | None = msgspec.field(name="ca", default=None)
+    rolled: msgspec.Raw = msgspec.field(name="ro", default=NO_DATA)
+    # immutable
+    run_token: str | None = msgspec.field(name="k", default=None)
+    created_at: int | None = msgspec.field(name="c", default=None)
+    created_by: str | None = msgspec.field(name="cb", default=None)
+    project_id: str | None = msgspec.field(name="pr", default=None)
+    dag_id: str | None = msgspec.field(name="di", default=None)
+    dag_version: int | None = msgspec.field(name="dv", default=None)
+    fail_fast: bool = msgspec.field(name="ff", default=False)
+    inputs: msgspec.Raw = msgspec.field(name="in", default=NO_DATA)
+    inputs_hash: str | None = msgspec.field(name="ih", default=None)
+    traceparent: str | None = msgspec.field(name="tp", default=None)
+    correlation_id: str | None = msgspec.field(name="ci", default=None)
+    replay_of: str | None = msgspec.field(name="rp", default=None)
+    parent_run: str | None = msgspec.field(name="pi", default=None)
+    parent_key: str | None = msgspec.field(name="pk", default=None)
+    pack: msgspec.Raw = msgspec.field(name="pa", default=NO_DATA)
+
+
+class RunPartRow(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """Nodes and edges that a run was created with, or grew by; parts are numbered by the store from
+    0 in the order in which they come. ``body`` is a ``domain.run_part.RunPart``."""
+
+    tenant_id: str = msgspec.field(name="t")
+    run_id: str = msgspec.field(name="i")
+    body: msgspec.Raw = msgspec.field(name="b")
+
+
+class RegistryRow(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A version of a registered document; ``kind`` says whether a DAG template or a pack. ``body``
+    is canonical JSON, ``digest`` its sha256. A row without ``digest`` only disables the version, or
+    enables it with ``disabled_at`` 0."""
+
+    tenant_id: str = msgspec.field(name="t")
+    kind: str = msgspec.field(name="k")
+    name: str = msgspec.field(name="n")
+    version: int = msgspec.field(name="v")
+    digest: str | None = msgspec.field(name="dg", default=None)
+    body: msgspec.Raw = msgspec.field(name="b", default=NO_DATA)
+    created_at: int | None = msgspec.field(name="c", default=None)
+    created_by: str | None = msgspec.field(name="cb", default=None)
+    disabled_at: int | None = msgspec.field(name="da", default=None)
+
+
 class ChangeSet(msgspec.Struct, kw_only=True):
     """One tenant's change, all or nothing. Consumed by the ledger, which numbers it."""
 
@@ -244,6 +309,9 @@ class ChangeSet(msgspec.Struct, kw_only=True):
     redrives: list[RedriveRow] = []
     controls: list[ControlRow] = []
     gate_states: list[GateStateRow] = []
+    runs: list[RunRow] = []
+    run_parts: list[RunPartRow] = []
+    registry: list[RegistryRow] = []
 
 
 class CommitBatch(msgspec.Struct, frozen=True, kw_only=True):

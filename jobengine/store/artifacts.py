@@ -16,13 +16,13 @@ from typing import Final, Protocol
 
 import attrs
 
-__all__ = ["CHUNK_BYTES", "ArtifactContent", "ArtifactStore", "Swept", "UploadGone"]
+__all__ = ["CHUNK_BYTES", "ArtifactContent", "ArtifactStore", "Swept", "UploadGoneError"]
 
 CHUNK_BYTES: Final = 256 * 1024
 """Every chunk but the last has this length, so that a position says which chunk holds it."""
 
 
-class UploadGone(Exception):
+class UploadGoneError(Exception):
     """The upload was swept, for nothing of it had come for long. Nothing changed."""
 
 
@@ -61,14 +61,14 @@ class ArtifactStore(Protocol):
     ) -> bool:
         """Add the chunk of this number, from 0; False, and nothing done, without room for it.
 
-        Raises `UploadGone`.
+        Raises `UploadGoneError`.
         """
 
     async def finish_artifact(
         self, tenant_id: str, content_id: str, digest: str, now_at: int
     ) -> tuple[ArtifactContent, bool]:
         """What the tenant now has under the digest, and whether it is new; if it is not, the bytes
-        that were there count as touched now. Raises `UploadGone`."""
+        that were there count as touched now. Raises `UploadGoneError`."""
 
     async def discard_artifact(self, tenant_id: str, content_id: str) -> None:
         """Forget an unfinished upload; one that is finished, or not there, is left alone."""

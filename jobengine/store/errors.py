@@ -1,8 +1,8 @@
 """What a store may answer instead of a result, in the words its callers act on.
 
-Callers decide by class alone: `StoreUnavailable` is waited out, `StatementRefused` is answered to
-whoever sent the data, `ProgrammerError` escapes to the supervisor. Every store raises these, the
-memory store too; none of them ever carries a parameter value.
+Callers decide by class alone: `StoreUnavailableError` is waited out, `StatementRefusedError` is
+answered to whoever sent the data, `ProgrammerError` escapes to the supervisor. Every store raises
+these, the memory store too; none of them ever carries a parameter value.
 
 Not here: which SQLSTATE means what (`store/postgres/driver/errors.py`).
 """
@@ -18,7 +18,7 @@ class StoreError(Exception):
         self.sqlstate = sqlstate
 
 
-class StoreUnavailable(StoreError):
+class StoreUnavailableError(StoreError):
     """Not now: the connection is lost or refused, or the server is full, starting or read-only.
 
     `may_have_committed` is true when a statement that commits had been sent and its outcome is
@@ -32,11 +32,11 @@ class StoreUnavailable(StoreError):
         self.may_have_committed = may_have_committed
 
 
-class TransactionConflict(StoreUnavailable):
+class TransactionConflictError(StoreUnavailableError):
     """The server undid this transaction in favour of another one: repeat it at once."""
 
 
-class StatementRefused(StoreError):
+class StatementRefusedError(StoreError):
     """The data cannot be stored as it is: repeating the statement gives the same answer.
 
     `message_primary` is the server's sentence with quoted input left out; `constraint_name` names
@@ -75,9 +75,9 @@ class HeadMovedError(StoreError):
 
 
 class StaleRowError(StoreError):
-    """A commit found a job or dead letter not in its `from_state`. Nothing was kept.
+    """A commit found a job, dead letter or run not in its `from_state`. Nothing was kept.
 
-    `tenant_id` and `ids` (of jobs or dead letters) name them; empty where that is not known.
+    `tenant_id` and `ids` name them; empty where that is not known.
     """
 
     def __init__(self, tenant_id: str = "", ids: tuple[str, ...] = ()) -> None:

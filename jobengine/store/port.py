@@ -1,7 +1,7 @@
 """What the engine asks of its store, in the words of the domain.
 
 Two stores answer it, ``memory`` and ``postgres``, held equal by one conformance suite
-(``tests/store/conformance``). Every method may raise ``StoreUnavailable``; lists are in a
+(``tests/store/conformance``). Every method may raise ``StoreUnavailableError``; lists are in a
 total order that the method names; ``…_at`` are integer microseconds UTC; a method that is
 cancelled has had no effect, but for ``commit``, whose outcome is then unknown until ``heads`` has
 been asked.
@@ -32,6 +32,7 @@ from jobengine.domain.records import DueJob, Lane, LeasedJob, Ranked
 from jobengine.domain.redrive import Redrive
 from jobengine.store.admission import AdmissionStore
 from jobengine.store.artifacts import ArtifactStore
+from jobengine.store.runs import RunStore
 
 __all__ = [
     "Claims",
@@ -138,19 +139,21 @@ class StoreHealth:
     detail: str = ""
 
 
-class Store(ArtifactStore, AdmissionStore, Protocol):
+class Store(ArtifactStore, AdmissionStore, RunStore, Protocol):
     async def commit(self, batch: CommitBatch) -> None:
         """Apply a batch.
 
         JSON ``null`` as a result, error or progress says nothing: what was stored stays. A unique
         key whose window is over at the block's ``at``, or which its holder drops in the same batch,
-        may be taken; taking a live one is refused.
+        may be taken; taking a live one is refused. A batch holds at most one row and one part of a
+        run.
 
         Raises:
-            StoreUnavailable: ``may_have_committed`` tells whether the outcome is unknown.
-            StatementRefused: the data or a constraint refused it; nothing was applied.
+            StoreUnavailableError: ``may_have_committed`` tells whether the outcome is unknown.
+            StatementRefusedError: the data or a constraint refused it; nothing was applied.
             HeadMovedError: a tenant's head was not where the batch says; nothing was applied.
-            StaleRowError: a job was not in its ``from_state``; nothing was applied.
+            StaleRowError: a job, dead letter or run was not in its ``from_state``; nothing was
+                applied.
         """
 
     async def heads(self, tenant_ids: Iterable[str]) -> dict[str, Head]:

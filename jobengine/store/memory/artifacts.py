@@ -3,7 +3,7 @@
 import attrs
 import trio
 
-from jobengine.store.artifacts import ArtifactContent, Swept, UploadGone
+from jobengine.store.artifacts import ArtifactContent, Swept, UploadGoneError
 from jobengine.store.memory.tables import Tables
 
 __all__ = ["MemoryArtifacts"]
@@ -119,7 +119,7 @@ class MemoryArtifacts:
     def _upload(self, tenant_id: str, content_id: str) -> _Content:
         content = self._contents.get((tenant_id, content_id))
         if content is None or content.digest is not None:
-            raise UploadGone(content_id)
+            raise UploadGoneError(content_id)
         return content
 
     def _found(self, tenant_id: str, digest: str) -> ArtifactContent | None:

@@ -6,15 +6,20 @@ I1  Everything that a commit could fail for is looked at before anything is chan
 Not here: the change itself (`tables`).
 """
 
+import re
 from itertools import chain
+from typing import Final
 
-from jobengine.domain.change import ChangeSet, CommitBatch, JobRow
+from jobengine.domain.change import ChangeSet, CommitBatch, JobRow, RegistryRow, RunRow
 from jobengine.domain.entry import GENESIS, NO_DATA, Head
 from jobengine.domain.job import State
-from jobengine.store.errors import HeadMovedError, StaleRowError, StatementRefused, StoreError
+from jobengine.domain.run import ENDED, RunState
+from jobengine.store.errors import HeadMovedError, StaleRowError, StatementRefusedError, StoreError
 from jobengine.store.memory.tables import WAITING, Tables
 
 __all__ = ["refuse_or_none"]
+
+_is_sha256: Final = re.compile(r"[0-9a-f]{64}").fullmatch
 
 
 def refuse_or_none(tables: Tables, batch: CommitBatch) -> StoreError | None:
@@ -28,10 +33,20 @@ def refuse_or_none(tables: Tables, batch: CommitBatch) -> StoreError | None:
     if moved:
         return HeadMovedError(moved)
     for change in sorted(batch.changes, key=lambda change: change.tenant_id):
-        if stale := (*_stale_jobs(tables, change), *_stale_letters(tables, change)):
+        if stale := (
+            *_stale_jobs(tables, change),
+            *_stale_letters(tables, change),
+            *_stale_runs(tables, change),
+        ):
             return StaleRowError(change.tenant_id, stale)
     for row in chain.from_iterable(change.rows for change in batch.changes):
         if refusal := _refuse_row(row):
+            return refusal
+    for run in chain.from_iterable(change.runs for change in batch.changes):
+        if refusal := _refuse_run(tables, run):
+            return refusal
+    for document in chain.from_iterable(change.registry for change in batch.changes):
+        if refusal := _refuse_document(document):
             return refusal
     taken = _taken_key(tables, batch)
     return None if taken is None else _taken(taken)
@@ -79,7 +94,46 @@ def _taken_key(tables: Tables, batch: CommitBatch) -> str | None:
     ]
     if len(set(begun)) < len(begun) or any(key in tables.redrives for key in begun):
         return "redrives_pkey"
+    if taken := _taken_by_runs(tables, batch):
+        return taken
     return "unique_keys_pkey" if tables.keys_after(batch) is None else None
+
+
+def _taken_by_runs(tables: Tables, batch: CommitBatch) -> str | None:
+    planned = tables.planned
+    runs, tokens = set(planned.runs), set(planned.tokens)
+    for run in chain.from_iterable(change.runs for change in batch.changes):
+        if run.from_state is None:
+            if (run.tenant_id, run.run_id) in runs:
+                return "runs_pkey"
+            if (run.tenant_id, run.run_token) in tokens:
+                return "runs_token_is_one_runs"
+            runs.add((run.tenant_id, run.run_id))
+            tokens.add((run.tenant_id, run.run_token or ""))
+    parts = [
+        (part.tenant_id, part.run_id)
+        for part in chain.from_iterable(change.run_parts for change in batch.changes)
+    ]
+    if len(set(parts)) < len(parts):
+        return "run_parts_pkey"
+    documents = [
+        (row.tenant_id, row.kind, row.name, row.version)
+        for row in chain.from_iterable(change.registry for change in batch.changes)
+        if row.digest is not None
+    ]
+    known = planned.registry
+    if len(set(documents)) < len(documents) or any(place in known for place in documents):
+        return "registry_pkey"
+    return None
+
+
+def _stale_runs(tables: Tables, change: ChangeSet) -> list[str]:
+    stale = []
+    for row in change.runs:
+        run = tables.planned.runs.get((row.tenant_id, row.run_id))
+        if row.from_state is not None and (run is None or run.record.state != row.from_state):
+            stale.append(row.run_id)
+    return sorted(stale)
 
 
 def _stale_jobs(tables: Tables, change: ChangeSet) -> list[str]:
@@ -100,7 +154,7 @@ def _stale_letters(tables: Tables, change: ChangeSet) -> list[str]:
     return sorted(stale)
 
 
-def _refuse_row(row: JobRow) -> StatementRefused | None:
+def _refuse_row(row: JobRow) -> StatementRefusedError | None:
     """What the constraints of the schema say about a job's row alone."""
     starts = row.state == State.RUNNING and row.from_state != State.RUNNING
     if row.state not in frozenset(State):
@@ -116,19 +170,55 @@ def _refuse_row(row: JobRow) -> StatementRefused | None:
         *((row.created_at, bytes(row.definition) or None) if row.from_state is None else ()),
     ]
     if None in needed:
-        return StatementRefused("a column that must not be null is", sqlstate="23502")
+        return _null()
     return None
 
 
-def _taken(constraint_name: str) -> StatementRefused:
-    return StatementRefused(
+def _refuse_run(tables: Tables, row: RunRow) -> StatementRefusedError | None:
+    """What the constraints of the schema say about a run as the row leaves it."""
+    before = tables.planned.runs.get((row.tenant_id, row.run_id))
+    was = None if row.from_state is None or before is None else before.record
+    if was is None and None in (row.run_token, row.created_at, row.created_by):
+        return _null()
+    started_at = row.started_at if was is None else row.started_at or was.started_at
+    finished_at = row.finished_at if was is None else row.finished_at or was.finished_at
+    return _first_broken(
+        (row.state in ENDED and finished_at is None, "runs_ended_at_an_instant"),
+        (row.nodes + (0 if was is None else was.nodes) < 0, "runs_nodes_are_not_negative"),
+        (row.state == RunState.RUNNING and started_at is None, "runs_running_has_started"),
+        (row.shard < 0, "runs_shard_is_not_negative"),
+        (row.state not in frozenset(RunState), "runs_state_is_known"),
+    )
+
+
+def _refuse_document(row: RegistryRow) -> StatementRefusedError | None:
+    if row.digest is None:
+        return None
+    if None in (row.created_at, row.created_by, bytes(row.body) or None):
+        return _null()
+    return _first_broken(
+        (_is_sha256(row.digest) is None, "registry_digest_is_a_sha256"),
+        (row.version < 1, "registry_version_counts"),
+    )
+
+
+def _first_broken(*checks: tuple[bool, str]) -> StatementRefusedError | None:
+    return next((_broken(name) for is_broken, name in checks if is_broken), None)
+
+
+def _null() -> StatementRefusedError:
+    return StatementRefusedError("a column that must not be null is", sqlstate="23502")
+
+
+def _taken(constraint_name: str) -> StatementRefusedError:
+    return StatementRefusedError(
         "duplicate key value violates unique constraint",
         sqlstate="23505",
         constraint_name=constraint_name,
     )
 
 
-def _broken(constraint_name: str) -> StatementRefused:
-    return StatementRefused(
+def _broken(constraint_name: str) -> StatementRefusedError:
+    return StatementRefusedError(
         "new row violates check constraint", sqlstate="23514", constraint_name=constraint_name
     )

@@ -4,7 +4,7 @@ Each method is a checkpoint first and then one step: nothing is ever half done, 
 same calls give the same answers. Values handed out are the caller's own.
 
 Not here: faults (a wrapper of the port adds them), anything that outlives the process; artifacts,
-admission, credentials and dead letters, each in its own module.
+admission, credentials, dead letters and runs, each in its own module.
 """
 
 from bisect import bisect_left
@@ -25,6 +25,7 @@ from jobengine.store.memory.artifacts import MemoryArtifacts
 from jobengine.store.memory.constraints import refuse_or_none
 from jobengine.store.memory.credentials import MemoryCredentials
 from jobengine.store.memory.letters import MemoryLetters
+from jobengine.store.memory.runs import MemoryRuns
 from jobengine.store.memory.tables import Tables
 from jobengine.store.port import (
     Claims,
@@ -43,7 +44,7 @@ __all__ = ["MemoryStore"]
 _ANSWERS_KEPT_US: Final = 24 * HOUR
 
 
-class MemoryStore(MemoryArtifacts, MemoryAdmission, MemoryCredentials, MemoryLetters):
+class MemoryStore(MemoryArtifacts, MemoryAdmission, MemoryCredentials, MemoryLetters, MemoryRuns):
     """`jobengine.store.port.Store` in dictionaries; deterministic."""
 
     def __init__(self) -> None:

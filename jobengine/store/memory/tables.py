@@ -29,6 +29,7 @@ from jobengine.domain.entry import NO_DATA, Block, Head
 from jobengine.domain.job import Definition, Job, State
 from jobengine.domain.redrive import UNFINISHED, Redrive, RedriveOrder, RedriveState
 from jobengine.store.memory.backlog import Backlog, JobKey, WaitingRow
+from jobengine.store.memory.run_tables import RunTables
 from jobengine.store.port import Lane, LogLines
 
 __all__ = ["WAITING", "Lease", "Tables"]
@@ -54,6 +55,10 @@ class Tables:
     jobs: dict[JobKey, Job] = attrs.field(factory=dict)
     job_ids: defaultdict[str, list[str]] = attrs.field(factory=lambda: defaultdict(list))
     """Ascending, by tenant."""
+    run_jobs: defaultdict[tuple[str, str], list[str]] = attrs.field(
+        factory=lambda: defaultdict(list)
+    )
+    """Job ids ascending, by tenant and run id."""
     backlog: Backlog = attrs.field(factory=Backlog)
     leases: dict[JobKey, Lease] = attrs.field(factory=dict)
     letters: dict[JobKey, DeadLetterRow] = attrs.field(factory=dict)
@@ -74,6 +79,7 @@ class Tables:
     controls: dict[tuple[str, str, str], ControlRow] = attrs.field(factory=dict)
     """By tenant, kind and name."""
     gate_states: dict[tuple[str, str], GateStateRow] = attrs.field(factory=dict)
+    planned: RunTables = attrs.field(factory=RunTables)
     _log_position: int = 0
     _credential_position: int = 0
 
@@ -112,6 +118,7 @@ class Tables:
                 self._apply_control(control)
             for kept in change.gate_states:
                 self._apply_gate_state(kept)
+            self.planned.apply(change)
 
     def keys_after(self, batch: CommitBatch) -> dict[tuple[str, str], UniqueRow | None] | None:
         """What becomes of the keys that a commit names; None where one is taken twice."""
@@ -138,10 +145,14 @@ class Tables:
         if row.from_state is None:
             self.jobs[key] = _new_job(row)
             insort(self.job_ids[row.tenant_id], row.job_id)
+            if row.run_id is not None:
+                insort(self.run_jobs[row.tenant_id, row.run_id], row.job_id)
         job = self.jobs[key]
         if row.from_state is not None and row.definition is not NO_DATA:
             job.definition_json = bytes(row.definition)
             job.definition = _decode_definition(job.definition_json)
+        if row.from_state is not None and row.payload is not NO_DATA:
+            job.payload = bytes(row.payload)
         job.state = State(row.state)
         job.reason = row.reason
         job.attempt = row.attempt

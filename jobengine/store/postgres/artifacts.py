@@ -6,8 +6,8 @@ nothing. Uploads are written as the role that sees their tenant alone; the sweep
 
 from typing import Any, Final, Protocol
 
-from jobengine.store.artifacts import ArtifactContent, Swept, UploadGone
-from jobengine.store.errors import StatementRefused
+from jobengine.store.artifacts import ArtifactContent, Swept, UploadGoneError
+from jobengine.store.errors import StatementRefusedError
 from jobengine.store.postgres.fetching import Rows
 
 __all__ = ["PostgresArtifacts"]
@@ -44,9 +44,9 @@ class PostgresArtifacts(Rows, Protocol):
                 tenant_bytes_max=tenant_bytes_max,
                 now_at=now_at,
             )
-        except StatementRefused as error:
+        except StatementRefusedError as error:
             if error.sqlstate == _GONE:
-                raise UploadGone(content_id) from None
+                raise UploadGoneError(content_id) from None
             raise
         return bool(rows[0][0])
 
@@ -56,13 +56,13 @@ class PostgresArtifacts(Rows, Protocol):
         parameters = {"content_id": content_id, "digest": digest, "now_at": now_at}
         try:
             rows = await self._fetch_of(tenant_id, "artifact_finish", **parameters)
-        except StatementRefused as error:
+        except StatementRefusedError as error:
             if error.constraint_name != _ONE_CONTENT:
                 raise
             # Another upload of the same bytes came first in this moment: it is there by now.
             rows = await self._fetch_of(tenant_id, "artifact_finish", **parameters)
         if not rows:
-            raise UploadGone(content_id)
+            raise UploadGoneError(content_id)
         is_new, *content = rows[0]
         return _content(content), is_new
 

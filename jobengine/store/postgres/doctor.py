@@ -17,7 +17,7 @@ import attrs
 import trio
 
 from jobengine.domain.instant import SECOND
-from jobengine.store.errors import ProgrammerError, TransactionConflict
+from jobengine.store.errors import ProgrammerError, TransactionConflictError
 from jobengine.store.postgres.driver.connection import Connection
 from jobengine.store.postgres.isolation import LOGIN_REMEDY, login_fault, open_tables, unsafe_roles
 from jobengine.store.postgres.migrate import status
@@ -56,7 +56,7 @@ async def examine(
     """The findings, in an order in which the earlier ones explain the later ones.
 
     Takes two sessions of one login, fresh, and uses them up. `now_at` is the time here. Raises
-    `StoreUnavailable`.
+    `StoreUnavailableError`.
     """
     first = (_version(connection), await _pooler(connection, other))
     if first[-1].verdict == "fail":
@@ -96,7 +96,7 @@ async def _pooler(connection: Connection, other: Connection) -> Finding:
         async with other.transaction():
             await other.fetch("SELECT 1")
             _, after, *_ = await _facts(connection)
-    except (TransactionConflict, ProgrammerError):
+    except (TransactionConflictError, ProgrammerError):
         before = -1  # a statement was prepared in one session and sent to another
     if before != after:
         return Finding(

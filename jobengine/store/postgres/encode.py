@@ -5,8 +5,8 @@ bodies, which are compressed, travel as octets.
 
 I1  Nothing of the batch is changed: after a failure the same batch can be encoded again.
 I2  Blocks stand in the order of their tenants' ids, so that heads are locked in one order.
-I3  A key, and an artifact, is named once: what a batch does to it in turn is folded into one row,
-    for a statement sees the tables as they were before it.
+I3  A key, an artifact, and a version of a document, is named once: what a batch does to it in turn
+    is folded into one row, for a statement sees the tables as they were before it.
 
 Not here: what the server does with them (``sql/commit.sql``).
 """
@@ -24,10 +24,12 @@ from jobengine.domain.change import (
     CommitBatch,
     ControlRow,
     GateStateRow,
+    JobRow,
+    RegistryRow,
     UniqueRow,
 )
-from jobengine.domain.entry import Block
-from jobengine.store.errors import StatementRefused
+from jobengine.domain.entry import NO_DATA, Block
+from jobengine.store.errors import StatementRefusedError
 
 __all__ = ["commit_parameters"]
 
@@ -64,7 +66,7 @@ def commit_parameters(batch: CommitBatch) -> tuple[str, dict[str, Any]]:
     """The statement's name and its parameters.
 
     Raises:
-        StatementRefused: two jobs of the batch would hold one unique key.
+        StatementRefusedError: two jobs of the batch would hold one unique key.
     """
     changes = batch.changes
     blocks, octets = _blocks(batch.blocks)
@@ -74,13 +76,13 @@ def commit_parameters(batch: CommitBatch) -> tuple[str, dict[str, Any]]:
         "blocks": _encode(blocks),
         "octets": octets,
         "created": _encode([row for row in rows if row.from_state is None]),
-        "changed": _encode([row for row in rows if row.from_state is not None]),
+        "changed": _encode([_wrapped(row) for row in rows if row.from_state is not None]),
         "gate_states": _encode(_last(change.gate_states for change in changes)),
     }
     if not any(
         change.dead_letters or change.artifacts or change.logs or change.unique
         or change.idempotency or change.api_keys or change.revocations or change.redrives
-        or change.controls
+        or change.controls or change.runs or change.run_parts or change.registry
         for change in changes
     ):  # fmt: skip
         return "commit_jobs", parameters
@@ -97,8 +99,19 @@ def commit_parameters(batch: CommitBatch) -> tuple[str, dict[str, Any]]:
         "revocations": _encode([row for change in changes for row in change.revocations]),
         "controls": _encode(_last(change.controls for change in changes)),
         "redrives": _encode([row for change in changes for row in change.redrives]),
+        "runs": _encode([row for change in changes for row in change.runs]),
+        "run_parts": _encode([row for change in changes for row in change.run_parts]),
+        "registry": _encode(_fold_documents(change.registry for change in changes)),
     }
     return "commit_all", parameters
+
+
+def _wrapped(row: JobRow) -> JobRow:
+    """With its payload in an array: in a record, JSON's null could not be told from none."""
+    if row.payload is NO_DATA:
+        return row
+    payload = msgspec.Raw(b"[%b]" % bytes(row.payload))
+    return msgspec.structs.replace(row, payload=payload)
 
 
 def _blocks(blocks: Sequence[Block]) -> tuple[list[_BlockRow], bytes]:
@@ -139,6 +152,19 @@ def _fold_artifacts(rows: Iterable[ArtifactRow]) -> list[ArtifactRow]:
     return list({(row.tenant_id, row.job_id, row.attempt, row.name): row for row in rows}.values())
 
 
+def _fold_documents(rows: Iterable[Iterable[RegistryRow]]) -> list[RegistryRow]:
+    """A version that is registered and disabled at once is registered as disabled."""
+    folded: list[RegistryRow] = []
+    places: dict[tuple[str, str, str, int], int] = {}
+    for row in chain.from_iterable(rows):
+        place = places.setdefault((row.tenant_id, row.kind, row.name, row.version), len(folded))
+        if place == len(folded) or row.digest is not None:
+            folded.append(row)
+        elif row.disabled_at is not None:
+            folded[place] = msgspec.structs.replace(folded[place], disabled_at=row.disabled_at)
+    return folded
+
+
 def _fold_keys(rows: Iterable[UniqueRow], ats: dict[str, int]) -> list[_KeyRow]:
     folded: dict[tuple[str, str], _KeyRow] = {}
     for row in rows:
@@ -150,7 +176,7 @@ def _fold_keys(rows: Iterable[UniqueRow], ats: dict[str, int]) -> list[_KeyRow]:
                 before.h.append(row.job_id)
                 continue
             if before.u is None or at is None or before.u > at:
-                raise StatementRefused(
+                raise StatementRefusedError(
                     "two jobs of one commit take the same key",
                     sqlstate="23505",
                     constraint_name="unique_keys_pkey",

@@ -9,7 +9,7 @@ Not here: the same as a report (``doctor.py``).
 from typing import Final
 
 from jobengine.store.postgres.driver.connection import Connection
-from jobengine.store.postgres.roles import API, LEDGER, OWNER, Login, RolesRefused, login_of
+from jobengine.store.postgres.roles import API, LEDGER, OWNER, Login, RolesRefusedError, login_of
 from jobengine.store.postgres.statements import load_statements
 
 __all__ = [
@@ -28,20 +28,20 @@ LOGIN_REMEDY: Final = (
 
 
 async def require_modest_login(connection: Connection) -> None:
-    """Raise `RolesRefused` for a login that no policy binds once it has left its role."""
+    """Raise `RolesRefusedError` for a login that no policy binds once it has left its role."""
     if fault := await login_fault(connection):
-        raise RolesRefused(f"{fault}: {LOGIN_REMEDY}")
+        raise RolesRefusedError(f"{fault}: {LOGIN_REMEDY}")
 
 
 async def require_isolation(connection: Connection) -> None:
-    """Raise `RolesRefused`, naming the first fault and its remedy, unless I1 holds."""
+    """Raise `RolesRefusedError`, naming the first fault and its remedy, unless I1 holds."""
     for role, reason in await unsafe_roles(connection):
-        raise RolesRefused(
+        raise RolesRefusedError(
             f"{role} {reason}, so row-level security does not bind it: let an administrator take "
             "that away (ALTER ROLE, REVOKE or REASSIGN OWNED), then see `jobengine db doctor`"
         )
     for table, reason in await open_tables(connection):
-        raise RolesRefused(
+        raise RolesRefusedError(
             f"table {table} {reason}: restore its policies as `jobengine db doctor` says, or a "
             "backup, before tenants are served from it"
         )

@@ -26,7 +26,7 @@ from typing import Final, Literal
 
 import attrs
 
-from jobengine.store.errors import ProgrammerError, StatementRefused
+from jobengine.store.errors import ProgrammerError, StatementRefusedError
 from jobengine.store.postgres.driver.connection import Connection
 from jobengine.store.postgres.statements import OPAQUE_SQL
 
@@ -52,11 +52,11 @@ _SELECT_RECORDS: Final = "SELECT number, name, sha256, applied_at FROM schema_mi
 State = Literal["applied", "pending", "changed", "unknown"]
 
 
-class SchemaMismatch(Exception):
+class SchemaMismatchError(Exception):
     """The database's schema and this code do not go together; the message names the remedy."""
 
 
-class MigrationFailed(Exception):
+class MigrationFailedError(Exception):
     """The database refused a migration; nothing of it remains, earlier ones stay applied."""
 
 
@@ -102,8 +102,9 @@ async def migrate(
     """Apply what is pending; the migrations this call applied, in order.
 
     `directory` defaults to the package's. Waits for the lock as long as the caller lets it;
-    cancelled, it leaves the migrations applied so far. Raises `SchemaMismatch`, `MigrationFailed`,
-    `StoreUnavailable`, and `ProgrammerError` for a directory that is not in order.
+    cancelled, it leaves the migrations applied so far. Raises `SchemaMismatchError`,
+    `MigrationFailedError`, `StoreUnavailableError`, and `ProgrammerError` for a directory that is
+    not in order.
     """
     known = load_migrations(directory)
     applied: list[Migration] = []
@@ -174,9 +175,9 @@ def _state(known: Migration | None, record: _Record | None) -> MigrationState:
 
 
 def _compatible(known: Sequence[Migration], records: Mapping[int, _Record]) -> Sequence[Migration]:
-    """I2: the known migrations that are applied, or `SchemaMismatch`."""
+    """I2: the known migrations that are applied, or `SchemaMismatchError`."""
     if newer := sorted(number for number in records if number > len(known)):
-        raise SchemaMismatch(
+        raise SchemaMismatchError(
             f"the database has migration {newer[-1]:04} ({records[newer[-1]].name}), this version "
             f"of jobengine knows {len(known):04} at most: start the version that applied it, or "
             "restore a backup from before it"
@@ -185,12 +186,12 @@ def _compatible(known: Sequence[Migration], records: Mapping[int, _Record]) -> S
     for migration in prefix:
         record = records.get(migration.number)
         if record is None:
-            raise SchemaMismatch(
+            raise SchemaMismatchError(
                 f"migration {migration.label} is missing below applied ones: the table "
                 "schema_migration was edited; restore its row or a backup"
             )
         if record.sha256 != migration.sha256:
-            raise SchemaMismatch(
+            raise SchemaMismatchError(
                 f"migration {migration.label} was changed after it was applied: restore the file "
                 "as released and put the change into a new migration"
             )
@@ -200,7 +201,7 @@ def _compatible(known: Sequence[Migration], records: Mapping[int, _Record]) -> S
 async def _apply(connection: Connection, migration: Migration, now_at: int) -> None:
     try:
         await connection.execute_script(migration.sql)
-    except (ProgrammerError, StatementRefused) as error:
-        raise MigrationFailed(f"{migration.label}: {error}") from error
+    except (ProgrammerError, StatementRefusedError) as error:
+        raise MigrationFailedError(f"{migration.label}: {error}") from error
     record = (migration.number, migration.name, migration.sha256, now_at)
     await connection.execute(_INSERT_RECORD, record)

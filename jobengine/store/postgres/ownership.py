@@ -14,11 +14,11 @@ from typing import Final
 
 import trio
 
-from jobengine.store.errors import StoreUnavailable
+from jobengine.store.errors import StoreUnavailableError
 from jobengine.store.postgres.driver.connection import Connection
 from jobengine.store.postgres.statements import load_statements
 
-__all__ = ["DatabaseFactMismatch", "DatabaseInUse", "own_database"]
+__all__ = ["DatabaseFactMismatchError", "DatabaseInUseError", "own_database"]
 
 _LOCK_KEY: Final = 0x6A6F_626F_776E_6572  # "jobowner"
 _AGAIN_S: Final = 1.0
@@ -26,11 +26,11 @@ _AGAIN_S: Final = 1.0
 Connect = Callable[[], Awaitable[Connection]]
 
 
-class DatabaseInUse(Exception):
+class DatabaseInUseError(Exception):
     """Another engine serves this database; the message names its session."""
 
 
-class DatabaseFactMismatch(Exception):
+class DatabaseFactMismatchError(Exception):
     """A setting differs from what this database was first served with."""
 
 
@@ -39,9 +39,9 @@ async def own_database(connect: Connect, facts: Mapping[str, str]) -> AsyncItera
     """Be the only engine of a database for as long as the block runs.
 
     Raises:
-        DatabaseInUse: on entering, or out of the block when another engine has taken over.
-        DatabaseFactMismatch: on entering, naming the fact, both values and the remedy.
-        StoreUnavailable: on entering, when the server does not answer.
+        DatabaseInUseError: on entering, or out of the block when another engine has taken over.
+        DatabaseFactMismatchError: on entering, naming the fact, both values and the remedy.
+        StoreUnavailableError: on entering, when the server does not answer.
     """
     connection = await connect()
     try:
@@ -70,7 +70,7 @@ async def _take(connection: Connection) -> None:
         name, address, pid = rows[0]
         where = f"from {address}" if address else "on this machine"
         holder = f"{name or 'a session'} {where}, server process {pid}; stop it first"
-    raise DatabaseInUse(f"another engine serves this database: {holder}")
+    raise DatabaseInUseError(f"another engine serves this database: {holder}")
 
 
 async def _check(connection: Connection, facts: Mapping[str, str]) -> None:
@@ -78,7 +78,7 @@ async def _check(connection: Connection, facts: Mapping[str, str]) -> None:
     for name, value in sorted(facts.items()):
         [(settled,)] = await connection.fetch(statement, {"name": name, "value": value})
         if settled != value:
-            raise DatabaseFactMismatch(
+            raise DatabaseFactMismatchError(
                 f"{name} is {value}, but this database has been served with {settled}; "
                 f"set {name} to {settled}"
             )
@@ -90,7 +90,7 @@ async def _hold(connection: Connection, connect: Connect) -> None:
         try:
             while True:
                 await connection.notifications()
-        except StoreUnavailable:
+        except StoreUnavailableError:
             pass
         finally:
             connection.close()
@@ -101,12 +101,12 @@ async def _regain(connect: Connect) -> Connection:
     while True:
         try:
             connection = await connect()
-        except StoreUnavailable:
+        except StoreUnavailableError:
             await trio.sleep(_AGAIN_S)
             continue
         try:
             await _take(connection)
-        except StoreUnavailable:
+        except StoreUnavailableError:
             connection.close()
             await trio.sleep(_AGAIN_S)
         except BaseException:

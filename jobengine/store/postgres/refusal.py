@@ -12,9 +12,9 @@ from jobengine.domain.entry import GENESIS, Head
 from jobengine.store.errors import (
     HeadMovedError,
     StaleRowError,
-    StatementRefused,
+    StatementRefusedError,
     StoreError,
-    StoreUnavailable,
+    StoreUnavailableError,
 )
 
 __all__ = ["explain"]
@@ -26,7 +26,9 @@ class Fetch(Protocol):
     def __call__(self, name: str, **parameters: Any) -> Awaitable[list[tuple[Any, ...]]]: ...
 
 
-async def explain(error: StatementRefused, batch: CommitBatch, fetch: Fetch) -> StoreError | None:
+async def explain(
+    error: StatementRefusedError, batch: CommitBatch, fetch: Fetch
+) -> StoreError | None:
     """The refusal that the error stands for; None where it is something else.
 
     It names nobody where the store cannot be asked, or its rows have moved on meanwhile.
@@ -36,7 +38,7 @@ async def explain(error: StatementRefused, batch: CommitBatch, fetch: Fetch) -> 
             return HeadMovedError(await _moved(batch, fetch))
         if error.sqlstate == "JE002":
             return StaleRowError(*await _stale(batch, fetch))
-    except StoreUnavailable:
+    except StoreUnavailableError:
         return HeadMovedError() if error.sqlstate == "JE001" else StaleRowError()
     return None
 
@@ -53,7 +55,7 @@ async def _moved(batch: CommitBatch, fetch: Fetch) -> tuple[str, ...]:
 
 
 async def _stale(batch: CommitBatch, fetch: Fetch) -> tuple[str, tuple[str, ...]]:
-    """The first tenant with stale rows, and their ids: jobs, then dead letters."""
+    """The first tenant with stale rows, and their ids: jobs, dead letters, runs."""
     for change in sorted(batch.changes, key=lambda change: change.tenant_id):
         job_ids, states = _columns(
             (row.job_id, row.from_state) for row in change.rows if row.from_state is not None
@@ -63,6 +65,9 @@ async def _stale(batch: CommitBatch, fetch: Fetch) -> tuple[str, tuple[str, ...]
             for letter in change.dead_letters
             if letter.from_state is not None
         )
+        run_ids, run_states = _columns(
+            (run.run_id, run.from_state) for run in change.runs if run.from_state is not None
+        )
         tenant_id = change.tenant_id
         jobs = await fetch("job_states", tenant_id=tenant_id, job_ids=job_ids, states=states)
         letters = await fetch(
@@ -71,7 +76,8 @@ async def _stale(batch: CommitBatch, fetch: Fetch) -> tuple[str, tuple[str, ...]
             dead_letter_ids=letter_ids,
             states=letter_states,
         )
-        if stale := tuple(each for (each,) in (*jobs, *letters)):
+        runs = await fetch("run_states", tenant_id=tenant_id, run_ids=run_ids, states=run_states)
+        if stale := tuple(each for (each,) in (*jobs, *letters, *runs)):
             return tenant_id, stale
     return "", ()
 

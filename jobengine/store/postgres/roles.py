@@ -19,7 +19,7 @@ from typing import Final
 import attrs
 from psycopg.conninfo import make_conninfo
 
-from jobengine.store.errors import ProgrammerError, StatementRefused, StoreUnavailable
+from jobengine.store.errors import ProgrammerError, StatementRefusedError, StoreUnavailableError
 from jobengine.store.postgres.driver.connection import Connection
 from jobengine.store.postgres.migrate import Migration, migrate, status
 from jobengine.store.postgres.statements import load_statements
@@ -32,7 +32,7 @@ __all__ = [
     "Access",
     "BroughtUp",
     "Login",
-    "RolesRefused",
+    "RolesRefusedError",
     "become_a_reader",
     "bring_up_to_date",
     "login_of",
@@ -50,7 +50,7 @@ _RACES: Final = frozenset({"42710", "23505", "XX000"})
 _TRIES: Final = 5
 
 
-class RolesRefused(Exception):
+class RolesRefusedError(Exception):
     """The login cannot have or make the roles as they should be; the message ends in the remedy."""
 
 
@@ -118,7 +118,7 @@ async def bring_up_to_date(
     """Roles, then migrations; safe to repeat, and at the same time from several nodes.
 
     `direct` lets the roles log in (the embedded server, behind its socket). The session is
-    jobengine_owner afterwards. Raises `RolesRefused`, and what `migrate` raises.
+    jobengine_owner afterwards. Raises `RolesRefusedError`, and what `migrate` raises.
     """
     made = await _set_up(connection, direct=direct)
     await connection.execute_script(f"SET ROLE {OWNER}")
@@ -132,18 +132,18 @@ async def become_a_reader(connection: Connection) -> None:
 
 
 async def require_up_to_date(connection: Connection) -> None:
-    """For a login that may not migrate: raise `RolesRefused` unless there is nothing to migrate."""
+    """For a login that may not migrate: raise `RolesRefusedError` if there is work left to do."""
     login = await login_of(connection)
     missing = [role for role in (API, LEDGER) if role not in login.attainable]
     if missing:
-        raise RolesRefused(
+        raise RolesRefusedError(
             f"{login.name} may not become {' or '.join(missing)}: run `jobengine db migrate` with "
             f"a login that may create roles, then GRANT {API}, {LEDGER} TO {_quoted(login.name)}"
         )
     await become_a_reader(connection)
     odd = [each for each in await status(connection) if each.state != "applied"]
     if odd:
-        raise RolesRefused(
+        raise RolesRefusedError(
             f"migration {odd[0].number:04} is {odd[0].state}, and {login.name} may not migrate: "
             f"run `jobengine db migrate` with a login that may become {OWNER}"
         )
@@ -160,12 +160,12 @@ async def _set_up(connection: Connection, *, direct: bool) -> tuple[str, ...]:
             async with connection.transaction():
                 await connection.fetch("SELECT pg_advisory_xact_lock($1)", (_LOCK_KEY,))
                 await connection.execute_script(";\n".join(steps))
-        except (ProgrammerError, StatementRefused, StoreUnavailable) as error:
+        except (ProgrammerError, StatementRefusedError, StoreUnavailableError) as error:
             if error.sqlstate in _RACES and turn < _TRIES - 1:
                 continue
-            if isinstance(error, StoreUnavailable):
+            if isinstance(error, StoreUnavailableError):
                 raise
-            raise RolesRefused(
+            raise RolesRefusedError(
                 f"{login.name} may not set up the roles ({error}): run `jobengine db migrate` with "
                 f"a login that may, or let an administrator run: {'; '.join(steps)}"
             ) from None
@@ -176,7 +176,7 @@ async def _set_up(connection: Connection, *, direct: bool) -> tuple[str, ...]:
 async def _steps(connection: Connection, login: Login, *, direct: bool) -> Sequence[str]:
     """The SQL that is missing, a statement each."""
     if login.schema is None:
-        raise RolesRefused(
+        raise RolesRefusedError(
             "the search_path names no schema that exists: create it, or name one in the URL with "
             "?options=-csearch_path%3DNAME"
         )

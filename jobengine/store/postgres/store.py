@@ -7,7 +7,8 @@ I3  What is asked for one tenant is read as a role that sees this tenant alone, 
     the transaction of the read; the questions of shards and of the ledger span tenants.
 
 Not here: the statements (``sql/``), the schema (``migrations/``), how connections are opened and
-set up (``opening.py``); artifacts, admission, credentials and dead letters, each in its own module.
+set up (``opening.py``); artifacts, admission, credentials, dead letters and runs, each in its own
+module.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +18,11 @@ from jobengine.domain.change import ArtifactRow, CommitBatch
 from jobengine.domain.entry import Block, Entry, Head, decode_entries
 from jobengine.domain.instant import HOUR
 from jobengine.domain.job import Job, State
-from jobengine.store.errors import StatementRefused, StoreUnavailable, TransactionConflict
+from jobengine.store.errors import (
+    StatementRefusedError,
+    StoreUnavailableError,
+    TransactionConflictError,
+)
 from jobengine.store.port import (
     Claims,
     DueJob,
@@ -44,6 +49,7 @@ from jobengine.store.postgres.rows import (
     to_block,
     to_job,
 )
+from jobengine.store.postgres.runs import PostgresRuns
 from jobengine.store.postgres.statements import Statement, load_statements
 
 __all__ = ["PostgresStore"]
@@ -57,7 +63,9 @@ _DAYS_AHEAD: Final = 7
 _BEFORE_FIRST: Final = (_BIGINT_MIN, _FIRST_ID)
 
 
-class PostgresStore(PostgresArtifacts, PostgresAdmission, PostgresCredentials, PostgresLetters):
+class PostgresStore(
+    PostgresArtifacts, PostgresAdmission, PostgresCredentials, PostgresLetters, PostgresRuns
+):
     """`jobengine.store.port.Store` over three pools; `open_postgres_store` makes them.
 
     `tenants` connects as jobengine_api, `shards` and `commits` as jobengine_ledger;
@@ -79,7 +87,7 @@ class PostgresStore(PostgresArtifacts, PostgresAdmission, PostgresCredentials, P
         try:
             async with self._commits.connection() as connection:
                 await connection.fetch(self._statements[name], parameters)
-        except StatementRefused as error:
+        except StatementRefusedError as error:
             if refusal := await explain(error, batch, self._fetch):
                 raise refusal from None
             raise
@@ -241,18 +249,18 @@ class PostgresStore(PostgresArtifacts, PostgresAdmission, PostgresCredentials, P
         await self._fetch("add_day_partitions", now_at=now_at, days_ahead=_DAYS_AHEAD)
         try:
             await self._fetch("drop_idempotency_partitions", before_at=now_at - _ANSWERS_KEPT_US)
-        except TransactionConflict:
+        except TransactionConflictError:
             # Somebody reads the table. The days are dropped at the next call; `claims` does not
             # give out what is too old anyway.
             return
 
     async def health(self) -> StoreHealth:
-        """Never raises `StoreUnavailable`: that is what it tells of."""
+        """Never raises `StoreUnavailableError`: that is what it tells of."""
         try:
             async with self._shards.connection() as connection:
                 migrations = await status(connection)
                 version = connection.server_version
-        except StoreUnavailable as error:
+        except StoreUnavailableError as error:
             return StoreHealth(ready=False, server_version="", schema_version=0, detail=str(error))
         odd = [each for each in migrations if each.state != "applied"]
         applied = [each.number for each in migrations if each.applied_at is not None]

@@ -8,7 +8,7 @@ import trio
 
 from jobengine.domain.change import ArtifactRow
 from jobengine.domain.instant import DAY, HOUR
-from jobengine.store.artifacts import CHUNK_BYTES, ArtifactContent, UploadGone
+from jobengine.store.artifacts import CHUNK_BYTES, ArtifactContent, UploadGoneError
 from jobengine.store.port import Store
 from tests.store.conformance.scribe import NOW, TENANT, Scribe, job_id, new_row
 
@@ -127,18 +127,18 @@ async def test_a_discarded_upload_leaves_nothing(store: Store) -> None:
     await store.discard_artifact(TENANT, content_id(1))
     assert await store.artifact_chunk(TENANT, content_id(1), 0) is None
     assert await store.artifact_bytes(TENANT) == 0
-    with pytest.raises(UploadGone):
+    with pytest.raises(UploadGoneError):
         await store.put_artifact_chunk(TENANT, content_id(1), 1, b"d", PLENTY, NOW)
-    with pytest.raises(UploadGone):
+    with pytest.raises(UploadGoneError):
         await store.finish_artifact(TENANT, content_id(1), digest_of(b"abc"), NOW)
     assert await store.artifact_bytes(TENANT) == 0
 
 
 async def test_what_is_finished_takes_no_more_and_is_not_discarded(store: Store) -> None:
     made, _ = await upload(store, 1, b"abc")
-    with pytest.raises(UploadGone):
+    with pytest.raises(UploadGoneError):
         await store.put_artifact_chunk(TENANT, content_id(1), 1, b"d", PLENTY, NOW)
-    with pytest.raises(UploadGone):
+    with pytest.raises(UploadGoneError):
         await store.finish_artifact(TENANT, content_id(1), made.digest, NOW)
     await store.discard_artifact(TENANT, content_id(1))
     assert await store.artifact_content(TENANT, made.digest) == made

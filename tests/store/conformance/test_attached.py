@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from jobengine.domain.change import ArtifactRow, DeadLetterRow, DeadLetterState, LogRow
-from jobengine.store.errors import StaleRowError, StatementRefused
+from jobengine.store.errors import StaleRowError, StatementRefusedError
 from jobengine.store.port import DeadLetterFilter, LogLines, Store
 from tests.store.conformance.scribe import NOW, TENANT, Scribe, job_id
 
@@ -100,7 +100,7 @@ async def test_a_dead_letter_is_resolved_once(store: Store, scribe: Scribe) -> N
 
 async def test_a_dead_letter_is_written_once(store: Store, scribe: Scribe) -> None:
     await scribe.aside(dead_letters=[letter("d1")])
-    with pytest.raises(StatementRefused) as raised:
+    with pytest.raises(StatementRefusedError) as raised:
         await scribe.aside(dead_letters=[letter("d2"), letter("d1", class_="E")])
     assert raised.value.constraint_name == "dead_letters_pkey"
     assert await ids(store) == ["d1"]

@@ -8,7 +8,7 @@ import pytest
 from jobengine.domain.change import ChangeSet, DeadLetterRow, UniqueRow
 from jobengine.domain.entry import GENESIS, Head
 from jobengine.domain.job import State
-from jobengine.store.errors import HeadMovedError, StaleRowError, StatementRefused
+from jobengine.store.errors import HeadMovedError, StaleRowError, StatementRefusedError
 from jobengine.store.port import DeadLetterFilter, Lane, Store
 from tests.store.conformance.scribe import (
     NOW,
@@ -189,7 +189,7 @@ async def test_a_change_of_a_job_that_does_not_exist_is_stale(store: Store, scri
 
 async def test_a_job_is_created_once(store: Store, scribe: Scribe) -> None:
     await scribe.rows(new_row(1))
-    with pytest.raises(StatementRefused) as raised:
+    with pytest.raises(StatementRefusedError) as raised:
         await scribe.rows(new_row(2), new_row(1, "running"))
     assert raised.value.constraint_name == "jobs_pkey"
     assert (await scribe.job(1)).state == State.SCHEDULED
@@ -208,7 +208,7 @@ async def test_a_job_is_created_once(store: Store, scribe: Scribe) -> None:
 async def test_a_row_that_breaks_an_invariant_is_refused(
     store: Store, scribe: Scribe, fields: dict[str, Any], constraint_name: str | None
 ) -> None:
-    with pytest.raises(StatementRefused) as raised:
+    with pytest.raises(StatementRefusedError) as raised:
         await scribe.rows(new_row(1), new_row(2, **fields))
     if constraint_name is not None:
         assert raised.value.constraint_name == constraint_name

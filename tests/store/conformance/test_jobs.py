@@ -8,7 +8,7 @@ import pytest
 from jobengine.domain.change import IdempotencyRow, UniqueRow
 from jobengine.domain.instant import HOUR
 from jobengine.domain.job import State
-from jobengine.store.errors import StatementRefused
+from jobengine.store.errors import StatementRefusedError
 from jobengine.store.port import JobFilter, Store
 from tests.store.conformance.scribe import (
     NOW,
@@ -121,7 +121,7 @@ async def test_a_unique_key_is_held_until_it_is_dropped(store: Store, scribe: Sc
     await scribe.rows(new_row(1), new_row(2))
     await scribe.aside(unique=[take("a", 1), take("b", 2)])
     assert await holders(store, "a", "b", "c") == {"a": job_id(1), "b": job_id(2)}
-    with pytest.raises(StatementRefused) as raised:
+    with pytest.raises(StatementRefusedError) as raised:
         await scribe.aside(unique=[take("a", 2)])
     assert raised.value.constraint_name == "unique_keys_pkey"
     await scribe.aside(unique=[drop("a", 2)])
@@ -141,9 +141,9 @@ async def test_a_key_goes_from_hand_to_hand_within_one_commit(store: Store, scri
     assert await holders(store, "a") == {}
     await scribe.aside(unique=[take("a", 1), drop("a", 1), take("a", 2)])
     assert await holders(store, "a") == {"a": job_id(2)}
-    with pytest.raises(StatementRefused):
+    with pytest.raises(StatementRefusedError):
         await scribe.aside(unique=[take("b", 1), take("b", 2)])
-    with pytest.raises(StatementRefused):
+    with pytest.raises(StatementRefusedError):
         await scribe.aside(unique=[drop("a", 1), take("a", 3)])
     assert await holders(store, "a", "b") == {"a": job_id(2)}
 
@@ -155,7 +155,7 @@ async def test_a_key_held_for_a_window_is_free_when_it_is_over(
     await scribe.aside(unique=[take("a", 1, until_at=NOW + 10)])
     assert await holders(store, "a", now_at=NOW + 9) == {"a": job_id(1)}
     assert await holders(store, "a", now_at=NOW + 10) == {}
-    with pytest.raises(StatementRefused):
+    with pytest.raises(StatementRefusedError):
         await scribe.aside(at=NOW + 9, unique=[take("a", 2)])
     await scribe.aside(at=NOW + 10, unique=[take("a", 2)])
     assert await holders(store, "a", now_at=NOW + 20) == {"a": job_id(2)}
@@ -188,7 +188,7 @@ async def test_an_answer_is_found_by_key_and_path_for_24_hours(
 async def test_an_answer_is_stored_once(store: Store, scribe: Scribe) -> None:
     await scribe.aside(idempotency=[answer("k", "/jobs")])
     for again in ([answer("k", "/jobs")], [answer("l", "/"), answer("l", "/")]):
-        with pytest.raises(StatementRefused):
+        with pytest.raises(StatementRefusedError):
             await scribe.aside(idempotency=again)
     assert (await store.claims(TENANT, [], [("l", "/")], NOW)).answers == {}
 
@@ -209,7 +209,7 @@ async def test_a_change_and_its_answer_are_one(store: Store, scribe: Scribe) -> 
     await scribe.rows(new_row(1))
     job = await scribe.job(1)
     await scribe.rows(change_row(job, "cancelled"))
-    with pytest.raises(StatementRefused):
+    with pytest.raises(StatementRefusedError):
         await scribe.aside(
             rows=[new_row(1)], idempotency=[answer("k", "/jobs")], unique=[take("a", 1)]
         )

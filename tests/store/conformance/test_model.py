@@ -18,14 +18,19 @@ from jobengine.domain.change import (
     IdempotencyRow,
     JobRow,
     LogRow,
+    RegistryRow,
+    RunPartRow,
+    RunRow,
     UniqueRow,
 )
 from jobengine.domain.entry import Head
 from jobengine.domain.job import Job, State, allowed_targets
-from jobengine.store.errors import HeadMovedError, StaleRowError, StatementRefused
+from jobengine.domain.run import ENDED, RunState
+from jobengine.store.errors import HeadMovedError, StaleRowError, StatementRefusedError
 from jobengine.store.memory import MemoryStore
 from jobengine.store.port import DeadLetterFilter, JobFilter, Lane, Store
 from jobengine.store.postgres.opening import open_postgres_store
+from jobengine.store.runs import RunFilter
 from tests.store.conformance.scribe import (
     NOW,
     Scribe,
@@ -44,7 +49,9 @@ LETTER_STATES = ("open", "replayed", "discarded")
 small = st.integers(0, 11)
 step = st.tuples(
     st.sampled_from(
-        ["job"] * 20 + ["letter", "key", "artifact", "log", "answer"] * 2 + ["stale", "head"]
+        ["job"] * 20
+        + ["letter", "key", "artifact", "log", "answer", "run", "run", "part", "document"] * 2
+        + ["stale", "head"]
     ),
     small,
     small,
@@ -72,6 +79,7 @@ class Author:
         for change in changes.values():
             change.rows, change.dead_letters, change.artifacts = [], [], []
             change.logs, change.unique, change.idempotency = [], [], []
+            change.runs, change.run_parts, change.registry = [], [], []
         wrong_heads = []
         for kind, a, b, c in steps:
             change = changes[self.tenant_ids[a % 2]]
@@ -110,6 +118,17 @@ class Author:
             case "log":
                 lines = msgspec.Raw(b"[%d]" % b)
                 change.logs.append(LogRow(attempt=c, at=NOW + b, lines=lines, **of_job))
+            case "run":
+                if all(row.run_id != job_id(number) for row in change.runs):
+                    change.runs.append(await self._run(tenant_id, number, b, c))
+            case "part":
+                if all(row.run_id != job_id(number) for row in change.run_parts):
+                    body = msgspec.Raw(b'{"kept":{"a":"%d"}}' % b)
+                    change.run_parts.append(
+                        RunPartRow(tenant_id=tenant_id, run_id=job_id(number), body=body)
+                    )
+            case "document":
+                change.registry.append(await self._document(tenant_id, number, b, c))
             case "answer":
                 at = NOW + len(self.scribe.written.get(tenant_id, ())) * 100 + b
                 key = (f"k{c % 2}", f"/{c % 3}", at)
@@ -137,7 +156,10 @@ class Author:
             fields["expires_at"] = NOW + b
         jobs = await self.model.jobs(tenant_id, [job_id(number)])
         if not jobs:
-            about = definition(queue=QUEUES[c % 2], labels={"l": str(b % 2)})
+            run_id = job_id(number % 2) if c % 3 else None
+            about = definition(
+                queue=QUEUES[c % 2], labels={"l": str(b % 2)}, run_id=run_id, node_key=f"k{c}"
+            )
             state = ("pending", "scheduled", "running")[b % 3]
             row = new_row(number, state, tenant_id=tenant_id, shard=self.shard, about=about)
         else:
@@ -145,6 +167,8 @@ class Author:
             targets = [*allowed_targets(job.state), job.state]
             state = str(targets[c % len(targets)])
             row = change_row(job, state, shard=self.shard)
+            if c == 5:
+                row.payload = msgspec.Raw(b"null" if b % 2 else b'{"b": %d}' % b)
             row.attempt = job.attempt + (state == "running" and job.state != "running")
             if row.attempt < 1 and state == "running":
                 row.attempt = 1
@@ -156,6 +180,36 @@ class Author:
         if state == "scheduled":
             fields["rank"] = c % 4
         return msgspec.structs.replace(row, **fields)
+
+    async def _run(self, tenant_id: str, number: int, b: int, c: int) -> RunRow:
+        run = await self.model.run(tenant_id, job_id(number))
+        state = list(RunState)[c % 5]
+        row = RunRow(
+            tenant_id=tenant_id,
+            shard=self.shard,
+            run_id=job_id(number),
+            state=str(state),
+            nodes=b,
+            started_at=NOW + b if b % 3 or state is RunState.RUNNING else None,
+            finished_at=NOW + c if state in ENDED else None,
+            cancel_requested_at=NOW if b == c else None,
+        )
+        if run is not None and b:
+            row.from_state = str(run.state if b % 5 else RunState.RUNNING)
+            return row
+        row.run_token, row.created_at, row.created_by = f"t{b}", NOW + c % 2, "ops"
+        row.dag_id = f"d{b % 2}"
+        return row
+
+    async def _document(self, tenant_id: str, number: int, b: int, c: int) -> RegistryRow:
+        row = RegistryRow(tenant_id=tenant_id, kind="dag", name=f"n{number}", version=1 + b % 3)
+        known = await self.model.registered(tenant_id, "dag", row.name, row.version)
+        if known is None or b == c:
+            row.digest, row.body = f"{c:064x}", msgspec.Raw(b"[%d]" % c)
+            row.created_at, row.created_by = NOW + b, "ops"
+        else:
+            row.disabled_at = (None, 0, NOW + c)[c % 3]
+        return row
 
     def _letter(
         self, of_job: dict[str, Any], name: str, letter: DeadLetterRow | None, b: int, c: int
@@ -182,8 +236,8 @@ async def outcome(store: Store, batch: CommitBatch) -> object:
         return "head moved", error.tenant_ids
     except StaleRowError as error:
         return "stale", error.tenant_id, error.ids
-    except StatementRefused as error:
-        return "refused", error.constraint_name
+    except StatementRefusedError as error:
+        return "refused", error.sqlstate  # not by which key: several may be taken
     return "committed"
 
 
@@ -207,6 +261,7 @@ async def answers(store: Store, tenant_ids: tuple[str, str], shard: int) -> dict
     said["delayed"] = [
         (each.rank, job_value(each.job)) for each in await store.delayed(shard, None, 100)
     ]
+    said["live runs"] = await store.runs_live(shard, None, 100)
     said["expiring"] = await store.expiring(shard, (NOW, job_id(2)), 100)
     for tenant_id in tenant_ids:
         said[tenant_id] = await of_tenant(store, tenant_id)
@@ -232,6 +287,7 @@ async def of_tenant(store: Store, tenant_id: str) -> dict[str, Any]:
         page = await store.job_list(tenant_id, wanted, job_id(8), 100)
         listed.append([job_value(job) for job in page.jobs])
     return {
+        "runs": await of_planning(store, tenant_id, ids),
         "jobs": jobs,
         "counts": await store.job_counts(tenant_id),
         "listed": listed,
@@ -246,6 +302,36 @@ async def of_tenant(store: Store, tenant_id: str) -> dict[str, Any]:
         "artifacts": [await store.artifacts(tenant_id, each) for each in ids],
         "logs": [[row for _, row in await store.logs(tenant_id, each, 0, 9)] for each in ids],
     }
+
+
+async def of_planning(store: Store, tenant_id: str, ids: list[str]) -> dict[str, Any]:
+    listed = await store.registry_list(tenant_id, "dag", None, None, 100)
+    return {
+        "by id": [await store.run(tenant_id, each) for each in ids],
+        "by token": [await store.run_by_token(tenant_id, f"t{number}") for number in NUMBERS],
+        "listed": [
+            await store.run_list(tenant_id, wanted, (NOW + 1, job_id(4)), 100)
+            for wanted in (
+                RunFilter(),
+                RunFilter(states=frozenset({RunState.PENDING, RunState.FAILED}), dag_id="d1"),
+            )
+        ],
+        "exported": await store.run_export(tenant_id, NOW + 2, NOW + 9, None, 100),
+        "parts": [await store.run_parts(tenant_id, each) for each in ids],
+        "nodes": [await store.run_nodes(tenant_id, job_id(n), None, 3) for n in (0, 1)],
+        "named": await store.node_records(tenant_id, ids),
+        "durations": await store.typical_durations(tenant_id, 4),
+        "documents": [(row.name, row.version, row.digest, row.disabled_at) for row in listed],
+        "newest": [document_of(await store.registered(tenant_id, "dag", "n2", None))],
+        "of a digest": [
+            document_of(await store.registered_digest(tenant_id, "dag", f"{number:064x}"))
+            for number in NUMBERS
+        ],
+    }
+
+
+def document_of(row: RegistryRow | None) -> object:
+    return row and (row.name, row.version, bytes(row.body), row.created_at, row.created_by)
 
 
 async def check(conninfo: str, history: list[list[tuple[str, int, int, int]]]) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from jobengine.domain.change import DeadLetterRow, DeadLetterState, RedriveRow
 from jobengine.domain.redrive import Redrive, RedriveOrder
-from jobengine.store.errors import StatementRefused
+from jobengine.store.errors import StatementRefusedError
 from jobengine.store.port import DeadLetterFilter, LetterGroup, Store
 from tests.store.conformance.scribe import NOW, TENANT, Scribe, change_row, definition, new_row
 from tests.store.conformance.test_attached import letter
@@ -79,7 +79,7 @@ async def test_a_redrive_that_has_ended_stays_ended(store: Store, scribe: Scribe
 
 async def test_a_redrive_begins_once(store: Store, scribe: Scribe) -> None:
     await scribe.aside(redrives=[begun("r1")])
-    with pytest.raises(StatementRefused) as raised:
+    with pytest.raises(StatementRefusedError) as raised:
         await scribe.aside(redrives=[begun("r2"), begun("r1")])
     assert raised.value.constraint_name == "redrives_pkey"
     assert await store.redrive(TENANT, "r2") is None

@@ -12,9 +12,9 @@ import trio.testing
 
 from jobengine.store.errors import (
     ProgrammerError,
-    StatementRefused,
-    StoreUnavailable,
-    TransactionConflict,
+    StatementRefusedError,
+    StoreUnavailableError,
+    TransactionConflictError,
 )
 from jobengine.store.postgres.driver.connection import Connection
 from jobengine.store.postgres.statements import Statement
@@ -153,7 +153,7 @@ async def test_a_statement_survives_a_change_of_its_table(
         server.admin("INSERT INTO grows VALUES (1, 'x')")
         assert await connection.fetch(statement) == [(1, "x")]
         server.admin("ALTER TABLE grows ADD COLUMN yet_more text")
-        with pytest.raises(TransactionConflict):
+        with pytest.raises(TransactionConflictError):
             async with connection.transaction():
                 await connection.fetch(statement)
         assert await connection.fetch(statement) == [(1, "x", None)]
@@ -177,7 +177,7 @@ async def test_a_transaction_keeps_all_or_nothing(connection: Connection) -> Non
     async def fail() -> None:
         raise ZeroDivisionError
 
-    with pytest.raises(StatementRefused):
+    with pytest.raises(StatementRefusedError):
         await insert_and(lambda: connection.execute("INSERT INTO t VALUES (1)"))
     with pytest.raises(ZeroDivisionError):
         await insert_and(fail)
@@ -188,7 +188,7 @@ async def test_a_transaction_keeps_all_or_nothing(connection: Connection) -> Non
 async def test_committing_a_failed_transaction_is_loud(connection: Connection) -> None:
     async def swallow() -> None:
         async with connection.transaction():
-            with pytest.raises(StatementRefused):
+            with pytest.raises(StatementRefusedError):
                 await connection.fetch("SELECT 1 / 0")
 
     with pytest.raises(ProgrammerError, match="nothing was kept"):
@@ -200,16 +200,16 @@ async def test_refusals_tell_state_and_constraint_but_no_values(connection: Conn
     await connection.execute_script(
         "CREATE TEMP TABLE t (id int CONSTRAINT t_id_positive CHECK (id > 0))"
     )
-    with pytest.raises(StatementRefused) as caught:
+    with pytest.raises(StatementRefusedError) as caught:
         await connection.execute("INSERT INTO t VALUES ($1)", (-424242,))
     assert caught.value.sqlstate == "23514"
     assert caught.value.constraint_name == "t_id_positive"
     assert "424242" not in str(caught.value)
-    with pytest.raises(StatementRefused) as caught:
+    with pytest.raises(StatementRefusedError) as caught:
         await connection.fetch("SELECT $1::int8", ('se"cret',))
     assert caught.value.sqlstate == "22P02"
     assert "cret" not in str(caught.value)
-    with pytest.raises(StatementRefused) as caught:
+    with pytest.raises(StatementRefusedError) as caught:
         await connection.fetch("SELECT $1::text", ("a\0b",))
     assert caught.value.sqlstate == "22021"
 
@@ -248,7 +248,7 @@ async def test_a_second_call_at_a_time_is_refused_and_disturbs_nothing(
 async def test_a_closed_connection_answers_unavailable(connection: Connection) -> None:
     await connection.aclose()
     await connection.aclose()
-    with pytest.raises(StoreUnavailable) as caught:
+    with pytest.raises(StoreUnavailableError) as caught:
         await connection.fetch("SELECT 1")
     assert not caught.value.may_have_committed
 

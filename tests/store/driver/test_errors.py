@@ -5,9 +5,9 @@ import pytest
 
 from jobengine.store.errors import (
     ProgrammerError,
-    StatementRefused,
-    StoreUnavailable,
-    TransactionConflict,
+    StatementRefusedError,
+    StoreUnavailableError,
+    TransactionConflictError,
 )
 from jobengine.store.postgres.driver.errors import (
     FAULT_BY_CLASS,
@@ -63,11 +63,11 @@ def test_no_code_repeats_its_class() -> None:
 @pytest.mark.parametrize(
     ("sqlstate", "kind"),
     [
-        ("53100", StoreUnavailable),
-        ("40001", TransactionConflict),
-        ("23505", StatementRefused),
+        ("53100", StoreUnavailableError),
+        ("40001", TransactionConflictError),
+        ("23505", StatementRefusedError),
         ("42601", ProgrammerError),
-        ("JE001", StatementRefused),
+        ("JE001", StatementRefusedError),
         ("ZZ999", ProgrammerError),
     ],
 )
@@ -80,13 +80,13 @@ def test_a_fault_becomes_its_exception(sqlstate: str, kind: type[Exception]) -> 
 
 def test_only_unavailability_can_be_ambiguous() -> None:
     lost = error_of("57P01", "shutting down", label="x", may_have_committed=True)
-    assert isinstance(lost, StoreUnavailable)
+    assert isinstance(lost, StoreUnavailableError)
     assert lost.may_have_committed
     unknown = error_of("40003", "unknown", label="x", may_have_committed=False)
-    assert isinstance(unknown, StoreUnavailable)
+    assert isinstance(unknown, StoreUnavailableError)
     assert unknown.may_have_committed
     conflict = error_of("40001", "concurrent update", label="x", may_have_committed=True)
-    assert isinstance(conflict, StoreUnavailable)
+    assert isinstance(conflict, StoreUnavailableError)
     assert not conflict.may_have_committed
 
 
@@ -103,7 +103,7 @@ def test_only_unavailability_can_be_ambiguous() -> None:
 )
 def test_a_data_error_keeps_its_sentence_but_not_the_data(message: str, kept: str) -> None:
     error = error_of("22P02", message, label="x", may_have_committed=False)
-    assert isinstance(error, StatementRefused)
+    assert isinstance(error, StatementRefusedError)
     assert error.message_primary.startswith(kept)
     assert "secret" not in str(error)
     assert "b" not in str(error).removeprefix(kept).removesuffix("[22P02]")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from jobengine.store.errors import ProgrammerError, StoreUnavailable
+from jobengine.store.errors import ProgrammerError, StoreUnavailableError
 from jobengine.store.postgres.driver.connection import Connection
 from jobengine.store.postgres.statements import Statement
 
@@ -90,10 +90,10 @@ async def test_a_backend_killed_in_mid_query_is_unavailability_with_unknown_outc
     running: Server, until_asleep: UntilAsleep
 ) -> None:
     connection = await Connection.connect(running.conninfo)
-    caught: list[StoreUnavailable] = []
+    caught: list[StoreUnavailableError] = []
 
     async def sleep() -> None:
-        with pytest.raises(StoreUnavailable) as info:
+        with pytest.raises(StoreUnavailableError) as info:
             await connection.fetch(SLEEP)
         caught.append(info.value)
 
@@ -115,7 +115,7 @@ async def test_a_loss_before_commit_is_known_to_have_kept_nothing(
             server.admin(f"SELECT pg_terminate_backend({connection.backend_pid})")
             await connection.fetch("SELECT 2")
 
-    with pytest.raises(StoreUnavailable) as caught:
+    with pytest.raises(StoreUnavailableError) as caught:
         await lose_it()
     assert not caught.value.may_have_committed
     assert connection.is_closed
@@ -127,7 +127,7 @@ async def test_a_loss_at_commit_is_ambiguous(server: Server, connection: Connect
             await connection.fetch("SELECT 1")
             server.admin(f"SELECT pg_terminate_backend({connection.backend_pid}, 5000)")
 
-    with pytest.raises(StoreUnavailable, match="COMMIT") as caught:
+    with pytest.raises(StoreUnavailableError, match="COMMIT") as caught:
         await lose_it()
     assert caught.value.may_have_committed
 
@@ -136,10 +136,10 @@ async def test_a_shutdown_in_mid_query_is_unavailability(
     running: Server, until_asleep: UntilAsleep
 ) -> None:
     connection = await Connection.connect(running.conninfo)
-    caught: list[StoreUnavailable] = []
+    caught: list[StoreUnavailableError] = []
 
     async def sleep() -> None:
-        with pytest.raises(StoreUnavailable) as info:
+        with pytest.raises(StoreUnavailableError) as info:
             await connection.fetch(SLEEP)
         caught.append(info.value)
 
@@ -154,13 +154,13 @@ async def test_a_shutdown_in_mid_query_is_unavailability(
 
 async def test_a_server_that_is_away_refuses(running: Server) -> None:
     running.stop()
-    with trio.fail_after(10), pytest.raises(StoreUnavailable, match=r"127[.]0[.]0[.]1"):
+    with trio.fail_after(10), pytest.raises(StoreUnavailableError, match=r"127[.]0[.]0[.]1"):
         await Connection.connect(running.tcp_conninfo)
 
 
 async def test_a_statement_timeout_keeps_nothing_and_the_connection(connection: Connection) -> None:
     await connection.execute_script("SET statement_timeout = '20ms'")
-    with pytest.raises(StoreUnavailable) as caught:
+    with pytest.raises(StoreUnavailableError) as caught:
         await connection.fetch(SLEEP)
     assert caught.value.sqlstate == "57014"
     assert not caught.value.may_have_committed
@@ -169,7 +169,7 @@ async def test_a_statement_timeout_keeps_nothing_and_the_connection(connection: 
 
 async def test_a_read_only_server_is_left_for_another_one(connection: Connection) -> None:
     await connection.execute_script("SET default_transaction_read_only = on")
-    with pytest.raises(StoreUnavailable) as caught:
+    with pytest.raises(StoreUnavailableError) as caught:
         await connection.execute("CREATE TABLE nowhere (id int)")
     assert caught.value.sqlstate == "25006"
     assert connection.is_closed
@@ -188,7 +188,7 @@ async def test_the_next_host_is_tried_when_the_first_is_dead(server: Server) -> 
 async def test_a_silent_host_costs_its_timeout_and_no_more(server: Server) -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=8) as silent, trio.fail_after(10):
         port = silent.getsockname()[1]
-        with pytest.raises(StoreUnavailable, match=r"no answer from 127.0.0.1 within 0.05 s"):
+        with pytest.raises(StoreUnavailableError, match=r"no answer from 127.0.0.1 within 0.05 s"):
             await Connection.connect(f"host=127.0.0.1 port={port}", timeout_s=0.05)
         conninfo = f"host=127.0.0.1,127.0.0.1 port={port},{server.port} user=postgres"
         connection = await Connection.connect(conninfo, timeout_s=0.5)
@@ -198,7 +198,7 @@ async def test_a_silent_host_costs_its_timeout_and_no_more(server: Server) -> No
 
 async def test_the_wanted_kind_of_server_is_honoured(server: Server) -> None:
     with trio.fail_after(10):
-        with pytest.raises(StoreUnavailable, match="standby"):
+        with pytest.raises(StoreUnavailableError, match="standby"):
             await Connection.connect(f"{server.conninfo} target_session_attrs=standby")
         for attrs in ("read-write", "primary", "prefer-standby"):
             connection = await Connection.connect(f"{server.conninfo} target_session_attrs={attrs}")
@@ -218,6 +218,6 @@ async def test_an_unreadable_connection_string_is_a_programmers_error() -> None:
 
 
 async def test_a_refused_connection_is_unavailability_without_the_password(server: Server) -> None:
-    with pytest.raises(StoreUnavailable, match="no_such_database") as caught:
+    with pytest.raises(StoreUnavailableError, match="no_such_database") as caught:
         await Connection.connect(f"{server.conninfo} password=hunter2 dbname=no_such_database")
     assert "hunter2" not in str(caught.value)

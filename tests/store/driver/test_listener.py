@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from jobengine.store.errors import StoreUnavailable
+from jobengine.store.errors import StoreUnavailableError
 from jobengine.store.postgres.driver.connection import Connection
 from jobengine.store.postgres.driver.listener import Listener, Notification
 
@@ -52,6 +52,6 @@ async def test_a_cancelled_wait_loses_nothing(server: Server, connection: Connec
 async def test_a_lost_session_ends_the_iteration(server: Server, connection: Connection) -> None:
     listener = await Listener.open(connection, ["shards"])
     server.admin(f"SELECT pg_terminate_backend({connection.backend_pid}, 5000)")
-    with trio.fail_after(10), pytest.raises(StoreUnavailable):
+    with trio.fail_after(10), pytest.raises(StoreUnavailableError):
         await anext(listener)
     assert connection.is_closed

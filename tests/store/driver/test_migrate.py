@@ -11,9 +11,9 @@ import trio
 from jobengine.store.errors import ProgrammerError
 from jobengine.store.postgres.driver.connection import Connection
 from jobengine.store.postgres.migrate import (
-    MigrationFailed,
+    MigrationFailedError,
     MigrationState,
-    SchemaMismatch,
+    SchemaMismatchError,
     load_migrations,
     migrate,
     status,
@@ -75,7 +75,7 @@ async def test_a_failing_migration_leaves_nothing_of_itself_behind(
     database: Connection, tmp_path: Path
 ) -> None:
     write(tmp_path, FIRST, SECOND, BROKEN)
-    with pytest.raises(MigrationFailed, match=r"0003_broken: .*no_such_column"):
+    with pytest.raises(MigrationFailedError, match=r"0003_broken: .*no_such_column"):
         await migrate(database, NOW_AT, tmp_path)
     assert [state.state for state in await status(database, tmp_path)] == [
         "applied",
@@ -93,7 +93,9 @@ async def test_a_changed_migration_is_refused_before_anything_is_done(
 ) -> None:
     await migrate(database, NOW_AT, write(tmp_path, FIRST))
     write(tmp_path, (FIRST[0], FIRST[1] + "-- a remark"), SECOND)
-    with pytest.raises(SchemaMismatch, match=r"0001_first was changed .* into a new migration"):
+    with pytest.raises(
+        SchemaMismatchError, match=r"0001_first was changed .* into a new migration"
+    ):
         await migrate(database, NOW_AT, tmp_path)
     assert [state.state for state in await status(database, tmp_path)] == ["changed", "pending"]
 
@@ -101,7 +103,9 @@ async def test_a_changed_migration_is_refused_before_anything_is_done(
 async def test_a_newer_database_is_refused(database: Connection, tmp_path: Path) -> None:
     await migrate(database, NOW_AT, write(tmp_path, FIRST, SECOND))
     (tmp_path / SECOND[0]).unlink()
-    with pytest.raises(SchemaMismatch, match=r"has migration 0002 \(second\).* start the version"):
+    with pytest.raises(
+        SchemaMismatchError, match=r"has migration 0002 \(second\).* start the version"
+    ):
         await migrate(database, NOW_AT, tmp_path)
     assert [state.state for state in await status(database, tmp_path)] == ["applied", "unknown"]
 
@@ -109,7 +113,7 @@ async def test_a_newer_database_is_refused(database: Connection, tmp_path: Path)
 async def test_a_hole_in_the_record_is_refused(database: Connection, tmp_path: Path) -> None:
     await migrate(database, NOW_AT, write(tmp_path, FIRST, SECOND))
     await database.execute("DELETE FROM schema_migration WHERE number = 1")
-    with pytest.raises(SchemaMismatch, match="0001_first is missing below applied ones"):
+    with pytest.raises(SchemaMismatchError, match="0001_first is missing below applied ones"):
         await migrate(database, NOW_AT, tmp_path)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from jobengine.store.errors import ProgrammerError, StatementRefused, StoreUnavailable
+from jobengine.store.errors import ProgrammerError, StatementRefusedError, StoreUnavailableError
 from jobengine.store.postgres.driver.connection import Connection
 from jobengine.store.postgres.statements import Statement
 
@@ -37,7 +37,7 @@ async def test_both_are_one_transaction(connection: Connection) -> None:
     await connection.execute_script("CREATE TEMP TABLE t (id int)")
     insert = Statement("insert", "INSERT INTO t VALUES (1)")
     fails = Statement("fails", "SELECT 1 / $1::int8", ("by",))
-    with pytest.raises(StatementRefused, match="division by zero"):
+    with pytest.raises(StatementRefusedError, match="division by zero"):
         await connection.fetch_after(insert, (), fails, (0,))
     assert connection.is_idle
     assert await connection.fetch("SELECT FROM t") == []
@@ -49,7 +49,7 @@ async def test_a_failing_first_one_keeps_the_second_from_running(connection: Con
     await connection.execute_script("CREATE TEMP TABLE t (id int)")
     fails = Statement("fails", "SELECT 1 / $1::int8", ("by",))
     insert = Statement("insert", "INSERT INTO t VALUES (1)")
-    with pytest.raises(StatementRefused, match="division by zero"):
+    with pytest.raises(StatementRefusedError, match="division by zero"):
         await connection.fetch_after(fails, (0,), insert, ())
     assert await connection.fetch("SELECT FROM t") == []
 
@@ -91,7 +91,7 @@ async def test_a_server_that_stops_in_mid_pair_is_unavailable(
     connection = await Connection.connect(running.conninfo)
 
     async def work() -> None:
-        with pytest.raises(StoreUnavailable):
+        with pytest.raises(StoreUnavailableError):
             await connection.fetch_after(SET, ("a",), SLEEP, ())
 
     with trio.fail_after(20):

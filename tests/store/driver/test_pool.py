@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from jobengine.store.errors import ProgrammerError, StoreUnavailable
+from jobengine.store.errors import ProgrammerError, StoreUnavailableError
 from jobengine.store.postgres.driver.connection import Connection
 from jobengine.store.postgres.driver.pool import PoolStatistics, open_pool
 
@@ -78,7 +78,9 @@ async def test_waiters_are_served_in_order_of_arrival_and_nobody_overtakes(serve
 async def test_waiting_ends_at_the_timeout_and_leaves_the_line(server: Server) -> None:
     async with open_pool(connect_to(server), size_max=1, dice=random.Random(1)) as pool:
         async with pool.connection():
-            with pytest.raises(StoreUnavailable, match=r"within 0.01 s: no connection is free"):
+            with pytest.raises(
+                StoreUnavailableError, match=r"within 0.01 s: no connection is free"
+            ):
                 async with pool.connection(timeout_s=0.01):
                     pass
             assert pool.statistics.waiting == 0
@@ -117,7 +119,7 @@ async def test_a_connection_that_comes_back_unfit_is_replaced(server: Server) ->
             transaction = forgotten.transaction()
             await transaction.__aenter__()
         assert forgotten.is_closed
-        with pytest.raises(StoreUnavailable):
+        with pytest.raises(StoreUnavailableError):
             await transaction.__aexit__(None, None, None)
         async with pool.connection() as sly:
             await sly.execute_script("BEGIN")
@@ -165,7 +167,7 @@ async def test_the_pool_recovers_when_the_server_restarts(running: Server) -> No
             async with pool.connection() as first, pool.connection() as second:
                 assert await first.fetch("SELECT 1") == await second.fetch("SELECT 1")
             await trio.to_thread.run_sync(running.stop)
-            with pytest.raises(StoreUnavailable, match=r"within 0.1 s: connection .* failed"):
+            with pytest.raises(StoreUnavailableError, match=r"within 0.1 s: connection .* failed"):
                 async with pool.connection(timeout_s=0.1):
                     pass
             async with trio.open_nursery() as nursery:
@@ -182,12 +184,12 @@ async def test_failed_attempts_are_spaced_out_further_and_further(
 
     async def refuse() -> Connection:
         tried_at.append(trio.current_time())
-        raise StoreUnavailable("refused")
+        raise StoreUnavailableError("refused")
 
     async with open_pool(
         refuse, size_max=5, dice=random.Random(1), backoff_s_min=0.1, backoff_s_max=1.6
     ) as pool:
-        with pytest.raises(StoreUnavailable, match="refused"):
+        with pytest.raises(StoreUnavailableError, match="refused"):
             async with pool.connection(timeout_s=30):
                 pass
     gaps = [later - earlier for earlier, later in itertools.pairwise(tried_at)]

@@ -24,7 +24,7 @@ from jobengine.store.postgres.roles import (
     API,
     LEDGER,
     Access,
-    RolesRefused,
+    RolesRefusedError,
     bring_up_to_date,
 )
 from jobengine.store.postgres.statements import Statement, load_statements
@@ -218,7 +218,7 @@ async def test_a_database_that_does_not_keep_tenants_apart_is_refused(
     with psycopg.connect(migrated_database, autocommit=True) as admin:
         admin.execute(damage.encode())
     async with connected(migrated_database) as connection:
-        with pytest.raises(RolesRefused, match=said):
+        with pytest.raises(RolesRefusedError, match=said):
             await require_isolation(connection)
 
 
@@ -241,7 +241,7 @@ async def test_a_serving_role_with_power_is_refused(
         admin.execute(power.encode())
         try:
             async with connected(migrated_database) as connection:
-                with pytest.raises(RolesRefused, match=said):
+                with pytest.raises(RolesRefusedError, match=said):
                     await require_isolation(connection)
         finally:
             admin.execute(without.encode())
@@ -305,7 +305,7 @@ async def test_a_login_that_may_not_is_told_the_sql_that_an_administrator_runs(
     logins: Logins,
 ) -> None:
     conninfo = logins.make("humble")
-    with pytest.raises(RolesRefused) as refused:
+    with pytest.raises(RolesRefusedError) as refused:
         async with open_database(Settings(), conninfo=conninfo, any_login=False):
             pass
     assert "CREATE ROLE jobengine_owner" in str(refused.value)
@@ -320,14 +320,16 @@ async def test_a_login_that_may_only_serve_serves_what_another_one_migrated(
     conninfo = logins.make("node")
     async with connected(logins.conninfo) as connection:
         await bring_up_to_date(connection, NOW)
-    with pytest.raises(RolesRefused, match="GRANT jobengine_api, jobengine_ledger TO"):
+    with pytest.raises(RolesRefusedError, match="GRANT jobengine_api, jobengine_ledger TO"):
         async with open_database(Settings(), conninfo=conninfo, any_login=False):
             pass
     logins.admin.execute("GRANT jobengine_api, jobengine_ledger TO node")
     async with open_database(Settings(), conninfo=conninfo, any_login=False) as store:
         assert await store.jobs("t1", []) == []
     logins.admin.execute("DELETE FROM schema_migration WHERE number >= 3")
-    with pytest.raises(RolesRefused, match="migration 0003 is pending, and node may not migrate"):
+    with pytest.raises(
+        RolesRefusedError, match="migration 0003 is pending, and node may not migrate"
+    ):
         async with open_database(Settings(), conninfo=conninfo, any_login=False):
             pass
 
@@ -337,7 +339,7 @@ async def test_a_login_that_no_policy_binds_is_refused_before_anything_is_done(
     logins: Logins, power: str
 ) -> None:
     conninfo = logins.make("mighty", power)
-    with pytest.raises(RolesRefused, match="create one for nodes with CREATE ROLE"):
+    with pytest.raises(RolesRefusedError, match="create one for nodes with CREATE ROLE"):
         async with open_database(Settings(), conninfo=conninfo, any_login=False):
             pass
     assert logins.admin.execute("SELECT to_regclass('schema_migration')").fetchone() == (None,)

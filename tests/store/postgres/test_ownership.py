@@ -5,9 +5,13 @@ from collections.abc import Awaitable, Callable
 import pytest
 import trio
 
-from jobengine.store.errors import StoreUnavailable
+from jobengine.store.errors import StoreUnavailableError
 from jobengine.store.postgres.driver.connection import Connection
-from jobengine.store.postgres.ownership import DatabaseFactMismatch, DatabaseInUse, own_database
+from jobengine.store.postgres.ownership import (
+    DatabaseFactMismatchError,
+    DatabaseInUseError,
+    own_database,
+)
 
 FACTS = {"shards": "16"}
 
@@ -22,7 +26,7 @@ def connector(conninfo: str) -> Callable[[], Awaitable[Connection]]:
 async def test_a_second_engine_is_refused_and_told_who_holds_the_database(migrated_database):
     connect = connector(migrated_database)
     async with own_database(connect, FACTS):
-        with pytest.raises(DatabaseInUse, match="jobengine test"):
+        with pytest.raises(DatabaseInUseError, match="jobengine test"):
             async with own_database(connect, FACTS):
                 pass
     async with own_database(connect, FACTS):
@@ -33,7 +37,7 @@ async def test_another_number_of_shards_is_refused_with_the_one_that_holds(migra
     connect = connector(migrated_database)
     async with own_database(connect, FACTS):
         pass
-    with pytest.raises(DatabaseFactMismatch, match="set shards to 16"):
+    with pytest.raises(DatabaseFactMismatchError, match="set shards to 16"):
         async with own_database(connect, {"shards": "8"}):
             pass
 
@@ -70,6 +74,6 @@ async def test_losing_the_database_to_another_engine_ends_the_block(migrated_dat
 
     with pytest.raises(ExceptionGroup) as raised:
         await be_robbed()
-    assert raised.group_contains(DatabaseInUse)
-    assert not raised.group_contains(StoreUnavailable)
+    assert raised.group_contains(DatabaseInUseError)
+    assert not raised.group_contains(StoreUnavailableError)
     await thief.aclose()

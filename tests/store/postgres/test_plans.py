@@ -36,9 +36,9 @@ LETTERS = {
 
 FILL = f"""
     INSERT INTO jobs (job_id, tenant_id, created_at, due_at, attempt, failures, crashes, state,
-        queue, job_type, seqs, definition, payload, payload_bytes)
+        queue, job_type, run_id, seqs, definition, payload, payload_bytes)
     SELECT gen_random_uuid(), 't' || n % 20, {NOW}, {NOW}, 0, 0, 0, 'scheduled', 'q' || n % 7, 'j',
-        '{{1}}', '{{}}', '{{}}', 2
+        CASE WHEN n % 2 = 0 THEN n % 70 END, '{{1}}', '{{}}', '{{}}', 2
     FROM generate_series(1, 20000) n;
     INSERT INTO waiting (job_id, tenant_id, rank, due_at, expires_at, shard, delayed, queue,
         job_type, state)
@@ -90,8 +90,20 @@ FILL = f"""
     FROM generate_series(1, 10000) n;
     INSERT INTO gate_states (shard, tenant_id, name, body)
     SELECT n % 16, 't' || n % 20, n::text, '{{}}' FROM generate_series(1, 10000) n;
+    INSERT INTO runs (run_id, created_at, started_at, finished_at, nodes, shard, fail_fast,
+        tenant_id, run_token, state, project_id, created_by, correlation_id, inputs_hash, inputs)
+    SELECT gen_random_uuid(), {NOW} + n, {NOW} + n, {NOW} + n, 1, n % 16, false, 't' || n % 20, n,
+        CASE WHEN n % 50 = 0 THEN 'running' ELSE 'completed' END, '', '', '', '', '{{}}'
+    FROM generate_series(1, 10000) n;
+    INSERT INTO run_parts (run_id, part, tenant_id, body)
+    SELECT run_id, 0, tenant_id, '{{}}' FROM runs;
+    INSERT INTO registry (created_at, version, tenant_id, kind, name, digest, created_by, body)
+    SELECT {NOW}, 1 + n % 9, 't' || n % 20, 'dag', n::text,
+        encode(sha256(n::text::bytea), 'hex'), '', '{{}}'
+    FROM generate_series(1, 10000) n;
     ANALYZE artifact_contents, artifact_chunks, controls, jobs, waiting, leases, ledger_heads,
-        dead_letters, redrives, artifacts, unique_keys, api_keys, token_revocations
+        dead_letters, redrives, artifacts, unique_keys, api_keys, token_revocations, runs,
+        run_parts, registry
 """
 
 CASES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
@@ -189,6 +201,47 @@ CASES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         ("api_keys_p%",),
     ),
     "drop_revocations": ({"before_at": NOW + 1_000_000}, ("token_revocations_over",)),
+    "run_by_id": ({"tenant_id": "t1", "run_id": ID}, ("runs_pkey",)),
+    "run_by_token": ({"tenant_id": "t1", "run_token": "1"}, ("runs_token_is_one_runs",)),
+    "run_list": (
+        {"tenant_id": "t1", "before_at": NOW, "before_id": ID, "runs_max": 50, "states": None}
+        | {"dag_id": None, "project_id": None, "pack_id": None, "packs": False}
+        | {"created_from_at": 0, "created_before_at": NOW},
+        ("runs_newest",),
+    ),
+    "run_export": (
+        {"tenant_id": "t1", "from_at": NOW, "before_at": NOW + 5_000, "after_at": NOW}
+        | {"after_id": ID, "runs_max": 50},
+        ("runs_ended",),
+    ),
+    "runs_live": (
+        {"shard": SHARD, "after_tenant": "", "after_id": ID, "runs_max": 50},
+        ("runs_unfinished",),
+    ),
+    "parts_of_run": ({"tenant_id": "t1", "run_id": ID}, ("run_parts_pkey",)),
+    "nodes_of_run": (
+        {"tenant_id": "t1", "run_id": "2", "after_id": ID, "nodes_max": 50},
+        ("jobs_of_run",),
+    ),
+    "nodes_by_id": ({"tenant_id": "t1", "job_ids": [ID]}, ("jobs_pkey",)),
+    "typical_durations": ({"tenant_id": "t1", "jobs_max": 50}, ("jobs_pkey",)),
+    "document_by_name": (
+        {"tenant_id": "t1", "kind": "dag", "document_name": "1", "version": None},
+        ("registry_pkey",),
+    ),
+    "document_by_digest": (
+        {"tenant_id": "t1", "kind": "dag", "digest": "0" * 64},
+        ("registry_digest",),
+    ),
+    "document_list": (
+        {"tenant_id": "t1", "kind": "dag", "after_name": "", "after_version": 0, "rows_max": 20},
+        ("registry_pkey",),
+    ),
+    "document_versions": (
+        {"tenant_id": "t1", "kind": "dag", "document_name": "1", "after_version": 0}
+        | {"rows_max": 20},
+        ("registry_pkey",),
+    ),
     "logs_of_job": (
         {"tenant_id": "t1", "job_id": ID, "after": 0, "rows_max": 10},
         ("job_logs_%_pkey",),
@@ -251,18 +304,28 @@ def test_commits_are_planned_for_growth_while_tables_are_empty(migrated_database
         "leases_pkey",
         "dead_letters_pkey",
         "unique_keys_pkey",
+        "runs_pkey",
+        "run_parts_pkey",
+        "registry_pkey",
     }
 
 
-def test_a_commit_finds_its_waiting_and_leased_jobs_by_key_when_none_are_there(
-    migrated_database: str,
+@pytest.mark.parametrize(
+    ("commit", "tables"),
+    [
+        ("commit_jobs", {"waiting", "leases"}),
+        ("commit_all", {"waiting", "leases", "runs", "run_parts", "registry"}),
+    ],
+)
+def test_a_commit_finds_its_rows_by_key_in_tables_that_were_empty(
+    migrated_database: str, commit: str, tables: set[str]
 ) -> None:
-    """Planned as after a quiet moment: both tables were full, and are known to be empty."""
-    statement = load_statements()["commit_jobs"]
+    """Planned as after a quiet moment: the tables were full, and are known to be empty."""
+    statement = load_statements()[commit]
     empty = {"batch_id": "b", "octets": b""}
     with psycopg.connect(migrated_database, autocommit=True) as session:
         session.execute(FILL)
-        for table in ("waiting", "leases"):
+        for table in tables:
             session.execute(f"DELETE FROM {table}")
             session.execute(f"VACUUM ANALYZE {table}")
         session.execute(COMMIT_SETTINGS)
@@ -274,9 +337,37 @@ def test_a_commit_finds_its_waiting_and_leased_jobs_by_key_when_none_are_there(
     scans = [
         node
         for node in nodes(rows[0]["Plan"])
-        if node.get("Relation Name") in ("waiting", "leases") and "Scan" in node["Node Type"]
+        if node.get("Relation Name") in tables and "Scan" in node["Node Type"]
     ]
-    assert {node["Relation Name"] for node in scans} == {"waiting", "leases"}
+    assert {node["Relation Name"] for node in scans} == tables
     for node in scans:
-        by_key = "job_id =" in node.get("Index Cond", "") and "tenant_id =" in node["Index Cond"]
+        key = {"registry": "version", "runs": "run_id", "run_parts": "run_id"}.get(
+            node["Relation Name"], "job_id"
+        )
+        condition = node.get("Index Cond", "")
+        by_key = f"{key} =" in condition and "tenant_id =" in condition
         assert by_key or node["Node Type"] == "Tid Scan", node
+
+
+def test_rows_are_found_by_their_key_where_the_plan_is_older_than_they_are(
+    migrated_database: str,
+) -> None:
+    statements = load_statements()
+    by_key = ("document_", "job_states", "jobs_by_id", "nodes_", "parts_", "run_")
+    names = [name for name in CASES if name.startswith(by_key)]
+    assert len(names) > 11
+    with psycopg.connect(migrated_database, autocommit=True) as session:
+        session.execute("ANALYZE")
+        session.execute(COMMIT_SETTINGS)
+        for name in names:
+            parameters, indexes = CASES[name]
+            statement = statements[name]
+            values = ", ".join(literal(session, parameters[each]) for each in statement.parameters)
+            session.execute(f"PREPARE {name} AS {statement.sql}")
+            (rows,) = session.execute(
+                f"EXPLAIN (FORMAT json) EXECUTE {name} ({values})"
+            ).fetchone() or ([],)
+            used = [node for node in nodes(rows[0]["Plan"]) if "Index Name" in node]
+            assert [node["Index Name"] for node in used] == list(indexes), name
+            for node in used:
+                assert node["Index Cond"].count(" AND ") >= 1, (name, node)

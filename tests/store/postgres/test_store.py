@@ -12,7 +12,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from jobengine.domain.change import ChangeSet
 from jobengine.domain.instant import DAY, HOUR
-from jobengine.store.errors import HeadMovedError, StatementRefused, StoreUnavailable
+from jobengine.store.errors import HeadMovedError, StatementRefusedError, StoreUnavailableError
 from jobengine.store.port import JobFilter
 from jobengine.store.postgres.driver.connection import Connection
 from jobengine.store.postgres.driver.pool import open_pool
@@ -76,10 +76,10 @@ async def test_a_commit_killed_half_way_has_left_nothing(
             rows=[new_row(2), change_row(await scribe.job(1), "running")],
         )
     )
-    errors: list[StoreUnavailable] = []
+    errors: list[StoreUnavailableError] = []
 
     async def commit() -> None:
-        with pytest.raises(StoreUnavailable) as raised:
+        with pytest.raises(StoreUnavailableError) as raised:
             await store.commit(batch)
         errors.append(raised.value)
 
@@ -147,7 +147,7 @@ async def test_a_commit_whose_answer_is_lost_is_found_by_its_head(
                 await scribe.rows(new_row(1))
                 batch = scribe.batch(ChangeSet(tenant_id=TENANT, entries=[], rows=[new_row(2)]))
                 muffler.swallows = True
-                with pytest.raises(StoreUnavailable) as raised:
+                with pytest.raises(StoreUnavailableError) as raised:
                     await muffled.commit(batch)
                 assert raised.value.may_have_committed
                 muffler.swallows = False
@@ -222,7 +222,7 @@ async def test_days_are_prepared_once_however_many_ask(
 
 async def test_a_block_of_a_day_without_room_is_refused_whole(store: PostgresStore) -> None:
     scribe = Scribe(store)
-    with pytest.raises(StatementRefused):
+    with pytest.raises(StatementRefusedError):
         await scribe.write(
             ChangeSet(tenant_id=TENANT, entries=[], rows=[new_row(1)]), at=NOW + 9 * DAY
         )
@@ -285,7 +285,7 @@ async def test_a_server_that_is_away_is_not_ready() -> None:
     nowhere = "host=/nonexistent dbname=none connect_timeout=2"
     async with open_postgres_store(nowhere, dice=random.Random(1), acquire_timeout_s=0.2) as store:
         health = await store.health()
-        with pytest.raises(StoreUnavailable):
+        with pytest.raises(StoreUnavailableError):
             await store.heads([TENANT])
     assert (health.ready, health.schema_version) == (False, 0)
     assert health.detail

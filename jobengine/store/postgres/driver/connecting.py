@@ -19,7 +19,7 @@ from psycopg.abc import ConnDict
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq.abc import PGconn
 
-from jobengine.store.errors import ProgrammerError, StoreUnavailable
+from jobengine.store.errors import ProgrammerError, StoreUnavailableError
 from jobengine.store.postgres.driver.waiting import connect, conninfo_attempts, drive_connecting
 
 # A peer that vanished without a word is noticed within half a minute, not after two hours.
@@ -36,7 +36,7 @@ _DEFAULTS: Final[Mapping[str, int]] = MappingProxyType(
 async def open_session(conninfo: str, *, timeout_s: float, application_name: str) -> PGconn:
     """A session ready for use, on the first host that accepts; `timeout_s` holds for each host.
 
-    What `conninfo` says goes before our defaults. Raises `StoreUnavailable` with every host's
+    What `conninfo` says goes before our defaults. Raises `StoreUnavailableError` with every host's
     answer, `ProgrammerError` for an unreadable `conninfo`. A cancelled attempt leaves nothing open.
     """
     try:
@@ -59,7 +59,7 @@ async def open_session(conninfo: str, *, timeout_s: float, application_name: str
             except psycopg.Error as error:
                 answer = one_line(error)
         answers.append(answer)
-    raise StoreUnavailable("; ".join(dict.fromkeys(answers)))
+    raise StoreUnavailableError("; ".join(dict.fromkeys(answers)))
 
 
 async def _attempts(params: ConnDict) -> list[ConnDict]:
@@ -68,7 +68,7 @@ async def _attempts(params: ConnDict) -> list[ConnDict]:
             return await trio.to_thread.run_sync(conninfo_attempts, params, abandon_on_cancel=True)
         return conninfo_attempts(params)
     except psycopg.OperationalError as error:
-        raise StoreUnavailable(one_line(error)) from None
+        raise StoreUnavailableError(one_line(error)) from None
     except psycopg.Error as error:
         raise ProgrammerError(f"unusable connection string: {one_line(error)}") from None
 

@@ -10,7 +10,7 @@ I1  Between two calls the session is idle, or inside a `transaction()`, or close
 I2  A transaction that is left by an exception, a cancellation too, is rolled back or the session is
     closed.
 I3  A statement whose plan went stale (a migration by a newer node) is prepared anew and run, unless
-    a transaction is open: that one has failed as a whole and raises `TransactionConflict`.
+    a transaction is open: that one has failed as a whole and raises `TransactionConflictError`.
 
 A call that was cancelled, or failed with `may_have_committed`, may have taken effect: the caller
 looks for its traces. Deliberately not here: the exchange with the server and its faults
@@ -31,9 +31,9 @@ from psycopg.pq import Format, TransactionStatus
 from psycopg.pq.abc import PGresult
 from psycopg.pq.misc import PGnotify
 
-from jobengine.store.errors import ProgrammerError, StoreUnavailable
+from jobengine.store.errors import ProgrammerError, StoreUnavailableError
 from jobengine.store.postgres.driver.connecting import open_session
-from jobengine.store.postgres.driver.session import Session, StalePlan
+from jobengine.store.postgres.driver.session import Session, StalePlanError
 from jobengine.store.postgres.driver.values import Encoder, encode, encoding_of, row_loader
 from jobengine.store.postgres.statements import Statement
 
@@ -77,7 +77,7 @@ class Connection:
 
         `cancel_timeout_s` is what a cancelled call or a rollback may take before the session is
         closed instead; `on_notice(severity, message)` gets the server's notices. Raises
-        `StoreUnavailable` or, for an unreadable `conninfo`, `ProgrammerError`.
+        `StoreUnavailableError` or, for an unreadable `conninfo`, `ProgrammerError`.
         """
         pgconn = await open_session(
             conninfo, timeout_s=timeout_s, application_name=application_name
@@ -133,7 +133,7 @@ class Connection:
         try:
             try:
                 result = await self._run_both(first, first_params, statement, params)
-            except StalePlan:
+            except StalePlanError:
                 self._plans.pop(first.sql, None)
                 self._plans.pop(statement.sql, None)
                 result = await self._run_both(first, first_params, statement, params)
@@ -162,7 +162,7 @@ class Connection:
     async def transaction(self) -> AsyncIterator[None]:
         """BEGIN … COMMIT; any exception, a cancellation too, rolls back. Does not nest.
 
-        A session lost during COMMIT raises `StoreUnavailable` with `may_have_committed`.
+        A session lost during COMMIT raises `StoreUnavailableError` with `may_have_committed`.
         """
         if self._in_transaction:
             raise ProgrammerError("transactions do not nest")
@@ -200,7 +200,7 @@ class Connection:
             plan = await self._plan_of(statement)
             try:
                 return await self._run(plan, params)
-            except StalePlan:
+            except StalePlanError:
                 del self._plans[statement.sql]
                 if self._in_transaction:
                     raise
@@ -271,7 +271,7 @@ class Connection:
         with trio.move_on_after(self._rollback_timeout_s, shield=True) as scope:
             try:
                 await self._command("ROLLBACK", label="ROLLBACK", may_commit=False)
-            except (StoreUnavailable, ProgrammerError, trio.BusyResourceError):
+            except (StoreUnavailableError, ProgrammerError, trio.BusyResourceError):
                 self.close()
         if scope.cancelled_caught:
             self.close()

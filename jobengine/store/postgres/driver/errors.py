@@ -21,9 +21,9 @@ from psycopg.pq.abc import PGresult
 
 from jobengine.store.errors import (
     ProgrammerError,
-    StatementRefused,
-    StoreUnavailable,
-    TransactionConflict,
+    StatementRefusedError,
+    StoreUnavailableError,
+    TransactionConflictError,
 )
 
 
@@ -104,13 +104,13 @@ def error_of(
     match fault_of(sqlstate):
         case Fault.UNAVAILABLE:
             unknown = may_have_committed or sqlstate == "40003"
-            return StoreUnavailable(text, sqlstate=sqlstate, may_have_committed=unknown)
+            return StoreUnavailableError(text, sqlstate=sqlstate, may_have_committed=unknown)
         case Fault.CONFLICT:
-            return TransactionConflict(text, sqlstate=sqlstate)
+            return TransactionConflictError(text, sqlstate=sqlstate)
         case Fault.REFUSED:
             if sqlstate.startswith("22"):
                 message_primary = _QUOTED.sub('"…"', message_primary)
-            return StatementRefused(
+            return StatementRefusedError(
                 message_primary, sqlstate=sqlstate, constraint_name=constraint_name
             )
         case Fault.PROGRAMMER:

@@ -1,7 +1,7 @@
 """LISTEN/NOTIFY as an async iterator, on a connection of its own.
 
 A notification only says that something is worth looking at. What was notified while nobody listened
-is lost, so whoever reconnects after `StoreUnavailable` looks for itself first.
+is lost, so whoever reconnects after `StoreUnavailableError` looks for itself first.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Listener:
     """`async for notification in await Listener.open(connection, channels)`.
 
     The connection serves nothing else meanwhile. A cancelled wait loses nothing; iteration ends by
-    `StoreUnavailable` when the session is lost. Of more than 10,000 notifications that pile up
+    `StoreUnavailableError` when the session is lost. Of more than 10,000 notifications that pile up
     unread, the oldest are dropped.
     """
 

@@ -24,7 +24,7 @@ from typing import Final
 import attrs
 import trio
 
-from jobengine.store.errors import StoreUnavailable
+from jobengine.store.errors import StoreUnavailableError
 from jobengine.store.postgres.driver.connection import Connection
 
 _LIFETIME_JITTER: Final = 0.1
@@ -60,8 +60,8 @@ async def open_pool(
     """A pool that lives as long as the block; connections are opened when first needed.
 
     Leaving the block closes idle connections at once and lent ones when they come back. What
-    `connect` raises other than `StoreUnavailable` ends the block. As with any nursery, exceptions
-    leave the block in an `ExceptionGroup`.
+    `connect` raises other than `StoreUnavailableError` ends the block. As with any nursery,
+    exceptions leave the block in an `ExceptionGroup`.
     """
     pool = Pool(
         connect,
@@ -117,9 +117,9 @@ class Pool:
     def connection(self, *, timeout_s: float | None = None) -> Lease:
         """`async with pool.connection() as c`: waits in order of arrival, for `timeout_s` at most.
 
-        Raises `StoreUnavailable` when the time is up (with the reason the server gave, if it was
-        asked in vain), `trio.ClosedResourceError` when the pool is closed. Not a checkpoint when a
-        connection is idle.
+        Raises `StoreUnavailableError` when the time is up (with the reason the server gave, if it
+        was asked in vain), `trio.ClosedResourceError` when the pool is closed. Not a checkpoint
+        when a connection is idle.
         """
         return Lease(self, self._acquire_timeout_s if timeout_s is None else timeout_s)
 
@@ -144,7 +144,7 @@ class Pool:
                 continue
             try:
                 connection = await self._connect()
-            except StoreUnavailable as failure:
+            except StoreUnavailableError as failure:
                 self._back_off(str(failure))
                 continue
             self._failures = 0
@@ -213,7 +213,7 @@ class Pool:
             return waiter.connection
         if self._closed:
             raise trio.ClosedResourceError("the pool is closed")
-        raise StoreUnavailable(f"no connection within {timeout_s:g} s: {self._last_failure}")
+        raise StoreUnavailableError(f"no connection within {timeout_s:g} s: {self._last_failure}")
 
     def _is_fit(self, connection: Connection) -> bool:
         return connection.is_idle and trio.current_time() < self._retire_at[connection]

@@ -23,7 +23,7 @@ from psycopg.pq import DiagnosticField, ExecStatus, PipelineStatus, TransactionS
 from psycopg.pq.abc import PGconn, PGresult
 from psycopg.pq.misc import PGnotify
 
-from jobengine.store.errors import ProgrammerError, StoreUnavailable, TransactionConflict
+from jobengine.store.errors import ProgrammerError, StoreUnavailableError, TransactionConflictError
 from jobengine.store.postgres.driver import waiting
 from jobengine.store.postgres.driver.connecting import one_line
 from jobengine.store.postgres.driver.errors import error_of, field, needs_fresh_connection
@@ -33,7 +33,7 @@ _AT_REST: Final = (TransactionStatus.IDLE, TransactionStatus.INTRANS, Transactio
 _NOTIFICATIONS_MAX: Final = 10_000
 
 
-class StalePlan(TransactionConflict):
+class StalePlanError(TransactionConflictError):
     """The schema changed under a prepared statement, which therefore did not run."""
 
 
@@ -83,7 +83,7 @@ class Session:
     def claim(self) -> None:
         """As `claimed`, for the hot path: the caller resets `in_use`."""
         if self._fileno < 0:
-            raise StoreUnavailable("this connection is closed")
+            raise StoreUnavailableError("this connection is closed")
         if self.in_use:
             raise trio.BusyResourceError("another task is using this connection")
         self.in_use = True
@@ -157,7 +157,7 @@ class Session:
             return self._lost(label, one_line(result.get_error_message()), may_commit=may_commit)
         origin = field(result, DiagnosticField.SOURCE_FUNCTION)
         if sqlstate == "26000" or (sqlstate == "0A000" and origin == "RevalidateCachedQuery"):
-            return StalePlan(f"{label}: prepared for an older schema", sqlstate=sqlstate)
+            return StalePlanError(f"{label}: prepared for an older schema", sqlstate=sqlstate)
         severity, message = _severity_and_message(result)
         is_over = needs_fresh_connection(sqlstate, severity)
         if is_over:
@@ -170,9 +170,9 @@ class Session:
             may_have_committed=may_commit and is_over,
         )
 
-    def _lost(self, label: str, reason: str, *, may_commit: bool) -> StoreUnavailable:
+    def _lost(self, label: str, reason: str, *, may_commit: bool) -> StoreUnavailableError:
         self.close()
-        return StoreUnavailable(f"{label}: {reason}", may_have_committed=may_commit)
+        return StoreUnavailableError(f"{label}: {reason}", may_have_committed=may_commit)
 
     async def _cancel_on_server(self) -> None:
         """I1: bring an interrupted exchange to its end, or close."""

@@ -186,13 +186,6 @@ def encode(
         raise TypeError(f"{len(encoders)} parameters expected, not {len(values)}") from None
 
 
-class _JsonLoader(Loader):
-    format = Format.BINARY
-
-    def load(self, data: abc.Buffer) -> bytes:
-        return bytes(data)
-
-
 class _JsonbLoader(Loader):
     format = Format.BINARY
 
@@ -204,13 +197,17 @@ class _UuidLoader(Loader):
     format = Format.BINARY
 
     def load(self, data: abc.Buffer) -> str:
-        return str(uuid.UUID(bytes=bytes(data)))
+        digits = bytes(data).hex()
+        head = f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}"
+        return f"{head}-{digits[16:20]}-{digits[20:]}"
 
 
 def row_loader() -> abc.Transformer:
     """A loader of binary result rows; one a connection, for it remembers the types it has met."""
     adapters = AdaptersMap(psycopg.adapters)
-    adapters.register_loader("json", _JsonLoader)
+    octets = adapters.get_loader(type_oid("bytea"), Format.BINARY)
+    assert octets is not None
+    adapters.register_loader("json", octets)
     adapters.register_loader("jsonb", _JsonbLoader)
     adapters.register_loader("uuid", _UuidLoader)
     return Transformer(adapters)

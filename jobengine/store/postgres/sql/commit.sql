@@ -7,11 +7,13 @@
 -- jobengine/domain/change.py. blocks holds {t tenant, f first seq, l last seq, at, o offset,
 -- n octets of the stored body, z octets of the body}; octets holds at that offset the previous
 -- link, the link, and the stored body. unique_keys says besides (h) which holders may be replaced,
--- and (at) from when a window is over; one row for a key at most.
+-- and (at) from when a window is over; one row for a key at most. The payload of a changed job
+-- stands in an array by itself, for a JSON null is a payload too, and reads as SQL's null.
 --
 -- Rows of waiting and leases are found one by one (LATERAL, OFFSET 0) and deleted where they stand:
 -- both tables are often empty, and a join planned then, and kept, would go through all of a table
--- for each changed job once it is full. A job that goes on waiting leaves and enters again.
+-- for each changed job once it is full. A job that goes on waiting leaves and enters again. Rows of
+-- runs and registry are found in this way too.
 --
 -- commit_all is commit_jobs and the kinds that few commits hold, which cost a small commit a tenth
 -- of its time even when there are none; a test keeps the shared text equal.
@@ -79,7 +81,7 @@ changed AS MATERIALIZED (
         t text, s smallint, i uuid, st text, f text, q bigint[], re text, a integer, fa integer,
         cr integer, du bigint, sc bigint, sa bigint, fi bigint, ca bigint, cz text, rs json,
         er json, pg json, rk bigint, dl boolean, ex bigint, w text, tr text, lu bigint, qu text,
-        jt text, so text, d json
+        jt text, so text, d json, p json
     )
     WHERE (SELECT held FROM fence)
 ),
@@ -90,7 +92,8 @@ job_changed AS (
         finished_at = fi, cancel_requested_at = ca, cancel_reason = cz,
         result = coalesce(rs, result), error = coalesce(er, error),
         progress = coalesce(pg, progress), seqs = seqs || coalesce(q, '{}'),
-        definition = coalesce(d, definition)
+        definition = coalesce(d, definition), payload = coalesce(p -> 0, payload),
+        payload_bytes = coalesce(octet_length((p -> 0)::text), payload_bytes)
     FROM changed
     WHERE j.tenant_id = t AND j.job_id = i AND j.state = f
     RETURNING 1
@@ -187,15 +190,17 @@ SELECT commit_guard(
 
 -- name: commit_all
 -- purpose: commit_jobs, and with it dead letters, artifacts, logs, unique keys, answers and
---   credentials, redrives and controls
--- rows: 1, true; or JE001 (a head has moved), JE002 (a job or dead letter is not in its from-state)
+--   credentials, redrives and controls, runs with their parts, and registered documents
+-- rows: 1, true; or JE001 (a head has moved), JE002 (a job, dead letter or run is not in its
+--   from-state)
 -- index: ledger_heads_pkey, jobs_pkey, waiting_pkey, leases_pkey, dead_letters_pkey,
 --   artifacts_pkey, unique_keys_pkey, api_keys_pkey, token_revocations_pkey, redrives_pkey,
---   gate_states_pkey, controls_pkey
+--   gate_states_pkey, controls_pkey, runs_pkey, run_parts_pkey, registry_pkey
 -- locks: as commit_jobs; those of the other kinds after them
 -- parameters: batch_id text, blocks json, octets bytea, created json, changed json,
 --   dead_letters json, artifacts json, logs json, unique_keys json, answers json, api_keys json,
---   revocations json, redrives json, gate_states json, controls json
+--   revocations json, redrives json, gate_states json, controls json, runs json, run_parts json,
+--   registry json
 WITH
 block AS MATERIALIZED (
     SELECT
@@ -251,7 +256,7 @@ changed AS MATERIALIZED (
         t text, s smallint, i uuid, st text, f text, q bigint[], re text, a integer, fa integer,
         cr integer, du bigint, sc bigint, sa bigint, fi bigint, ca bigint, cz text, rs json,
         er json, pg json, rk bigint, dl boolean, ex bigint, w text, tr text, lu bigint, qu text,
-        jt text, so text, d json
+        jt text, so text, d json, p json
     )
     WHERE (SELECT held FROM fence)
 ),
@@ -262,7 +267,8 @@ job_changed AS (
         finished_at = fi, cancel_requested_at = ca, cancel_reason = cz,
         result = coalesce(rs, result), error = coalesce(er, error),
         progress = coalesce(pg, progress), seqs = seqs || coalesce(q, '{}'),
-        definition = coalesce(d, definition)
+        definition = coalesce(d, definition), payload = coalesce(p -> 0, payload),
+        payload_bytes = coalesce(octet_length((p -> 0)::text), payload_bytes)
     FROM changed
     WHERE j.tenant_id = t AND j.job_id = i AND j.state = f
     RETURNING 1
@@ -517,9 +523,90 @@ redrive_moved AS (
         GROUP BY t, id
     ) g
     WHERE e.tenant_id = g.t AND e.redrive_id = g.id
+),
+run_given AS MATERIALIZED (
+    SELECT *
+    FROM json_to_recordset(%(runs)s::json) AS r(
+        t text, s smallint, i uuid, st text, f text, n integer, sa bigint, fi bigint, ca bigint,
+        ro json, k text, c bigint, cb text, pr text, di text, dv integer, ff boolean, "in" json,
+        ih text, tp text, ci text, rp uuid, pi uuid, pk text, pa json
+    )
+    WHERE (SELECT held FROM fence)
+),
+run_created AS (
+    INSERT INTO runs (
+        tenant_id, shard, run_id, state, nodes, started_at, finished_at, cancel_requested_at,
+        rolled, run_token, created_at, created_by, project_id, dag_id, dag_version, fail_fast,
+        inputs, inputs_hash, traceparent, correlation_id, replay_of, parent_run, parent_key, pack
+    )
+    SELECT
+        t, s, i, st, coalesce(n, 0), sa, fi, ca, ro, k, c, cb, coalesce(pr, ''), di, dv,
+        coalesce(ff, false), coalesce("in", '{}'), coalesce(ih, ''), tp, coalesce(ci, ''), rp, pi,
+        pk, pa
+    FROM run_given
+    WHERE f IS NULL
+),
+run_changed AS (
+    UPDATE runs r
+    SET state = g.st, nodes = r.nodes + coalesce(g.n, 0),
+        started_at = coalesce(g.sa, r.started_at), finished_at = coalesce(g.fi, r.finished_at),
+        cancel_requested_at = coalesce(g.ca, r.cancel_requested_at),
+        rolled = coalesce(g.ro, r.rolled)
+    FROM (
+        SELECT c.*, found.place
+        FROM run_given c
+        CROSS JOIN LATERAL (
+            SELECT e.ctid AS place
+            FROM runs e
+            WHERE e.tenant_id = c.t AND e.run_id = c.i AND e.state = c.f
+            OFFSET 0
+        ) found
+    ) g
+    WHERE r.ctid = g.place
+    RETURNING 1
+),
+part_added AS (
+    INSERT INTO run_parts (tenant_id, run_id, part, body)
+    SELECT
+        t, i, (SELECT count(*) FROM run_parts p WHERE p.tenant_id = g.t AND p.run_id = g.i), b
+    FROM json_to_recordset(%(run_parts)s::json) AS g(t text, i uuid, b json)
+    WHERE (SELECT held FROM fence)
+),
+document_given AS MATERIALIZED (
+    SELECT *
+    FROM json_to_recordset(%(registry)s::json) AS r(
+        t text, k text, n text, v integer, dg text, b json, c bigint, cb text, da bigint
+    )
+    WHERE (SELECT held FROM fence)
+),
+document_added AS (
+    INSERT INTO registry (
+        tenant_id, kind, name, version, digest, body, created_at, created_by, disabled_at
+    )
+    SELECT t, k, n, v, dg, b, c, cb, nullif(da, 0)
+    FROM document_given
+    WHERE dg IS NOT NULL
+),
+document_changed AS (
+    UPDATE registry r
+    SET disabled_at = nullif(g.da, 0)
+    FROM (
+        SELECT c.da, found.place
+        FROM document_given c
+        CROSS JOIN LATERAL (
+            SELECT e.ctid AS place
+            FROM registry e
+            WHERE e.tenant_id = c.t AND e.kind = c.k AND e.name = c.n AND e.version = c.v
+            OFFSET 0
+        ) found
+        WHERE c.dg IS NULL AND c.da IS NOT NULL
+    ) g
+    WHERE r.ctid = g.place
 )
 SELECT commit_guard(
-    (SELECT count(*) FROM job_changed) + (SELECT count(*) FROM letter_changed),
-    (SELECT count(*) FROM changed) + (SELECT count(*) FROM letter_given WHERE f IS NOT NULL),
+    (SELECT count(*) FROM job_changed) + (SELECT count(*) FROM letter_changed)
+        + (SELECT count(*) FROM run_changed),
+    (SELECT count(*) FROM changed) + (SELECT count(*) FROM letter_given WHERE f IS NOT NULL)
+        + (SELECT count(*) FROM run_given WHERE f IS NOT NULL),
     'JE002'
 );

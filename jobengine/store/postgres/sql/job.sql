@@ -12,7 +12,9 @@ SELECT
     j.failures, j.crashes, j.due_at, j.scheduled_at, j.started_at, j.finished_at,
     j.cancel_requested_at, j.cancel_reason, j.result, j.error, j.progress, j.seqs
 FROM unnest(%(job_ids)s::uuid[]) AS wanted(job_id)
-JOIN jobs j ON j.tenant_id = %(tenant_id)s AND j.job_id = wanted.job_id;
+CROSS JOIN LATERAL (
+    SELECT * FROM jobs WHERE tenant_id = %(tenant_id)s AND job_id = wanted.job_id OFFSET 0
+) j;
 
 -- name: job_states
 -- purpose: which of these jobs are in another state than expected, after a stale commit
@@ -22,7 +24,9 @@ JOIN jobs j ON j.tenant_id = %(tenant_id)s AND j.job_id = wanted.job_id;
 -- parameters: tenant_id text, job_ids uuid[], states text[]
 SELECT expected.job_id
 FROM unnest(%(job_ids)s::uuid[], %(states)s::text[]) AS expected(job_id, state)
-LEFT JOIN jobs j ON j.tenant_id = %(tenant_id)s AND j.job_id = expected.job_id
+LEFT JOIN LATERAL (
+    SELECT state FROM jobs WHERE tenant_id = %(tenant_id)s AND job_id = expected.job_id OFFSET 0
+) j ON true
 WHERE j.state IS DISTINCT FROM expected.state
 ORDER BY expected.job_id;
 
