@@ -180,8 +180,13 @@ class Breaker:
         return self._move(Trigger.RECOVER, at, Cause.PROBES_GOOD, wanted, wanted)
 
     def _count(self, at: int, outcome: Outcome) -> None:
+        self._unreachable = self._unreachable + 1 if outcome is Outcome.UNREACHABLE else 0
+        place = 1 if outcome is Outcome.GOOD else 2
         buckets, number = self._buckets, at // BUCKET_US
         newest = buckets[-1][0] if buckets else number
+        if buckets and number == newest:
+            buckets[-1][place] += 1
+            return
         if number < newest <= number + BUCKETS:
             number = newest  # the clock stepped back a little
         elif number < newest:
@@ -190,8 +195,7 @@ class Breaker:
             buckets.append([number, 0, 0])
         while buckets[0][0] <= number - BUCKETS:
             buckets.popleft()
-        buckets[-1][1 if outcome is Outcome.GOOD else 2] += 1
-        self._unreachable = self._unreachable + 1 if outcome is Outcome.UNREACHABLE else 0
+        buckets[-1][place] += 1
 
     def _trip_when_due(self, at: int) -> BreakerChange | None:
         policy = self.policy

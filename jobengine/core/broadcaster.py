@@ -29,10 +29,10 @@ from jobengine.domain.instant import Moment
 from jobengine.messages.broadcaster import Follow, Leave, Published, Read, ReadAnswer
 from jobengine.messages.wake import Wake
 
-__all__ = ["BroadcasterCore", "BroadcasterLimits", "NotFollowing"]
+__all__ = ["BroadcasterCore", "BroadcasterLimits", "NotFollowingError"]
 
 
-class NotFollowing(Exception):
+class NotFollowingError(Exception):
     """Whoever reads has not said what it follows, at least not to this life of the broadcaster."""
 
 
@@ -111,7 +111,7 @@ class BroadcasterCore:
     def _read(self, message: Read) -> list[Any]:
         tenant_id = self._tenants.get(message.reader_id)
         if tenant_id is None:
-            return [Refuse(message.ask_id, NotFollowing())]
+            return [Refuse(message.ask_id, NotFollowingError())]
         ring = self._rings[tenant_id]
         answer = self._answer(ring, message)
         if answer is not None:

@@ -143,14 +143,17 @@ class AdaptiveConcurrency:
         policy, state, window = self.policy, self.state, self._window
         if window is None or at < window.began_at:
             window = self._window = _Window(at, self._wait_us(0))
-        window.running_max = max(window.running_max, running)
+        if running > window.running_max:
+            window.running_max = running
         if outcome is Outcome.GOOD:
             window.good += 1
             window.good_us += self._capped(run_us)
         elif outcome is not None:
             window.bad += 1
+        if at - window.began_at < window.wait_us:
+            return None
         wanted = policy.samples if state.limit is None else min(state.limit, policy.samples)
-        if at - window.began_at < window.wait_us or window.good + window.bad < wanted:
+        if window.good + window.bad < wanted:
             return None
         return self._decide(at, window)
 

@@ -4,25 +4,20 @@ It is told the policy and, by the lease shards, what each tenant runs and could 
 allotments, which the shards enforce. While the policy is ``unlimited`` it says nothing and is told
 nothing.
 
-Definitions. A tenant *holds* the slots that it may still be using: its allotment, but while a lower
-one is on its way the old one, and while more run than it allows, as many as run. A slot is *free*
-when nobody holds it.
+Definitions. What a tenant *holds* says ``tenant_slots``. A slot is *free* when nobody holds it.
 
 I1  Slots are given out of those that are free, so all that is held, and with it all that runs,
     never exceeds the capacity; unless it did when the policy came, and then nothing is given until
     it does no longer.
-I2  At most one allotment of a tenant is on its way. What a shard says of a tenant before it has
-    answered that one does not lower what the tenant holds.
-I3  Nothing is given before every shard has said what runs, and nothing to tenants of a shard that
+I2  Nothing is given before every shard has said what runs, and nothing to tenants of a shard that
     has to say it anew; meanwhile they hold what they held.
-I4  A fall of demand counts when it has lasted ``linger_s``: the moment between two jobs of a worker
-    is no reason to give its slot away. What nobody else wants is left with whoever has demand.
-I5  Where whole slots cannot be shared evenly, the odd ones go round: every ``turn_s`` it is counted
+I3  What nobody else wants is left with whoever has demand.
+I4  Where whole slots cannot be shared evenly, the odd ones go round: every ``turn_s`` it is counted
     who had more than its share and who less, and who is short goes first. So no tenant that is
     entitled to a part of a slot waits for ever.
 
-Not here: the division itself (``shares``), where the policy is stored (the ledger of the system
-tenant), enforcement (``lease_shard/allotments``).
+Not here: the division itself (``shares``), what is known of one tenant (``tenant_slots``), where
+the policy is stored (the ledger of the system tenant), enforcement (``lease_shard/allotments``).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,14 +26,14 @@ from typing import Any, Final, assert_never
 import attrs
 
 from jobengine.core.machine import Answer
-from jobengine.core.shares import MICRO, Want, divide
-from jobengine.domain.governance import CAPACITY_MAX, UNLIMITED, Governance, Share, Strategy
+from jobengine.core.shares import Want, divide, most_of
+from jobengine.core.tenant_slots import TenantSlots
+from jobengine.domain.governance import UNLIMITED, Governance, Share, Strategy
 from jobengine.domain.ids import shard_of
 from jobengine.domain.instant import Moment
 from jobengine.messages.admission import Allot
 from jobengine.messages.governor import (
     Allotted,
-    Demand,
     Demands,
     Govern,
     GovernanceAnswer,
@@ -55,7 +50,6 @@ __all__ = ["Governor", "GovernorLimits", "GovernorMessage"]
 GovernorMessage = PolicyChanged | ShardBegun | Governed | Allotted | Demands | ReadGovernance
 
 _INCARNATION_SHIFT: Final = 40
-_CREDIT_MAX: Final = 10 * MICRO
 
 
 @attrs.frozen(kw_only=True)
@@ -65,27 +59,6 @@ class GovernorLimits:
     pause_s: float = 0.01
     linger_s: float = 0.1
     turn_s: float = 1.0
-
-
-@attrs.define(eq=False)
-class _Tenant:
-    """``demand`` is what counts of running + waiting; ``stamp`` that of the allotment on its way,
-    or 0; ``credit`` in millionths of a slot."""
-
-    tenant_id: str
-    shard: int
-    running: int = 0
-    waiting: int = 0
-    demand: int = 0
-    fell_at: float | None = None
-    allotment: int = 0
-    held: int = 0
-    stamp: int = 0
-    credit: int = 0
-
-    @property
-    def empty(self) -> bool:
-        return not (self.demand or self.allotment or self.held or self.stamp)
 
 
 class Governor:
@@ -104,7 +77,7 @@ class Governor:
         self._governs = governed
         self._told = PolicyChanged(policy=UNLIMITED, revision=-1, changed_at=0)
         self._shares: dict[str, Share] = {}
-        self._tenants: dict[str, _Tenant] = {}
+        self._tenants: dict[str, TenantSlots] = {}
         self._asked: dict[int, int] = {}
         self._silent: dict[int, None] = {}
         self._in_turn: dict[str, int] = {}
@@ -127,6 +100,16 @@ class Governor:
     def held(self) -> int:
         """Slots that are not free."""
         return sum(tenant.held for tenant in self._tenants.values())
+
+    @property
+    def capacity(self) -> int | None:
+        """Slots of all tenants together; None while nothing is governed."""
+        return self._told.policy.capacity if self._governs else None
+
+    def holdings(self) -> Iterator[Holding]:
+        """Of every tenant with demand or an allotment, in no order; none while nothing is."""
+        for tenant in self._tenants.values() if self._governs else ():
+            yield tenant.holding
 
     def handle(self, message: GovernorMessage | Wake, now: Moment) -> Sequence[Any]:
         self._now_s = now.mono
@@ -186,41 +169,25 @@ class Governor:
         self._silent.pop(message.shard, None)
         for tenant in self._tenants.values():
             if tenant.shard == message.shard:
-                tenant.running = tenant.waiting = tenant.demand = 0
-                tenant.allotment = tenant.held = tenant.stamp = 0
-                tenant.fell_at = None
+                tenant.begin_anew(0, 0)
         for demand in message.demands:
-            tenant = self._tenant(demand.tenant_id)
-            tenant.running, tenant.waiting = demand.running, demand.waiting
-            tenant.demand = demand.running + demand.waiting
-            tenant.held = demand.running
+            self._tenant(demand.tenant_id).begin_anew(demand.running, demand.waiting)
         self._divide_soon()
 
     def _take_answer(self, message: Allotted) -> None:
         tenant = self._tenants.get(message.tenant_id)
         if tenant is None or tenant.stamp != message.stamp:
             return
-        tenant.stamp = 0
-        tenant.running = message.running
-        tenant.held = max(tenant.allotment, message.running)
+        tenant.take_answer(message.running)
         self._divide_soon()
 
     def _take_demands(self, message: Demands) -> None:
         if not self._governs or message.shard in self._asked:
             return
         for demand in message.demands:
-            self._take_demand(self._tenant(demand.tenant_id), demand)
+            tenant = self._tenant(demand.tenant_id)
+            tenant.take_demand(demand.running, demand.waiting, self._now_s)
         self._divide_soon()
-
-    def _take_demand(self, tenant: _Tenant, demand: Demand) -> None:
-        tenant.running, tenant.waiting = demand.running, demand.waiting
-        if not tenant.stamp:
-            tenant.held = max(tenant.allotment, demand.running)
-        if demand.running + demand.waiting >= tenant.demand:
-            tenant.demand = demand.running + demand.waiting
-            tenant.fell_at = None
-        elif tenant.fell_at is None:
-            tenant.fell_at = self._now_s
 
     # ---- division
 
@@ -231,7 +198,8 @@ class Governor:
 
     def _divide(self) -> Iterator[Allot]:
         policy = self._told.policy
-        self._let_fall()
+        for tenant in self._tenants.values():
+            tenant.let_fall(self._now_s, self._limits.linger_s)
         self._keep_reserves(policy)
         self._count_turn()
         wants = [
@@ -258,7 +226,8 @@ class Governor:
         wanted = sum(max(0, slots[tenant.tenant_id] - tenant.held) for tenant in short)
         for tenant in movable:
             target = slots[tenant.tenant_id]
-            in_excess = wanted > free or not tenant.demand or tenant.allotment > self._most(tenant)
+            most = most_of(policy, self._share(tenant.tenant_id))
+            in_excess = wanted > free or not tenant.demand or tenant.allotment > most
             if tenant.allotment > target and in_excess:
                 yield self._allot(tenant, target)
         classed = policy.strategy is Strategy.PRIORITY
@@ -275,18 +244,9 @@ class Governor:
                 free -= max(0, given - tenant.held)
                 yield self._allot(tenant, given)
 
-    def _allot(self, tenant: _Tenant, slots: int) -> Allot:
-        tenant.stamp = self._stamp()
-        tenant.allotment = slots
-        tenant.held = max(tenant.held, slots)
+    def _allot(self, tenant: TenantSlots, slots: int) -> Allot:
+        tenant.allot(slots, self._stamp())
         return Allot(tenant_id=tenant.tenant_id, slots=slots, stamp=tenant.stamp)
-
-    def _let_fall(self) -> None:
-        """I4"""
-        for tenant in self._tenants.values():
-            if tenant.fell_at is not None and tenant.fell_at + self._limits.linger_s <= self._now_s:
-                tenant.demand = tenant.running + tenant.waiting
-                tenant.fell_at = None
 
     def _keep_reserves(self, policy: Governance) -> None:
         """Whoever has a reserve is known, with demand or without."""
@@ -296,43 +256,28 @@ class Governor:
                     self._tenant(share.tenant_id)
 
     def _count_turn(self) -> None:
-        """I5"""
+        """I4"""
         if not self._in_turn or self._now_s < self._turn_at:
             return
         self._turn_at = self._now_s + self._limits.turn_s
         for tenant in self._tenants.values():
-            entitled = self._in_turn.get(tenant.tenant_id)
-            if entitled is None:
-                tenant.credit = 0
-            else:
-                credit = tenant.credit + entitled - tenant.held * MICRO
-                tenant.credit = max(-_CREDIT_MAX, min(credit, _CREDIT_MAX))
+            tenant.count_turn(self._in_turn.get(tenant.tenant_id))
 
     def _next_at(self) -> float | None:
-        linger_s = self._limits.linger_s
-        instants = [
-            tenant.fell_at + linger_s
-            for tenant in self._tenants.values()
-            if tenant.fell_at is not None
-        ]
+        falls = (tenant.falls_at(self._limits.linger_s) for tenant in self._tenants.values())
+        instants = [at for at in falls if at is not None]
         if self._in_turn:
             instants.append(self._turn_at)
         return min(instants, default=None)
 
     # ---- what is known
 
-    def _tenant(self, tenant_id: str) -> _Tenant:
+    def _tenant(self, tenant_id: str) -> TenantSlots:
         tenant = self._tenants.get(tenant_id)
         if tenant is None:
-            tenant = _Tenant(tenant_id, shard_of(tenant_id, self._shards))
+            tenant = TenantSlots(tenant_id, shard_of(tenant_id, self._shards))
             self._tenants[tenant_id] = tenant
         return tenant
-
-    def _most(self, tenant: _Tenant) -> int:
-        """What a tenant may have even where nobody else wants it."""
-        if self._told.policy.strategy is not Strategy.MAX_LIMIT:
-            return CAPACITY_MAX
-        return self._share(tenant.tenant_id).cap or CAPACITY_MAX
 
     def _share(self, tenant_id: str) -> Share:
         return self._shares.get(tenant_id) or Share(tenant_id=tenant_id)
@@ -347,16 +292,5 @@ class Governor:
             policy=told.policy,
             revision=max(0, told.revision),
             changed_at=told.changed_at if told.revision > 0 else None,
-            holdings=[
-                Holding(
-                    tenant.tenant_id,
-                    tenant.allotment,
-                    tenant.held,
-                    tenant.running,
-                    tenant.waiting,
-                )
-                for _, tenant in sorted(self._tenants.items())
-            ]
-            if self._governs
-            else (),
+            holdings=tuple(sorted(self.holdings())),
         )

@@ -1,45 +1,23 @@
-"""A redrive under way: what the redriver remembers of it, and what is recorded of its changes.
+"""A redrive under way: what the redriver remembers of it, and its one command in flight.
 
 Definitions. The *flight* of a course is the one command of it that is under way. It is *unsettled*
 while what became of a command is unknown. Its *cursor* is the last letter that was tried, in
 descending order of (at, id).
 
-Not here: what happens when (``redriver``).
+Not here: what happens when (``redriver``), what is recorded of it (``redrive_records``).
 """
 
 from collections import deque
-from typing import Any, Final
+from typing import Any
 
 import attrs
-import msgspec
 
-from jobengine.domain.change import RedriveRow
+from jobengine.domain.instant import SECOND
 from jobengine.domain.redrive import Redrive, RedriveState
-from jobengine.messages.lease_shard import Actor, IdempotencyClaim
-from jobengine.messages.redriver import ChangeRedrive, Letter, StartRedrive
+from jobengine.messages.lease_shard import Actor
+from jobengine.messages.redriver import ChangeRedrive, Letter, ReadLetters, ReplayLetter, Settle
 
-__all__ = ["Course", "Recording", "beginning", "completion", "failure", "movement"]
-
-_KINDS: Final = {
-    RedriveState.PAUSED: "deadletter.redrive_paused",
-    RedriveState.RUNNING: "deadletter.redrive_resumed",
-    RedriveState.STOPPED: "deadletter.redrive_stopped",
-}
-_encode: Final = msgspec.json.Encoder().encode
-
-
-@attrs.frozen(kw_only=True)
-class Recording:
-    """A change of a redrive: ``after`` is the redrive once it is committed; ``kind`` and ``data``
-    are of its entry; who asked for it, if anybody did, waits under ``ask_id``."""
-
-    after: Redrive
-    actor: Actor
-    kind: str
-    data: dict[str, Any]
-    row: RedriveRow
-    ask_id: int | None = None
-    claim: IdempotencyClaim | None = None
+__all__ = ["Course"]
 
 
 @attrs.define(eq=False)
@@ -83,102 +61,28 @@ class Course:
         self.letters.clear()
         self.all_read = False
 
+    def settling(self, stamp: int) -> Settle:
+        redrive = self.redrive
+        return Settle(stamp=stamp, tenant_id=redrive.tenant_id, redrive_id=redrive.redrive_id)
 
-def beginning(message: StartRedrive) -> Recording:
-    order = message.order
-    redrive = Redrive(
-        tenant_id=message.tenant_id,
-        redrive_id=message.redrive_id,
-        order=order,
-        changed_at=order.created_at,
-    )
-    row = RedriveRow(
-        tenant_id=message.tenant_id,
-        redrive_id=message.redrive_id,
-        state=redrive.state,
-        changed_at=redrive.changed_at,
-        order=msgspec.Raw(_encode(order)),
-    )
-    return Recording(
-        after=redrive,
-        actor=message.actor,
-        kind="deadletter.redrive_started",
-        data={"order": msgspec.to_builtins(order), "redriveId": message.redrive_id},
-        row=row,
-        ask_id=message.ask_id,
-        claim=message.claim,
-    )
+    def reading(self, stamp: int, letters_max: int) -> ReadLetters:
+        """Of the letters behind the cursor."""
+        return ReadLetters(
+            stamp=stamp,
+            tenant_id=self.redrive.tenant_id,
+            order=self.redrive.order,
+            after=self.cursor,
+            letters_max=letters_max,
+        )
 
-
-def movement(redrive: Redrive, message: ChangeRedrive, now_at: int) -> Recording:
-    """To the state that was asked for."""
-    after = msgspec.structs.replace(redrive, state=message.target, changed_at=now_at)
-    return Recording(
-        after=after,
-        actor=message.actor,
-        kind=_KINDS[message.target],
-        data=_standing(after),
-        row=_state_row(after),
-        ask_id=message.ask_id,
-        claim=message.claim,
-    )
-
-
-def completion(redrive: Redrive, now_at: int) -> Recording:
-    """Nothing is left to do."""
-    after = msgspec.structs.replace(redrive, state=RedriveState.COMPLETED, changed_at=now_at)
-    return Recording(
-        after=after,
-        actor=_engine(redrive),
-        kind="deadletter.redrive_completed",
-        data=_standing(after),
-        row=_state_row(after),
-    )
-
-
-def failure(redrive: Redrive, letter: Letter, why: str) -> Recording:
-    """A letter that cannot be replayed."""
-    after = msgspec.structs.replace(
-        redrive,
-        failed=redrive.failed + 1,
-        after=(letter.at, letter.dead_letter_id),
-        last_error=why,
-    )
-    row = RedriveRow(
-        tenant_id=redrive.tenant_id,
-        redrive_id=redrive.redrive_id,
-        failed=after.failed,
-        after_at=letter.at,
-        after_id=letter.dead_letter_id,
-        last_error=why,
-    )
-    data = {
-        "deadLetterId": letter.dead_letter_id,
-        "error": why,
-        "jobId": letter.job_id,
-        "redriveId": redrive.redrive_id,
-    }
-    kind = "deadletter.redrive_letter_failed"
-    return Recording(after=after, actor=_engine(redrive), kind=kind, data=data, row=row)
-
-
-def _state_row(after: Redrive) -> RedriveRow:
-    return RedriveRow(
-        tenant_id=after.tenant_id,
-        redrive_id=after.redrive_id,
-        state=after.state,
-        changed_at=after.changed_at,
-    )
-
-
-def _standing(redrive: Redrive) -> dict[str, Any]:
-    return {
-        "failed": redrive.failed,
-        "redriveId": redrive.redrive_id,
-        "replayed": redrive.replayed,
-    }
-
-
-def _engine(redrive: Redrive) -> Actor:
-    """The engine, for the reason and under the ticket that the redrive was begun with."""
-    return Actor("engine", redrive.order.reason, redrive.order.ticket)
+    def replaying(self, stamp: int, now_mono: float) -> ReplayLetter:
+        """Of the first letter; the next one is not due before the rate allows it."""
+        redrive, order = self.redrive, self.redrive.order
+        self.next_mono = now_mono + order.spacing_us / SECOND
+        return ReplayLetter(
+            stamp=stamp,
+            tenant_id=redrive.tenant_id,
+            redrive_id=redrive.redrive_id,
+            actor=Actor(order.created_by, order.reason, order.ticket),
+            letter=self.letters[0],
+        )

@@ -5,7 +5,7 @@ Decides which letter a redrive replays next and when, and when it has ended. It 
 commands reads of letters, replays, and records of where a redrive stands.
 
 Definitions. A *course* is a redrive that has not ended, as it is remembered here
-(``redrive_course``).
+(``redrive_course``); ``redrive_records`` says what is recorded of it.
 
 I1  A course has at most one command in flight, so a redrive changes in one order only.
 I2  A letter is replayed by the shard that owns it, which closes the letter and counts the replay in
@@ -27,35 +27,23 @@ import attrs
 import msgspec
 
 from jobengine.core.machine import Answer
-from jobengine.core.redrive_course import (
-    Course,
-    Recording,
-    beginning,
-    completion,
-    failure,
-    movement,
-)
-from jobengine.domain.canonical import canonical_of
+from jobengine.core.redrive_course import Course
+from jobengine.core.redrive_records import Recording, beginning, completion, failure, movement
 from jobengine.domain.errors import ErrorCode, Refusal
-from jobengine.domain.instant import SECOND, Moment
+from jobengine.domain.instant import Moment
 from jobengine.domain.redrive import UNFINISHED, Redrive, refuse_redrive
-from jobengine.messages.lease_shard import Actor
 from jobengine.messages.redriver import (
     Busy,
     ChangeRedrive,
     Letter,
     LettersRead,
     ReadFailed,
-    ReadLetters,
-    Record,
     Recorded,
     Recovered,
     RedriveAnswer,
     RedriverMessage,
     Refused,
     Replayed,
-    ReplayLetter,
-    Settle,
     Settled,
     StartRedrive,
     Unsettled,
@@ -71,7 +59,6 @@ _BUSY: Final = Refusal(ErrorCode.OVERLOADED, "too many requests are waiting; ret
 _UNKNOWN: Final = Refusal(
     ErrorCode.STORE_UNAVAILABLE, "no answer in time; the request may still take effect"
 )
-_encode: Final = msgspec.json.Encoder().encode
 _redrive_of: Final = msgspec.json.Decoder(Redrive).decode
 
 _Outcome = Recorded | Replayed | Refused | Busy | Unsettled | Settled | LettersRead | ReadFailed
@@ -167,24 +154,15 @@ class Redriver:
             return
         redrive = course.redrive
         if course.unsettled:
-            stamp = self._fly(course, None)
-            self._commands.append(
-                Settle(stamp=stamp, tenant_id=redrive.tenant_id, redrive_id=redrive.redrive_id)
-            )
+            self._commands.append(course.settling(self._fly(course, None)))
         elif redrive.exhausted or (course.all_read and not course.letters):
             self._record(course, completion(redrive, self._now.at))
         elif course.letters:
-            self._replay(course, course.letters[0])
+            stamp = self._fly(course, course.letters[0])
+            self._commands.append(course.replaying(stamp, self._now.mono))
         else:
-            self._commands.append(
-                ReadLetters(
-                    stamp=self._fly(course, None),
-                    tenant_id=redrive.tenant_id,
-                    order=redrive.order,
-                    after=course.cursor,
-                    letters_max=self._limits.letters_max,
-                )
-            )
+            stamp = self._fly(course, None)
+            self._commands.append(course.reading(stamp, self._limits.letters_max))
 
     def _change(self, course: Course, message: ChangeRedrive) -> None:
         refusal = refuse_redrive(course.redrive, message.target)
@@ -193,32 +171,8 @@ class Redriver:
         else:
             self._record(course, movement(course.redrive, message, self._now.at))
 
-    def _replay(self, course: Course, letter: Letter) -> None:
-        redrive, order = course.redrive, course.redrive.order
-        course.next_mono = self._now.mono + order.spacing_us / SECOND
-        self._commands.append(
-            ReplayLetter(
-                stamp=self._fly(course, letter),
-                tenant_id=redrive.tenant_id,
-                redrive_id=redrive.redrive_id,
-                actor=Actor(order.created_by, order.reason, order.ticket),
-                letter=letter,
-            )
-        )
-
     def _record(self, course: Course, recording: Recording) -> None:
-        self._commands.append(
-            Record(
-                stamp=self._fly(course, recording),
-                tenant_id=course.redrive.tenant_id,
-                actor=recording.actor,
-                kind=recording.kind,
-                data=canonical_of(recording.data),
-                facts=_encode(recording.after),
-                row=recording.row,
-                claim=recording.claim,
-            )
-        )
+        self._commands.append(recording.command(self._fly(course, recording)))
 
     def _fly(self, course: Course, subject: Letter | Recording | None) -> int:
         self._stamp += 1

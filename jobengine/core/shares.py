@@ -20,9 +20,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Final, NamedTuple
 
-from jobengine.domain.governance import Governance, Share, Strategy
+from jobengine.domain.governance import CAPACITY_MAX, Governance, Share, Strategy
 
-__all__ = ["MICRO", "Division", "Want", "divide"]
+__all__ = ["MICRO", "Division", "Want", "divide", "most_of"]
 
 MICRO: Final = 1_000_000
 
@@ -63,6 +63,13 @@ def divide(policy: Governance, wants: Sequence[Want]) -> Division:
             return _by_weight(capacity, _claims(wants, _capped))
         case _:
             return _by_weight(capacity, _claims(wants, lambda want: want.demand))
+
+
+def most_of(policy: Governance, share: Share) -> int:
+    """What a tenant may have even where nobody else wants it."""
+    if policy.strategy is not Strategy.MAX_LIMIT or share.cap is None:
+        return CAPACITY_MAX
+    return share.cap
 
 
 def _capped(want: Want) -> int:

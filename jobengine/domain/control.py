@@ -97,7 +97,8 @@ class Source(_Document, frozen=True, kw_only=True):
 class Quota(_Document, frozen=True, kw_only=True):
     """How much of a tenant, project or job type may run at once, and start in any hour.
 
-    ``burst`` bounds starts at once, refilled evenly over the hour.
+    ``burst`` bounds starts at once, refilled evenly over the hour. ``paused`` is apart from the
+    limits: a quota may have none, and then lets nothing start or bounds nothing.
     """
 
     burst: int | None = None
@@ -106,6 +107,10 @@ class Quota(_Document, frozen=True, kw_only=True):
     max_per_hour: int | None = None
     paused: bool = False
     scope: Scope = "tenant"
+
+    @property
+    def limited(self) -> bool:
+        return self.max_active is not None or self.max_per_hour is not None
 
 
 class Throttle(_Document, frozen=True, kw_only=True):
@@ -214,8 +219,6 @@ def _refuse_quota(quota: Quota) -> Refusal | None:
     if quota.scope not in ("tenant", "project", "job_type"):
         return _refusal("scope", "is tenant, project or job_type for a quota")
     refusal = _refuse_scope(quota.scope, quota.key)
-    if quota.max_active is None and quota.max_per_hour is None and not quota.paused:
-        refusal = refusal or _refusal("maxActive", "or maxPerHour is needed: this limits nothing")
     if quota.burst is not None and quota.max_per_hour is None:
         refusal = refusal or _refusal("burst", "goes with maxPerHour; give both or leave it out")
     for path, value in (

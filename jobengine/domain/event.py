@@ -20,6 +20,7 @@ __all__ = ["SCHEMA_VERSION", "Event", "events_of"]
 SCHEMA_VERSION = "orch.event.v1"
 
 _definition = msgspec.json.Decoder(Definition)
+_OF_RUNS = "run."
 _SPAN_NAMES = {"job.started": "queueSeconds", "job.retried": "backoffSeconds"}
 
 
@@ -83,12 +84,15 @@ def _event(tenant_id: str, entry: Entry, subject: About | None) -> Event:
         envelope["metrics"] = {name: entry.span_us / 1_000_000}
     if entry.data and subject is None:
         envelope["data"] = msgspec.json.decode(entry.data)
+    run_id = subject.run_id if subject else None
+    if entry.kind.startswith(_OF_RUNS):
+        run_id = envelope.get("data", {}).get("runId", run_id)
     return Event(
         seq=entry.seq,
         event_type=entry.kind,
         job_id=entry.job,
         job_type=subject.job_type if subject else "",
-        run_id=subject.run_id if subject else None,
+        run_id=run_id,
         source_id=subject.source_id if subject else None,
         body=canonical_of(envelope),
     )

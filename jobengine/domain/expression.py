@@ -15,11 +15,13 @@ Not here: where expressions stand in a payload (``template``).
 Source: https://jmespath.org/specification.html
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import attrs
 import jmespath
+import msgspec
 from jmespath.exceptions import JMESPathError
 from jmespath.parser import ParsedResult
 
@@ -51,6 +53,9 @@ _FIRST_LOOKS: Final = frozenset(
 _LEAVES: Final = frozenset({"current", "expref", "field", "identity", "index", "literal", "slice"})
 _PATHS: Final = _FIRST_LOOKS | {"field"}
 _DEPTH_MAX: Final = 32
+
+_quoted: Final = re.compile(r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|`((?:\\.|[^`\\])*)`""")
+"""Raw strings, quoted names, and literals, of which it gives the inside."""
 
 _Node = Mapping[str, Any]
 
@@ -93,6 +98,9 @@ def parse_expression(text: str, names: frozenset[str], path: str) -> Expression 
     will have, ``path`` the place in the document, for the refusal."""
     if len(text) > EXPRESSION_MAX:
         return _refuse(path, text, f"is longer than {EXPRESSION_MAX} characters")
+    for literal in _quoted.finditer(text):
+        if literal[1] is not None and not _is_json(literal[1].replace("\\`", "`")):
+            return _refuse(path, text, f"holds {literal[0]}, which is no JSON; write '…' for text")
     try:
         parsed = jmespath.compile(text)
     except (JMESPathError, RecursionError) as error:
@@ -121,6 +129,14 @@ def _refuse(path: str, text: str, why: str) -> Refusal:
     return Refusal(
         ErrorCode.TEMPLATE_INVALID, f"{path}: the expression ${{{shown}}} {why}", {"path": path}
     )
+
+
+def _is_json(text: str) -> bool:
+    try:
+        msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError, UnicodeError):
+        return False
+    return True
 
 
 def _why_not(node: _Node) -> str | None:

@@ -221,9 +221,9 @@ class Graph:
         for place, (source_key, target_key) in enumerate(edges):
             source, target = self.exit_of(source_key), self.numbers.get(target_key)
             if source is None or source_key == target_key:
-                return _bad_source(f"edges[{place}].source", source_key, target_key)
+                return _bad_source(f"edges[{place}].from", source_key, target_key)
             if target is None:
-                return _bad_source(f"edges[{place}].target", target_key, source_key)
+                return _bad_source(f"edges[{place}].to", target_key, source_key)
             if source in self.parents[target]:
                 return _invalid(f"edges[{place}]", f"{source_key} → {target_key} is there already")
             self._add_edge(source, target, late)

@@ -62,6 +62,7 @@ class Reason(StrEnum):
     UPSTREAM_FAILED = "upstream_failed"
     EXPIRED = "expired"
     RUN_CANCELLED = "run_cancelled"
+    SKIPPED = "skipped"
     ERROR = "error"
     LEASE_EXPIRED = "lease_expired"
     TIMED_OUT = "timed_out"
@@ -98,8 +99,8 @@ TRANSITIONS: Final[tuple[Transition, ...]] = (
         State.CANCELLED,
         Trigger.CANCEL,
         "job.cancelled",
-        "never started",
-        _CANCEL_REASONS,
+        "never started; `skipped` by its condition in a run",
+        _CANCEL_REASONS | {Reason.SKIPPED},
     ),
     Transition(
         State.SCHEDULED,
@@ -191,7 +192,8 @@ class Definition(
 
     The fields stand in the sorted order of their stored names and hold no floats, so the encoder's
     output *is* canonical JSON. Durations and instants are integer microseconds. The payload is kept
-    apart; its digest stands here.
+    apart; its digest stands here. ``node_key`` is the job's key in its run; while it is
+    ``templated``, its payload is the template of one, which is filled in when it is released.
     """
 
     backoff: Backoff = Backoff()
@@ -207,6 +209,7 @@ class Definition(
     lease_us: int = 30_000_000
     max_retries: int = 3
     network_intent: str = "local"
+    node_key: str | None = None
     not_before: int | None = None
     payload_digest: str
     priority: int = 5
@@ -215,6 +218,7 @@ class Definition(
     replay_of: str | None = None
     run_id: str | None = None
     source_id: str | None = None
+    templated: bool = False
     timeout_us: int | None = None
     traceparent: str | None = None
     unique_key: str | None = None

@@ -35,6 +35,7 @@ __all__ = [
     "RunDefinition",
     "RunState",
     "RunTransition",
+    "canonical_definition",
     "end_of_run",
     "find_run_transition",
     "inputs_hash",
@@ -114,13 +115,18 @@ class RunDefinition(
 _encode: Final = msgspec.json.Encoder().encode
 
 
-def inputs_hash(definition: RunDefinition) -> str:
-    """Of everything that decides what the run does, but for its name."""
+def canonical_definition(definition: RunDefinition) -> bytes:
+    """As canonical JSON, with nodes by key and each one's dependencies sorted."""
     jobs = tuple(
         msgspec.structs.replace(node, depends_on=tuple(sorted(node.depends_on)))
         for node in sorted(definition.jobs, key=lambda node: node.key)
     )
-    return digest(_encode(msgspec.structs.replace(definition, jobs=jobs)))
+    return _encode(msgspec.structs.replace(definition, jobs=jobs))
+
+
+def inputs_hash(definition: RunDefinition) -> str:
+    """Of everything that decides what the run does, but for its name."""
+    return digest(canonical_definition(definition))
 
 
 class JobIds:

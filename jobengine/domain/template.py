@@ -6,6 +6,7 @@ members are never templates.
 
 I1  What is filled in is never looked at again: a value with ``${`` in it stays as it is.
 I2  Filling in costs what the payload may be large at most, plus what the expressions cost.
+I3  A payload with expressions is nested ``_DEPTH_MAX`` deep at most.
 
 Not here: what an expression may be (``expression``).
 """
@@ -25,6 +26,7 @@ __all__ = ["Template", "TemplateError", "parse_template"]
 _OPENS: Final = "${"
 _QUOTES: Final = "'\"`"
 _EXPRESSIONS_MAX: Final = 1000
+_DEPTH_MAX: Final = 100
 
 
 class TemplateError(Exception):
@@ -41,7 +43,7 @@ class Template:
 
     names: frozenset[str]
     reads: tuple[str, ...]
-    _value: Any
+    _payload: bytes
     _spots: Mapping[str, Sequence[_Piece]]
 
     @property
@@ -52,7 +54,9 @@ class Template:
     def fill(self, environment: Mapping[str, Any], bytes_max: int) -> bytes:
         """The payload as canonical JSON. Raises ``TemplateError``."""
         try:
-            filled = _Filling(self._spots, environment, bytes_max).of(self._value, "")
+            filled = _Filling(self._spots, environment, bytes_max).of(
+                msgspec.json.decode(self._payload), ""
+            )
             text = canonical_of(filled)
         except ExpressionError as error:
             raise TemplateError(str(error)) from None
@@ -66,7 +70,12 @@ class Template:
 def parse_template(payload: bytes, names: frozenset[str], path: str) -> Template | Refusal:
     """Parse a payload, given as JSON. ``names`` are the parts that the environment
     will have, ``path`` is the place of the payload in its document, for the refusal."""
+    if _OPENS.encode() not in payload:
+        return Template(frozenset(), (), payload, {})
     value = msgspec.json.decode(payload)
+    if _depth(value) > _DEPTH_MAX:
+        why = f"{path}: a template is nested {_DEPTH_MAX} deep at most; flatten it"
+        return Refusal(ErrorCode.TEMPLATE_INVALID, why, {"path": path})
     spots: dict[str, Sequence[_Piece]] = {}
     looked_at, reads, count = set[str](), set[str](), 0
     for place, text in _strings(value, ""):
@@ -83,7 +92,18 @@ def parse_template(payload: bytes, names: frozenset[str], path: str) -> Template
         for expression in expressions:
             looked_at |= expression.names
             reads |= expression.reads
-    return Template(frozenset(looked_at), tuple(sorted(reads)), value, spots)
+    return Template(frozenset(looked_at), tuple(sorted(reads)), payload, spots)
+
+
+def _depth(value: Any) -> int:
+    """How deep lists and objects are nested; without recursion, for it may be deep."""
+    depth, level = 0, [value]
+    while level := [each for each in level if isinstance(each, dict | list)]:
+        depth += 1
+        level = [
+            inner for each in level for inner in (each.values() if type(each) is dict else each)
+        ]
+    return depth
 
 
 def _strings(value: Any, path: str) -> Iterator[tuple[str, str]]:

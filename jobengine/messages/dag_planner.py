@@ -14,6 +14,7 @@ from jobengine.domain.graph import Edge
 from jobengine.domain.job import Reason, State
 from jobengine.domain.node import Node, NodeKind
 from jobengine.domain.run import RollUp, RunState
+from jobengine.domain.trigger_rule import TriggerRule
 from jobengine.messages.lease_shard import Actor
 
 __all__ = [
@@ -26,15 +27,20 @@ __all__ = [
     "EndNodes",
     "EndedRun",
     "ExpandNode",
+    "ExplainNode",
     "ExtendRun",
+    "FindRuns",
     "FinishRun",
     "GrowRun",
     "JobEnd",
-    "JobRevived",
     "JobsEnded",
     "NewNode",
     "NodeAnswer",
+    "NodeDecided",
     "NodeEnd",
+    "NodeExplanation",
+    "NodeRef",
+    "NodeSkipped",
     "OpenNode",
     "OpenNodes",
     "ParentNode",
@@ -48,10 +54,14 @@ __all__ = [
     "RetryFailed",
     "RunAnswer",
     "RunGone",
+    "RunRef",
     "RunStarted",
+    "RunsFound",
     "StartRerun",
     "SubRunEnded",
+    "UnmetDependency",
     "Unsettled",
+    "sub_run_ended",
 ]
 
 
@@ -64,12 +74,13 @@ class _Message(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 class JobEnd(NamedTuple):
     """Of one node, for good: a failed one is not retried by itself. ``digest`` is of the result,
-    ``error`` the class of the error."""
+    ``error`` the class of the error. ``skipped``: cancelled because its condition did not hold."""
 
     key: str
     state: State
     digest: str | None = None
     error: str | None = None
+    skipped: bool = False
 
 
 class ParentNode(NamedTuple):
@@ -86,8 +97,10 @@ class RunStarted(_Message, frozen=True, kw_only=True):
     ``nodes`` and ``edges`` are the run as it was created and has grown since, in that order.
     ``ends`` has the nodes that have ended; ``started`` those that are scheduled, running or open;
     ``stopping`` those of them whose cancel is requested; the jobs of all others are pending.
+    ``stamp`` is of the ``ReadRun`` that this is the answer to.
     """
 
+    stamp: int | None = None
     tenant_id: str
     run_id: str
     run_token: str
@@ -103,10 +116,24 @@ class RunStarted(_Message, frozen=True, kw_only=True):
     parent: ParentNode | None = None
 
 
-class RunGone(_Message, frozen=True, kw_only=True):
-    """The run that was to be read has ended."""
-
+class RunRef(NamedTuple):
+    tenant_id: str
     run_id: str
+
+
+class RunsFound(_Message, frozen=True, kw_only=True):
+    """The runs that had not ended when they were looked for; ``stamp`` is of the ``FindRuns``."""
+
+    stamp: int
+    runs: Sequence[RunRef]
+
+
+class RunGone(_Message, frozen=True, kw_only=True):
+    """The run that was to be read has ended, so; ``stamp`` is of the ``ReadRun``."""
+
+    stamp: int
+    run_id: str
+    state: RunState
 
 
 class JobsEnded(_Message, frozen=True, kw_only=True):
@@ -116,11 +143,22 @@ class JobsEnded(_Message, frozen=True, kw_only=True):
     ends: Sequence[JobEnd]
 
 
-class JobRevived(_Message, frozen=True, kw_only=True):
-    """An operator has retried a job that had failed for good."""
+class NodeSkipped(_Message, frozen=True, kw_only=True):
+    """The condition of a node that was to go on does not hold."""
 
     run_id: str
     key: str
+
+
+class NodeDecided(_Message, frozen=True, kw_only=True):
+    """A node that was to go on ends at once: its policy was judged, or what it is to do could not
+    be made of its templates. ``error`` is the class of an error, ``message`` its words."""
+
+    run_id: str
+    key: str
+    state: State
+    error: str | None = None
+    message: str | None = None
 
 
 class ExpandNode(_Message, frozen=True, kw_only=True):
@@ -137,7 +175,22 @@ class SubRunEnded(_Message, frozen=True, kw_only=True):
     run_id: str
     key: str
     state: RunState
+    result: bytes | None = None
     error: str | None = None
+    message: str | None = None
+
+
+def sub_run_ended(parent: ParentNode, run_id: str, state: RunState) -> SubRunEnded:
+    """What the end of the run ``run_id`` means to the node that it was started for."""
+    failed = state is RunState.FAILED
+    return SubRunEnded(
+        run_id=parent.run_id,
+        key=parent.key,
+        state=state,
+        result=msgspec.json.encode({"runId": run_id}) if state is RunState.COMPLETED else None,
+        error="sub_run_failed" if failed else None,
+        message=f"run {run_id} has failed" if failed else None,
+    )
 
 
 # ---- requests of doors; each is answered by the named value or a ``Refusal``
@@ -196,6 +249,33 @@ class CompleteCallback(_RunAsk, frozen=True, kw_only=True):
     error: str | None = None
 
 
+class ExplainNode(_Ask, frozen=True, kw_only=True):
+    """Why a node does not go on; answered by a ``NodeExplanation``."""
+
+    run_id: str
+    key: str
+
+
+class UnmetDependency(NamedTuple):
+    """A dependency that has not ended; ``started``: its job was released, or it is open."""
+
+    key: str
+    job_id: str
+    started: bool
+
+
+class NodeExplanation(msgspec.Struct, frozen=True, kw_only=True):
+    """``started``: the node may go on. Else it waits by ``rule`` for ``unmet`` dependencies, of
+    which the first are named; there are ``unmet_total``, none where it is about to move on."""
+
+    key: str
+    kind: NodeKind
+    rule: TriggerRule
+    started: bool
+    unmet: Sequence[UnmetDependency] = ()
+    unmet_total: int = 0
+
+
 class EndedRun(msgspec.Struct, frozen=True, kw_only=True):
     """A run as the store has it: with how every node ended once it has ended itself."""
 
@@ -248,32 +328,46 @@ class _Command(_Message, frozen=True, kw_only=True):
     run_id: str
 
 
+class NodeRef(NamedTuple):
+    key: str
+    job_id: str
+
+
 class ReleaseJobs(_Command, frozen=True, kw_only=True):
     """Command: pending to scheduled; one that is released or has ended already is left alone.
-    ``begins``: in the same commit the run becomes running, unless it is."""
+    ``begins``: in the same commit the run becomes running, unless it is.
+
+    ``evaluated`` are those among them that have a condition or a template: they are released if it
+    holds, filled in; else ``NodeSkipped`` or ``NodeDecided`` is told of them.
+    """
 
     job_ids: Sequence[str]
     begins: bool
+    evaluated: Sequence[NodeRef] = ()
 
 
 class OpenNode(NamedTuple):
+    """``evaluated`` as in ``ReleaseJobs``."""
+
     key: str
     job_id: str
     kind: NodeKind
+    evaluated: bool = False
 
 
 class OpenNodes(_Command, frozen=True, kw_only=True):
     """Command: nodes without a worker may go on: they become running, without a lease. Then an
     ``approval`` and a ``callback`` wait for the outside; for a ``sub_run`` its run is started, or
-    found; of a ``map`` the list is read. One that is open already is opened again after a restart:
-    what it stands for is asked for anew, and nothing is recorded twice."""
+    found; of a ``map`` the list is read; a ``policy`` is judged. One that is open already is opened
+    again after a restart: what it stands for is asked for anew, and nothing is recorded twice."""
 
     nodes: Sequence[OpenNode]
     begins: bool
 
 
 class NodeEnd(NamedTuple):
-    """``actor`` is who ended it, None: the engine."""
+    """``actor`` is who ended it, None: the engine. ``error`` is the class of an error, ``message``
+    its words."""
 
     key: str
     job_id: str
@@ -281,11 +375,12 @@ class NodeEnd(NamedTuple):
     result: bytes | None = None
     error: str | None = None
     actor: Actor | None = None
+    message: str | None = None
 
 
 class EndNodes(_Command, frozen=True, kw_only=True):
-    """Command: end nodes without a worker, through the states in between; one that has ended
-    already is left alone. Told back as ``JobsEnded``."""
+    """Command: end nodes that no worker has or had, through the states in between; one that has
+    ended already is left alone. Told back as ``JobsEnded``."""
 
     ends: Sequence[NodeEnd]
 
@@ -351,10 +446,18 @@ class ReadRun(_Command, frozen=True, kw_only=True):
     ``RunGone`` or ``Unsettled``. What is told of the run while it is read is told as well."""
 
 
-class Performed(_Message, frozen=True, kw_only=True):
-    """It is committed, or was already."""
+class FindRuns(_Message, frozen=True, kw_only=True):
+    """Command: name the runs of this planner's shard that have not ended; ends in ``RunsFound`` or
+    ``Unsettled``."""
 
     stamp: int
+
+
+class Performed(_Message, frozen=True, kw_only=True):
+    """It is committed, or was already; ``run_id`` is of the run that a ``StartRerun`` has made."""
+
+    stamp: int
+    run_id: str | None = None
 
 
 class Refused(_Message, frozen=True, kw_only=True):
@@ -373,11 +476,14 @@ class Unsettled(_Message, frozen=True, kw_only=True):
 PlannerMessage = (
     RunStarted
     | RunGone
+    | RunsFound
     | JobsEnded
-    | JobRevived
+    | NodeSkipped
+    | NodeDecided
     | ExpandNode
     | SubRunEnded
     | AdmitRun
+    | ExplainNode
     | CancelRun
     | ExtendRun
     | ApproveGate

@@ -82,12 +82,18 @@ class BucketState(
 
 class RateRequest(msgspec.Struct, frozen=True, gc=False):
     """A job that wants to start: ``cost`` tokens of each rate, one start of each hourly quota, one
-    of the retry budget when it is a ``retry``."""
+    of the retry budget when it is a ``retry``.
+
+    ``line``: where it comes from. Lines that are denied take turns at a limit, by cost and
+    ``weight``; a request without one takes none.
+    """
 
     job_id: str
     keys: tuple[str, ...]
     cost: int = 1
     retry: bool = False
+    line: str = ""
+    weight: int = 1
 
 
 class Denial(msgspec.Struct, frozen=True, kw_only=True):

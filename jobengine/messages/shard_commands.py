@@ -16,9 +16,11 @@ from jobengine.domain.change import (
     DeadLetterRow,
     GateStateRow,
     IdempotencyRow,
+    RegistryRow,
 )
 from jobengine.domain.job import Job
 from jobengine.domain.records import DueJob, Lane, LeasedJob, Ranked
+from jobengine.domain.run_record import RunRecord
 
 __all__ = [
     "Abandon",
@@ -26,6 +28,7 @@ __all__ = [
     "Commit",
     "CommitRefused",
     "Committed",
+    "DocumentWanted",
     "DueLoaded",
     "LedgerAway",
     "LedgerBack",
@@ -113,11 +116,20 @@ class ClaimsWanted(msgspec.Struct, frozen=True):
     idempotency: Sequence[tuple[str, str]] = ()
 
 
+class DocumentWanted(msgspec.Struct, frozen=True):
+    """A registered document by name: its newest version, and this one where it is given."""
+
+    kind: str
+    name: str
+    version: int | None = None
+
+
 class LoadSubjects(_Message, frozen=True, kw_only=True):
     """Command: read what a decision is about; ends in ``SubjectsLoaded``.
 
-    The latest dead letter of each job is read too; ``with_keys_of_jobs`` adds the holders of the
-    unique keys that the jobs' definitions name.
+    The latest dead letter of each job is read too, unless ``with_dead_letters`` is off;
+    ``with_keys_of_jobs`` adds the holders of the unique keys that the jobs' definitions name. A run
+    is read by its id or by its token.
     """
 
     stamp: int
@@ -125,22 +137,33 @@ class LoadSubjects(_Message, frozen=True, kw_only=True):
     job_ids: Sequence[str] = ()
     claims: ClaimsWanted = ClaimsWanted()
     with_keys_of_jobs: bool = False
+    with_dead_letters: bool = True
+    run_id: str | None = None
+    run_token: str | None = None
+    document: DocumentWanted | None = None
     now_at: int
 
 
 class SubjectsLoaded(_Message, frozen=True, kw_only=True):
     stamp: int
+    tenant_id: str | None = None
     jobs: dict[str, Job] = {}
     dead_letters: dict[str, DeadLetterRow] = {}
     """By job id."""
     holders: dict[str, Job] = {}
     answers: dict[tuple[str, str], IdempotencyRow] = {}
+    run: RunRecord | None = None
+    newest: RegistryRow | None = None
+    """The newest version of the document."""
+    version: RegistryRow | None = None
+    """The version that was asked for."""
 
 
 class ReadFailed(_Message, frozen=True, kw_only=True):
-    """A read did not succeed; the store is away for now."""
+    """A read did not succeed; the store is away for now. ``tenant_id``: whose subjects."""
 
     stamp: int
+    tenant_id: str | None = None
 
 
 class Recovered(_Message, frozen=True, kw_only=True):

@@ -17,7 +17,7 @@ from jobengine.core.machine import Answer
 from jobengine.domain.errors import ErrorCode, Refusal
 from jobengine.domain.graph import Edge
 from jobengine.domain.instant import Moment
-from jobengine.domain.job import State
+from jobengine.domain.job import Reason, State
 from jobengine.domain.node import Node, NodeKind
 from jobengine.domain.run import JobIds, RunState
 from jobengine.domain.trigger_rule import TriggerRule
@@ -33,6 +33,8 @@ from jobengine.messages.dag_planner import (
     GrowRun,
     JobEnd,
     JobsEnded,
+    NodeDecided,
+    NodeSkipped,
     OpenNodes,
     ParentNode,
     Performed,
@@ -113,9 +115,14 @@ def fires(waits: Waits, states: Mapping[str, State]) -> bool | None:
 
 
 def expected(
-    nodes: Sequence[Node], edges: Sequence[Edge], outcomes: Outcomes
+    nodes: Sequence[Node],
+    edges: Sequence[Edge],
+    outcomes: Outcomes,
+    broken: frozenset[str] = frozenset(),
 ) -> tuple[dict[str, State], RunState]:
-    """What every node and the run must come to when nobody gives the run up."""
+    """What every node and the run must come to when nobody gives the run up. A node whose ``when``
+    is ``false`` is skipped; of those that are ``broken`` the template cannot be filled in."""
+    skipped = {node.key for node in nodes if node.when == "false"}
     waits = waits_of(nodes, edges)
     states = dict.fromkeys(waits, State.PENDING)
     taken = set[str]()
@@ -130,7 +137,11 @@ def expected(
                 continue
             moved = True
             states[key] = State.CANCELLED
-            if may:
+            if may and key in skipped:
+                continue
+            if may and key in broken:
+                states[key] = State.FAILED
+            elif may:
                 taken.add(key)
                 plain = each.kind in (NodeKind.JOIN, NodeKind.MAP)
                 states[key] = State.COMPLETED if plain else outcomes.get(key, State.COMPLETED)
@@ -144,7 +155,8 @@ def expected(
 
 
 class World:
-    """One run. ``outcomes``: how each job ends if it runs; ``counts``: the lists of map nodes."""
+    """One run. ``outcomes``: how each job ends if it runs; ``counts``: the lists of map nodes;
+    ``broken``: whose templates cannot be filled in. What has ``when`` ``false`` is skipped."""
 
     run_id = "run-1"
 
@@ -156,6 +168,7 @@ class World:
         counts: Mapping[str, int] | None = None,
         edges: Sequence[Edge] = (),
         ended: Mapping[str, State] | None = None,
+        broken: frozenset[str] = frozenset(),
         fail_fast: bool = False,
         parent: ParentNode | None = None,
         seed: int | None = None,
@@ -163,6 +176,8 @@ class World:
     ) -> None:
         self.outcomes, self.counts = dict(outcomes or {}), dict(counts or {})
         self.nodes, self.edges = list(nodes), list(edges)
+        self.broken = broken
+        self.skipped = {node.key for node in nodes if node.when == "false"}
         self.fail_fast, self.parent = fail_fast, parent
         self.chance = None if seed is None else Random(seed)
         self.limits = PlannerLimits(**limits)
@@ -174,6 +189,7 @@ class World:
         self.key_of = {self.ids.of(key): key for key in self.states}
         self.starts: Counter[str] = Counter()
         self.stopping: set[str] = set()
+        self.skipping: set[str] = set()
         self.opened: list[str] = []
         self.flying: list[Any] = []
         self.given: list[Any] = []
@@ -194,9 +210,10 @@ class World:
         if self.finished is None:
             self.tell(self.record())
 
-    def record(self) -> RunStarted:
+    def record(self, stamp: int | None = None) -> RunStarted:
         under_way = (State.SCHEDULED, State.RUNNING)
         return RunStarted(
+            stamp=stamp,
             tenant_id="demo",
             run_id=self.run_id,
             run_token="token",
@@ -204,7 +221,7 @@ class World:
             state=self.state,
             nodes=list(self.nodes),
             edges=list(self.edges),
-            ends=[JobEnd(key, state) for key, state in self.states.items() if state in ENDS],
+            ends=[self._end_of(key) for key, state in self.states.items() if state in ENDS],
             started=[key for key, state in self.states.items() if state in under_way],
             stopping=sorted(self.stopping),
             fail_fast=self.fail_fast,
@@ -243,11 +260,15 @@ class World:
         match command:
             case ReleaseJobs():
                 self._begin(command.begins)
+                evaluated = {ref.key for ref in command.evaluated}
                 for key in self._keys(command.job_ids):
-                    self._start(key, State.SCHEDULED)
+                    if not (key in evaluated and self._decides(key)):
+                        self._start(key, State.SCHEDULED)
             case OpenNodes():
                 self._begin(command.begins)
                 for node in command.nodes:
+                    if node.evaluated and self._decides(node.key):
+                        continue
                     self._start(node.key, State.RUNNING)
                     if self.states[node.key] is State.RUNNING and node.key not in self.opened:
                         self.opened.append(node.key)
@@ -256,6 +277,9 @@ class World:
                     self.end(end.key, end.state)
             case CancelJobs():
                 for key in self._keys(command.job_ids):
+                    if command.reason is Reason.SKIPPED and self.states[key] not in ENDS:
+                        assert self.states[key] is State.PENDING, f"{key} is skipped too late"
+                        self.skipping.add(key)
                     if self._must_confirm(key):
                         self.stopping.add(key)
                     else:
@@ -269,8 +293,24 @@ class World:
                 self._begin(command.begins)
                 self.finished, self.state = command, command.state
             case ReadRun():
-                self.told.append(self.record())
+                self.told.append(self.record(command.stamp))
         return True
+
+    def _decides(self, key: str) -> bool:
+        """Whether a condition or a template keeps a node from going on, which is told."""
+        if key in self.skipped:
+            self.told.append(NodeSkipped(run_id=self.run_id, key=key))
+        elif key in self.broken:
+            decided = NodeDecided(
+                run_id=self.run_id, key=key, state=State.FAILED, error="template_error"
+            )
+            self.told.append(decided)
+        else:
+            return False
+        return True
+
+    def _end_of(self, key: str) -> JobEnd:
+        return JobEnd(key, self.states[key], skipped=key in self.skipping)
 
     def _must_confirm(self, key: str) -> bool:
         """Half of the jobs that are released run by now: their workers confirm a cancel."""
@@ -282,7 +322,7 @@ class World:
             return
         self.states[key] = state
         self.stopping.discard(key)
-        self.told.append(JobsEnded(run_id=self.run_id, ends=[JobEnd(key, state)]))
+        self.told.append(JobsEnded(run_id=self.run_id, ends=[self._end_of(key)]))
 
     def _start(self, key: str, state: State) -> None:
         if self.states[key] is State.PENDING:
@@ -321,7 +361,8 @@ class World:
         took = fate in ("performed", "lost") and self.carry_out(command)
         if isinstance(command, ReadRun):
             if self.finished is not None:
-                self.told.append(RunGone(run_id=self.run_id))
+                gone = RunGone(stamp=command.stamp, run_id=self.run_id, state=self.state)
+                self.told.append(gone)
             elif not took:
                 self.told.append(Unsettled(stamp=command.stamp))
         elif fate == "performed" and took:
@@ -351,6 +392,8 @@ class World:
             case NodeKind.SUB_RUN:
                 state = RunState(outcome.value)
                 self.told.append(SubRunEnded(run_id=self.run_id, key=key, state=state))
+            case NodeKind.POLICY:
+                self.told.append(NodeDecided(run_id=self.run_id, key=key, state=outcome))
             case NodeKind.APPROVAL:
                 verb = ApproveGate if outcome is State.COMPLETED else RejectGate
                 self.told.append(verb(**asked))

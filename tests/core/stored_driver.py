@@ -81,9 +81,7 @@ class StoredDriver(ShardDriver):
                     rows = [DueJob(each.at, each.tenant_id, each.job_id) for each in due]
                     self.send(DueLoaded(stamp=command.stamp, rows=rows))
                 case LoadSubjects():
-                    keys = [(command.tenant_id, job_id) for job_id in command.job_ids]
-                    jobs = {key[1]: self.job(*key) for key in keys if key in self.tables.jobs}
-                    self.send(SubjectsLoaded(stamp=command.stamp, jobs=jobs))
+                    self.send(self.subjects(command))
 
     def wait(self, seconds: float) -> list[Any]:
         until = self.mono + seconds
@@ -109,6 +107,34 @@ class StoredDriver(ShardDriver):
         lines = encode_entries(commit.changes.entries).splitlines()
         self.entries += [msgspec.json.decode(line) for line in lines]
         self.send(Committed(stamp=commit.stamp, first_seq=1))
+
+    def subjects(self, command: LoadSubjects) -> SubjectsLoaded:
+        tables, tenant_id = self.tables, command.tenant_id
+        keys = [(tenant_id, job_id) for job_id in command.job_ids]
+        run_id = command.run_id or tables.planned.tokens.get((tenant_id, command.run_token or ""))
+        run = tables.planned.runs.get((tenant_id, run_id or ""))
+        versions = {}
+        wanted = command.document
+        if wanted is not None:
+            kind, name = wanted.kind, wanted.name
+            versions = {
+                key[3]: row
+                for key, row in tables.planned.registry.items()
+                if key[:3] == (tenant_id, kind, name)
+            }
+        return SubjectsLoaded(
+            stamp=command.stamp,
+            tenant_id=tenant_id,
+            jobs={key[1]: self.job(*key) for key in keys if key in tables.jobs},
+            answers={
+                claim: rows[-1]
+                for claim in command.claims.idempotency
+                if (rows := tables.answers.get((tenant_id, *claim)))
+            },
+            run=None if run is None else run.record,
+            newest=versions[max(versions)] if versions else None,
+            version=versions.get(wanted.version or 0) if wanted is not None else None,
+        )
 
     def _ranked(self, stamp: int, keys: list[tuple[str, str]]) -> None:
         rows = [Ranked(self.tables.backlog.rows[key].rank, self.job(*key)) for key in keys]

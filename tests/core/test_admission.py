@@ -482,7 +482,6 @@ def test_jobs_that_ran_before_a_restart_hold_their_places_after_it() -> None:
     [
         ("source", msgspec.structs.replace(OSV, host="no host"), "host"),
         ("source", msgspec.structs.replace(OSV, weight=0), "weight"),
-        ("quota", Quota(), "maxActive"),
         ("quota", Quota(max_active=0), "maxActive"),
         ("quota", Quota(max_active=-1), "maxActive"),
         ("quota", Quota(burst=1, max_active=1), "burst"),

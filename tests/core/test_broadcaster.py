@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobengine.core.broadcaster import BroadcasterCore, BroadcasterLimits, NotFollowing
+from jobengine.core.broadcaster import BroadcasterCore, BroadcasterLimits, NotFollowingError
 from jobengine.core.machine import Answer, Refuse
 from jobengine.domain.entry import GENESIS, Block, Entry, encode_entries, next_link
 from jobengine.domain.instant import Moment
@@ -111,10 +111,10 @@ def test_blocks_that_were_never_published_leave_no_gap_in_the_ring() -> None:
 
 def test_a_reader_that_does_not_follow_is_refused() -> None:
     driver = Driver()
-    assert isinstance(driver.read(1, 0), NotFollowing)
+    assert isinstance(driver.read(1, 0), NotFollowingError)
     driver.follow(1)
     driver.core.handle(Leave(reader_id=1), NOW)
-    assert isinstance(driver.read(1, 0), NotFollowing)
+    assert isinstance(driver.read(1, 0), NotFollowingError)
 
 
 def test_a_refusal_is_a_refuse_command() -> None:

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,7 +15,7 @@ from jobengine.domain.graph import Edge
 from jobengine.domain.instant import Moment
 from jobengine.domain.job import Reason, State
 from jobengine.domain.node import Node, NodeKind
-from jobengine.domain.run import RunState
+from jobengine.domain.run import JobIds, RunState
 from jobengine.domain.trigger_rule import TriggerRule
 from jobengine.messages.dag_planner import (
     AdmitRun,
@@ -26,13 +27,17 @@ from jobengine.messages.dag_planner import (
     EndedRun,
     EndNodes,
     ExpandNode,
+    ExplainNode,
     ExtendRun,
+    FindRuns,
     FinishRun,
     GrowRun,
     JobEnd,
-    JobRevived,
     JobsEnded,
     NodeAnswer,
+    NodeDecided,
+    NodeExplanation,
+    NodeSkipped,
     OpenNodes,
     ParentNode,
     Performed,
@@ -43,11 +48,16 @@ from jobengine.messages.dag_planner import (
     ReplayFrom,
     RetryFailed,
     RunAnswer,
+    RunGone,
+    RunRef,
+    RunsFound,
     RunStarted,
     StartRerun,
     SubRunEnded,
+    UnmetDependency,
     Unsettled,
 )
+from jobengine.messages.runs import ShardBegun
 from jobengine.messages.wake import Wake
 from tests.core.run_world import AT, OPS, REFUSED, World, expected
 
@@ -85,19 +95,23 @@ def workloads(draw: st.DrawFn) -> dict[str, Any]:
                 kind=kind,
                 trigger=draw(st.sampled_from(TriggerRule)),
                 join=draw(st.sampled_from(JOINS)),
+                when=draw(st.sampled_from([None, None, "true", "false"])),
+                reads=draw(st.sampled_from([None, ()])),
             )
         )
         keys = [key]
         if kind is NodeKind.MAP:
             counts[key] = draw(st.integers(0, 3))
             keys = [f"{key}[{place}]" for place in range(counts[key])]
-        ends = [DONE, FAILED] if kind in (NodeKind.APPROVAL, NodeKind.CALLBACK) else ENDS
+        ends = ENDS if kind in (NodeKind.JOB, NodeKind.MAP, NodeKind.SUB_RUN) else [DONE, FAILED]
         outcomes.update({each: draw(st.sampled_from([DONE, *ends])) for each in keys})
     limits = {
         "batch_max": draw(st.sampled_from([1, 3, 500])),
         "flights_max": draw(st.integers(1, 4)),
     }
-    return {"nodes": nodes, "outcomes": outcomes, "counts": counts, **limits}
+    templated = [node.key for node in nodes if node.reads is not None and node.when != "false"]
+    broken = frozenset(draw(st.sets(st.sampled_from(templated)))) if templated else frozenset()
+    return {"nodes": nodes, "outcomes": outcomes, "counts": counts, "broken": broken, **limits}
 
 
 ENDS = [DONE, FAILED, CANCELLED]
@@ -110,7 +124,7 @@ def test_any_run_comes_to_what_the_reference_says_whatever_is_lost(
 ) -> None:
     world = World(**workload, seed=seed)
     world.run_wildly(restarts=restarts, growths=growths)
-    states, end = expected(world.nodes, world.edges, world.outcomes)
+    states, end = expected(world.nodes, world.edges, world.outcomes, world.broken)
     assert world.states == states
     assert world.state is end
     assert all(count == 1 for count in world.starts.values())
@@ -180,11 +194,14 @@ def test_without_faults_each_job_is_commanded_once(workload: dict[str, Any], see
     world = World(**workload, seed=seed)
     world.drain()
     commanded: Counter[str] = Counter()
+    decided = {world.ids.of(key) for key in world.skipped | world.broken}
     for command in world.given:
-        if isinstance(command, ReleaseJobs | CancelJobs):
-            commanded.update(command.job_ids)
+        if isinstance(command, ReleaseJobs):
+            commanded.update(set(command.job_ids) - decided)
         elif isinstance(command, OpenNodes):
-            commanded.update(node.job_id for node in command.nodes)
+            commanded.update({node.job_id for node in command.nodes} - decided)
+        elif isinstance(command, CancelJobs):
+            commanded.update(command.job_ids)
     assert set(commanded.values()) <= {1}
     assert world.finished is not None
 
@@ -323,37 +340,6 @@ def test_a_branch_that_was_not_taken_does_not_keep_a_run_from_being_completed() 
     assert world.state is RunState.COMPLETED
 
 
-def test_a_retried_job_counts_again_for_what_still_waits() -> None:
-    late = Node(key="late", depends_on=("a", "slow"), trigger=TriggerRule.ALL_DONE)
-    world = World([*nodes_of(a="", slow="", b="a"), late], outcomes={"a": FAILED})
-    world.settle()
-    world.work("a")
-    world.tell(world.told.popleft())
-    world.tell(world.told.popleft())
-    world.states["a"] = State.RUNNING
-    world.tell(JobRevived(run_id="run-1", key="a"))
-    world.outcomes["a"] = DONE
-    world.drain()
-    assert world.states == {"a": DONE, "slow": DONE, "b": CANCELLED, "late": DONE}
-    assert world.state is RunState.CANCELLED
-
-
-def test_a_job_that_is_retried_in_a_run_that_is_given_up_is_cancelled_too() -> None:
-    world = World(nodes_of(a="", b=""), outcomes={"a": FAILED})
-    world.settle()
-    world.work("a")
-    world.told.append(CancelRun(**asked(1)))
-    while world.told:
-        world.tell(world.told.popleft())
-    world.settle()
-    world.tell(world.told.popleft())
-    world.states["a"] = State.RUNNING
-    said = world.tell(JobRevived(run_id="run-1", key="a"))
-    assert [command.reason for command in said] == [Reason.RUN_CANCELLED]
-    world.drain()
-    assert world.states == {"a": CANCELLED, "b": CANCELLED}
-
-
 def test_a_cancel_is_answered_when_it_is_committed_and_ends_all() -> None:
     world = World(nodes_of(a="", b="a"))
     world.settle()
@@ -484,9 +470,45 @@ def test_a_node_ends_with_its_sub_run_in_the_same_planner(end: RunState, state: 
     assert world.states["g"] is state
 
 
+def with_child(world: World, **child: Any) -> str:
+    """A run in the same planner for the open node of the first."""
+    started = RunStarted(
+        tenant_id="demo", run_id="child", run_token="t", created_at=AT, nodes=nodes_of(x=""),
+        parent=ParentNode("run-1", "g"), **child,
+    )  # fmt: skip
+    commands = world.planner.handle(started, Moment(0.0, AT))
+    cancels = [each for each in commands if isinstance(each, CommitCancel)]
+    return "cancelled" if cancels else "goes on"
+
+
+def test_a_run_is_cancelled_when_the_node_it_was_started_for_is() -> None:
+    world = open_node(NodeKind.SUB_RUN)
+    assert with_child(world) == "goes on"
+    world.tell(CancelRun(**asked(1)))
+    world.drain()
+    given = [each for each in world.given if isinstance(each, CommitCancel)]
+    assert [each.run_id for each in given] == ["run-1", "child"]
+    late = open_node(NodeKind.SUB_RUN)
+    late.end("g", CANCELLED)
+    late.tell(late.told.popleft())
+    assert with_child(late) == "cancelled"
+
+
+def test_a_cancel_of_a_sub_run_that_was_refused_is_made_again() -> None:
+    world = open_node(NodeKind.SUB_RUN)
+    with_child(world)
+    world.end("g", CANCELLED)
+    cancel = next(
+        each for each in world.tell(world.told.popleft()) if isinstance(each, CommitCancel)
+    )
+    world.tell(Refused(stamp=cancel.stamp, refusal=REFUSED))
+    world.mono = 5.0
+    assert CommitCancel in [type(each) for each in world.tell(Wake())]
+
+
 def test_what_an_opening_asked_for_is_asked_for_again_after_a_restart() -> None:
     for kind, again in [
-        (NodeKind.MAP, True), (NodeKind.SUB_RUN, True),
+        (NodeKind.MAP, True), (NodeKind.SUB_RUN, True), (NodeKind.POLICY, True),
         (NodeKind.APPROVAL, False), (NodeKind.CALLBACK, False),
     ]:  # fmt: skip
         world = open_node(kind)
@@ -544,6 +566,158 @@ def test_a_half_finished_fan_in_is_finished_after_a_restart() -> None:
     assert world.state is RunState.COMPLETED
 
 
+# ---- conditions, policies, explanations
+
+
+def test_a_node_whose_condition_does_not_hold_is_skipped_and_the_run_is_completed() -> None:
+    skipped = Node(key="s", depends_on=("a",), when="false")
+    after = Node(key="after", depends_on=("s", "a"), trigger=TriggerRule.NONE_FAILED)
+    world = World([*nodes_of(a=""), skipped, *nodes_of(needs="s"), after])
+    world.drain()
+    assert world.states == {"a": DONE, "s": CANCELLED, "needs": CANCELLED, "after": DONE}
+    cancels = [each for each in world.given if isinstance(each, CancelJobs)]
+    assert [(world._keys(each.job_ids), each.reason) for each in cancels] == [
+        (["s"], Reason.SKIPPED), (["needs"], Reason.UPSTREAM_FAILED),
+    ]  # fmt: skip
+    assert world.state is RunState.COMPLETED
+
+
+def test_a_cancel_that_is_no_skip_interrupts_the_run() -> None:
+    world = World(nodes_of(a=""), outcomes={"a": CANCELLED})
+    world.drain()
+    assert world.state is RunState.CANCELLED
+
+
+def test_a_node_that_is_to_be_evaluated_is_named_so_in_the_commands() -> None:
+    nodes = [
+        *nodes_of(a=""), Node(key="t", reads=()), Node(key="w", when="true"),
+        Node(key="g", kind=NodeKind.APPROVAL, when="true"), Node(key="h", kind=NodeKind.APPROVAL),
+    ]  # fmt: skip
+    release, opening = World(nodes).flying
+    assert [ref.key for ref in release.evaluated] == ["t", "w"]
+    assert [(node.key, node.evaluated) for node in opening.nodes] == [("g", True), ("h", False)]
+
+
+def test_a_template_that_cannot_be_filled_in_fails_the_job_with_its_words() -> None:
+    world = World([Node(key="t", reads=()), *nodes_of(behind="t")])
+    failed = NodeDecided(
+        run_id="run-1", key="t", state=FAILED, error="template_error", message="${x} finds nothing"
+    )
+    (command,) = world.tell(failed)
+    (end,) = command.ends
+    assert (end.state, end.error, end.message) == (FAILED, "template_error", "${x} finds nothing")
+    world.drain()
+    assert world.states == {"t": FAILED, "behind": CANCELLED}
+
+
+@pytest.mark.parametrize(("state", "end"), [(DONE, RunState.COMPLETED), (FAILED, RunState.FAILED)])
+def test_a_policy_ends_as_it_was_judged(state: State, end: RunState) -> None:
+    world = open_node(NodeKind.POLICY)
+    world.outcomes["g"] = state
+    world.drain()
+    assert world.states["g"] is state
+    assert world.state is end
+
+
+def explain(world: World, key: str, ask_id: int = 1) -> Any:
+    world.tell(ExplainNode(ask_id=ask_id, tenant_id="demo", run_id="run-1", key=key))
+    return world.answers.pop(ask_id)
+
+
+def test_what_a_node_waits_for_is_named_until_it_starts() -> None:
+    world = World(nodes_of(a="", b="a", z="a b"))
+    unmet = [UnmetDependency(key, world.ids.of(key), key == "a") for key in ("a", "b")]
+    assert explain(world, "z") == NodeExplanation(
+        key="z",
+        kind=NodeKind.JOB,
+        rule=TriggerRule.ALL_SUCCEEDED,
+        started=False,
+        unmet=unmet,
+        unmet_total=2,
+    )
+    world.settle()
+    world.work("a")
+    while world.told:
+        world.tell(world.told.popleft())
+    assert [each.key for each in explain(world, "z").unmet] == ["b"]
+    assert explain(world, "b").started
+    assert explain(world, "nowhere").code is ErrorCode.NOT_FOUND
+
+
+# ---- the shard was rebuilt
+
+
+def test_when_the_shard_was_rebuilt_its_runs_are_read_again_and_what_was_not_told_counts() -> None:
+    world = World(nodes_of(a="", z="a"))
+    world.settle()
+    world.work("a")
+    world.told.clear()
+    find, read = world.tell(ShardBegun())
+    assert isinstance(read, ReadRun)
+    world.flying.remove(find)
+    world.drain()
+    assert world.states == {"a": DONE, "z": DONE}
+    assert world.state is RunState.COMPLETED
+
+
+def test_a_reading_from_before_the_shard_was_rebuilt_counts_for_nothing() -> None:
+    world = World(nodes_of(a="", z="a"))
+    world.settle()
+    _, first = world.tell(ShardBegun())
+    stale = world.record(first.stamp)
+    world.end("a", DONE)
+    world.told.clear()
+    _, second = world.tell(ShardBegun())
+    assert world.tell(stale) == []
+    assert [type(each) for each in world.tell(world.record(second.stamp))] == [ReleaseJobs]
+
+
+def test_a_run_that_was_created_and_not_told_is_found_when_the_shard_was_rebuilt() -> None:
+    world = World(nodes_of(a=""))
+    known = RunRef("demo", "run-1")
+    find, *_ = world.tell(ShardBegun())
+    assert isinstance(find, FindRuns)
+    (read,) = world.tell(RunsFound(stamp=find.stamp, runs=[known, RunRef("demo", "new")]))
+    assert (type(read), read.run_id) == (ReadRun, "new")
+    ended = JobsEnded(run_id="new", ends=[JobEnd("x", DONE)])
+    told = RunStarted(
+        tenant_id="demo", run_id="new", run_token="t", created_at=AT, nodes=nodes_of(x="", y="x"),
+    )  # fmt: skip
+    assert world.tell(told) == world.tell(ended) == []
+    (release,) = world.tell(msgspec.structs.replace(told, stamp=read.stamp, started=["x"]))
+    assert release.job_ids == [JobIds("demo", "t", AT).of("y")]
+    assert world.tell(RunsFound(stamp=find.stamp, runs=[RunRef("demo", "late")])) == []
+
+
+def test_a_search_for_runs_that_came_to_nothing_is_made_again() -> None:
+    world = World(nodes_of(a=""))
+    find, *_ = world.tell(ShardBegun())
+    world.tell(Unsettled(stamp=find.stamp))
+    world.mono = 5.0
+    assert FindRuns in [type(each) for each in world.tell(Wake())]
+
+
+def test_a_sub_run_that_is_found_to_have_ended_ends_its_node() -> None:
+    world = open_node(NodeKind.SUB_RUN)
+    child = RunStarted(
+        tenant_id="demo", run_id="child", run_token="t", created_at=AT, nodes=nodes_of(x=""),
+        parent=ParentNode("run-1", "g"),
+    )  # fmt: skip
+    world.planner.handle(child, Moment(0.0, AT))
+    _, *reads = world.tell(ShardBegun())
+    for read in reads:
+        world.flying.remove(read)
+    gone = RunGone(
+        stamp=next(read.stamp for read in reads if read.run_id == "child"),
+        run_id="child",
+        state=RunState.FAILED,
+    )
+    assert world.tell(gone) == []
+    own = next(read.stamp for read in reads if read.run_id == "run-1")
+    (end, *_) = [each for each in world.tell(world.record(own)) if isinstance(each, EndNodes)]
+    assert (end.ends[0].state, end.ends[0].error) == (FAILED, "sub_run_failed")
+
+
 # ---- growth
 
 
@@ -588,7 +762,7 @@ def test_what_a_growth_reaches_into_is_not_released_while_it_is_under_way() -> N
         (nodes_of(a=""), [], "jobs[0].key"),
         (nodes_of(n="nowhere"), [], "jobs[0].dependsOn[0]"),
         (nodes_of(n="z"), [Edge("n", "y")], "jobs"),
-        ([], [Edge("y", "a")], "edges[0].target"),
+        ([], [Edge("y", "a")], "edges[0].to"),
         ([], [], "jobs"),
         ([Node(key="m[0]", of="m")], [], "jobs[0].of"),
     ],
@@ -644,7 +818,7 @@ def test_a_growth_without_an_answer_is_settled_by_reading_the_run(fate: str) -> 
     grow(world, nodes_of(c="a"), ask_id=2)
     assert world.answers[2].code is ErrorCode.STORE_UNAVAILABLE
     # What ends while the run is read is told before the answer, and counts after it.
-    record = world.record()
+    record = world.record(read.stamp)
     world.end("a", DONE)
     world.tell(world.told.popleft())
     world.flying.remove(read)
@@ -742,7 +916,8 @@ def test_runs_of_other_tenants_and_unknown_runs_are_not_found() -> None:
     for stranger in (
         JobsEnded(run_id="nowhere", ends=[JobEnd("a", DONE)]),
         JobsEnded(run_id="run-1", ends=[JobEnd("nowhere", DONE)]),
-        JobRevived(run_id="run-1", key="nowhere"),
+        NodeSkipped(run_id="run-1", key="nowhere"),
+        NodeDecided(run_id="run-1", key="nowhere", state=FAILED),
         SubRunEnded(run_id="run-1", key="a", state=RunState.COMPLETED),
         ExpandNode(run_id="run-1", key="a", count=3),
     ):

@@ -93,6 +93,7 @@ def test_a_path_that_finds_nothing_is_an_error_that_names_it(text: str) -> None:
         ("results.*", "names no job"),
         ("results[0]", "names no job"),
         ("results | fetch", "names no job"),
+        ("inputs.limit == `seven`", "is no JSON"),
         ("inputs.", ""),
         ("", ""),
         ("a" * 1025, "longer than 1024"),

@@ -207,8 +207,8 @@ def test_too_many_nodes_or_edges_are_refused_with_the_limit() -> None:
 def test_edges_are_refused_when_there_already_or_to_nowhere() -> None:
     nodes = nodes_of(a="", b="a")
     assert refused(nodes, [Edge("a", "b")]).details["path"] == "edges[0]"
-    assert refused(nodes, [Edge("b", "c")]).details["path"] == "edges[0].target"
-    assert refused(nodes, [Edge("c", "b")]).details["path"] == "edges[0].source"
+    assert refused(nodes, [Edge("b", "c")]).details["path"] == "edges[0].to"
+    assert refused(nodes, [Edge("c", "b")]).details["path"] == "edges[0].from"
     assert refused(nodes, [Edge("b", "b")]).details["cycle"] == ["b", "b"]
 
 

@@ -29,7 +29,7 @@ CANCELS = {"user_cancelled", "upstream_failed", "expired", "run_cancelled"}
 SPECIFIED = {
     (None, "pending"): ("create", "job.created", set()),
     ("pending", "scheduled"): ("release", "job.scheduled", set()),
-    ("pending", "cancelled"): ("cancel", "job.cancelled", CANCELS),
+    ("pending", "cancelled"): ("cancel", "job.cancelled", CANCELS | {"skipped"}),
     ("scheduled", "cancelled"): ("cancel", "job.cancelled", CANCELS),
     ("scheduled", "running"): ("grant", "job.started", set()),
     ("running", "completed"): ("complete", "job.completed", set()),

@@ -41,7 +41,7 @@ class Counts:
         self.seen.extend(bytes(added))
 
     def count(self, number: int, phases: bytearray) -> None:
-        """Count afresh, after an edge has come or an end was taken back."""
+        """Count afresh, after an edge has come."""
         left, seen = 0, 0
         for parent in self._graph.parents[number]:
             state = STATE_OF.get(Phase(phases[parent]))

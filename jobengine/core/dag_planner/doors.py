@@ -2,6 +2,8 @@
 
 What is refused, or needs no commit, is answered at once; the rest when what it took is committed.
 
+An explanation changes nothing.
+
 Not here: whether a growth is good, and what runs again (``requests``).
 """
 
@@ -18,13 +20,16 @@ from jobengine.messages.dag_planner import (
     CancelRun,
     CommitCancel,
     CompleteCallback,
+    ExplainNode,
     ExtendRun,
     NodeAnswer,
+    NodeExplanation,
     RejectGate,
     ReplayFrom,
     RetryFailed,
     RunAnswer,
     StartRerun,
+    UnmetDependency,
 )
 
 __all__ = ["Doors"]
@@ -33,6 +38,7 @@ _BUSY: Final = Refusal(
     ErrorCode.OVERLOADED, "too many growths of this run are waiting; retry later"
 )
 _REJECTED: Final = "rejected"
+_NAMED_MAX: Final = 100
 
 _NodeAsk = ApproveGate | RejectGate | CompleteCallback
 
@@ -59,6 +65,19 @@ class Doors:
             case CompleteCallback():
                 self._end(run, message, NodeKind.CALLBACK, message.state)
         self._state.go_on(run)
+
+    def explain(self, message: ExplainNode) -> None:
+        run = self._state.runs.get(message.run_id)
+        if run is None or run.tenant_id != message.tenant_id:
+            self._state.answer(message.ask_id, self._absent(message.run_id, message.tenant_id))
+            return
+        number = run.graph.numbers.get(message.key)
+        if number is None:
+            why = f"there is no {message.key[:160]!r} in run {run.run_id}"
+            refusal = Refusal(ErrorCode.NOT_FOUND, why, {"path": "key"})
+            self._state.answer(message.ask_id, refusal)
+        else:
+            self._state.answer(message.ask_id, _explanation(run, number))
 
     def answer_node(self, run: LiveRun, number: int, state: State) -> None:
         """A node that somebody asked to end has ended: as asked, or in another way before."""
@@ -96,7 +115,7 @@ class Doors:
 
     def _absent(self, run_id: str, tenant_id: str) -> Refusal:
         reading = self._state.reading.get(run_id)
-        if reading is not None and reading.run.tenant_id == tenant_id:
+        if reading is not None and reading.tenant_id == tenant_id:
             return READING
         return Refusal(ErrorCode.NOT_FOUND, f"no run {run_id} is under way", {"runId": run_id})
 
@@ -128,6 +147,24 @@ class Doors:
             result, error = message.result, message.error
         run.asks[number] = (message.ask_id, state)
         run.finish_node(number, state, result=result, error=error, actor=message.actor)
+
+
+def _explanation(run: LiveRun, number: int) -> NodeExplanation:
+    graph = run.graph
+    unmet = list[int]()
+    if run.waits(number):
+        unmet = [parent for parent in graph.parents[number] if run.state_of(parent) is None]
+    return NodeExplanation(
+        key=graph.keys[number],
+        kind=graph.kinds[number],
+        rule=graph.rules[number],
+        started=run.starts(number),
+        unmet=[
+            UnmetDependency(graph.keys[parent], run.job_id(parent), run.starts(parent))
+            for parent in unmet[:_NAMED_MAX]
+        ],
+        unmet_total=len(unmet),
+    )
 
 
 def _not_open(key: str, ended: State | None) -> Refusal:

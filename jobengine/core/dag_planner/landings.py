@@ -15,10 +15,12 @@ from jobengine.core.dag_planner.live_run import LiveRun
 from jobengine.core.dag_planner.outbox import Batch, Flight
 from jobengine.core.dag_planner.phases import Wish
 from jobengine.core.dag_planner.requests import Growth
-from jobengine.core.dag_planner.state import UNKNOWN, PlannerState, Reading
+from jobengine.core.dag_planner.state import UNKNOWN, GivenUp, PlannerState, Reading
 from jobengine.domain.errors import ErrorCode
+from jobengine.domain.run import RunState
 from jobengine.messages.dag_planner import (
     CancelRun,
+    FindRuns,
     FinishRun,
     Performed,
     Refused,
@@ -27,13 +29,21 @@ from jobengine.messages.dag_planner import (
     RunAnswer,
     SubRunEnded,
     Unsettled,
+    sub_run_ended,
 )
 
-__all__ = ["Landings"]
+__all__ = ["Landings", "end_of_sub_run"]
 
 _LATER: Final = frozenset({ErrorCode.STORE_UNAVAILABLE, ErrorCode.OVERLOADED})
 
 _Outcome = Performed | Refused | Unsettled
+
+
+def end_of_sub_run(run: LiveRun | Reading, state: RunState) -> SubRunEnded | None:
+    """What the end of a run means to its parent."""
+    if run.parent is None:
+        return None
+    return sub_run_ended(run.parent, run.run_id, state)
 
 
 class Landings:
@@ -47,7 +57,7 @@ class Landings:
             return None
         run, subject = flight.run, flight.subject
         if run is None:
-            self._rerun(subject, message)
+            self._land_alone(flight, message)
             return None
         if subject is FinishRun:
             return self._finished(flight, run, message)
@@ -55,10 +65,8 @@ class Landings:
             self._batch(flight, run, subject, message)
         elif isinstance(subject, Growth):
             self._grown(flight, run, subject, message)
-        elif isinstance(subject, CancelRun):
-            self._cancelled(run, subject, message)
-        elif not isinstance(message, Performed):
-            self._state.outbox.try_again(flight, self._state.now.mono)
+        else:
+            self._cancelled(flight, run, subject, message)
         if self._state.is_live(run):
             self._state.go_on(run)
         return None
@@ -67,8 +75,13 @@ class Landings:
         """The time has come for a command that came to nothing."""
         run, subject = flight.run, flight.subject
         if isinstance(subject, Reading):
-            if self._state.reading.get(subject.run.run_id) is subject:
+            if self._state.reading.get(subject.run_id) is subject:
                 self._state.command_reading(subject)
+        elif subject is FindRuns:
+            self._state.find()
+        elif isinstance(subject, GivenUp):
+            if run is not None and run.parent is not None:
+                self._state.give_up_sub_run(run.parent)
         elif run is not None and self._state.is_live(run):
             if isinstance(subject, Batch):
                 run.wishes.put(subject.wish, subject.numbers)
@@ -77,6 +90,13 @@ class Landings:
             else:
                 run.finishing = False
             self._state.go_on(run)
+
+    def _land_alone(self, flight: Flight, message: _Outcome) -> None:
+        """An answer that is about no live run."""
+        if isinstance(flight.subject, RetryFailed | ReplayFrom):
+            self._rerun(flight.subject, message)
+        elif not isinstance(message, Performed):
+            self._state.outbox.try_again(flight, self._state.now.mono)
 
     def _batch(self, flight: Flight, run: LiveRun, batch: Batch, message: _Outcome) -> None:
         run.flights -= 1
@@ -107,7 +127,9 @@ class Landings:
             case _:
                 assert_never(message)
 
-    def _cancelled(self, run: LiveRun, asked: CancelRun, message: _Outcome) -> None:
+    def _cancelled(
+        self, flight: Flight, run: LiveRun, asked: CancelRun | GivenUp, message: _Outcome
+    ) -> None:
         run.cancelling -= 1
         match message:
             case Performed():
@@ -116,6 +138,8 @@ class Landings:
                 self._state.answer(asked.ask_id, RunAnswer(run_id=run.run_id))
             case Refused():
                 self._state.answer(asked.ask_id, message.refusal)
+                if isinstance(asked, GivenUp):
+                    self._state.outbox.try_again(flight, self._state.now.mono)
             case Unsettled():
                 self._state.answer(asked.ask_id, UNKNOWN)
                 self._state.read(run)
@@ -128,11 +152,7 @@ class Landings:
         match message:
             case Performed():
                 self._state.drop(run)
-                parent = run.parent
-                if parent is None:
-                    return None
-                state, _ = run.outcome()
-                return SubRunEnded(run_id=parent.run_id, key=parent.key, state=state)
+                return end_of_sub_run(run, run.outcome()[0])
             case Refused():
                 self._state.read(run)
             case Unsettled():
@@ -144,7 +164,7 @@ class Landings:
     def _rerun(self, asked: RetryFailed | ReplayFrom, message: _Outcome) -> None:
         match message:
             case Performed():
-                self._state.answer(asked.ask_id, RunAnswer(run_id=asked.rerun_id))
+                self._state.answer(asked.ask_id, RunAnswer(run_id=message.run_id or asked.rerun_id))
             case Refused():
                 self._state.answer(asked.ask_id, message.refusal)
             case Unsettled():

@@ -27,12 +27,12 @@ from jobengine.domain.job import State
 from jobengine.domain.node import Node, NodeKind
 from jobengine.domain.run import JobIds, RollUp, RunState, end_of_run, roll_up
 from jobengine.domain.trigger_rule import SEEN, TriggerRule, Verdict
-from jobengine.messages.dag_planner import JobEnd, NodeEnd, ParentNode, RunStarted
+from jobengine.messages.dag_planner import JobEnd, NodeDecided, NodeEnd, ParentNode, RunStarted
 from jobengine.messages.lease_shard import Actor
 
 __all__ = ["LiveRun"]
 
-_REOPENED: Final = frozenset({NodeKind.MAP, NodeKind.SUB_RUN})
+_REOPENED: Final = frozenset({NodeKind.MAP, NodeKind.POLICY, NodeKind.SUB_RUN})
 
 
 @attrs.define(eq=False)
@@ -41,7 +41,8 @@ class LiveRun:
     cancel the run (``cancelling``); its end, if ``finishing``; so many batches (``flights``).
 
     ``asks``: who waits for a node to end, and how it should. ``expanding``: ``map`` nodes whose
-    instances are asked for.
+    instances are asked for. ``evaluated``: nodes with a condition or a template. ``skipped``: those
+    whose condition did not hold.
     """
 
     tenant_id: str
@@ -64,6 +65,8 @@ class LiveRun:
     errors: dict[int, str] = attrs.field(factory=dict)
     asks: dict[int, tuple[int, State]] = attrs.field(factory=dict)
     expanding: set[int] = attrs.field(factory=set)
+    evaluated: set[int] = attrs.field(factory=set)
+    skipped: set[int] = attrs.field(factory=set)
     counts: Counts = attrs.field(init=False)
     wishes: Wishes = attrs.field(init=False, factory=Wishes)
     given_up: bool = False
@@ -84,6 +87,7 @@ class LiveRun:
         refusal = run.graph.extend(told.nodes, told.edges)
         if refusal is not None:
             return refusal
+        run._note_evaluated(told.nodes)
         run._stand(told)
         return run
 
@@ -123,7 +127,9 @@ class LiveRun:
         states = [STATE_OF[Phase(phase)] for phase in self.phases]
         rolled = roll_up(self.graph.keys, states, self.digests, self.errors)
         interrupted = any(
-            state is State.CANCELLED and self._verdict(number) is not Verdict.NEVER
+            state is State.CANCELLED
+            and number not in self.skipped
+            and self._verdict(number) is not Verdict.NEVER
             for number, state in enumerate(states)
         )
         end = end_of_run(rolled, cancel_requested=self.cancel_requested, interrupted=interrupted)
@@ -134,25 +140,26 @@ class LiveRun:
     def end(self, told: JobEnd) -> int | None:
         """A node has ended; its number, or None when that is known or no node of this run."""
         number = self.graph.numbers.get(told.key)
-        phase = PHASE_OF[told.state]
-        if number is None or self.phases[number] == phase:
+        if number is None or self.phases[number] >= Phase.COMPLETED:
             return None
-        if self.phases[number] >= Phase.COMPLETED:
-            self._revive(number)
         self._note(number, told)
         self.counts.ended(number, told.state)
         self._judge_all(self.graph.children[number])
-        if phase == Phase.FAILED and self.fail_fast and not self.given_up:
+        if told.state is State.FAILED and self.fail_fast and not self.given_up:
             self.cut()
         return number
 
-    def revive(self, key: str) -> None:
-        """A job that had failed is to run again. What it has doomed meanwhile stays so."""
+    def skip(self, key: str) -> None:
+        """The condition of a node that was to go on does not hold."""
         number = self.graph.numbers.get(key)
-        if number is not None and self.phases[number] == Phase.FAILED and not self.finishing:
-            self._revive(number)
-            if self.given_up:
-                self._wish(number, Wish.CUT)
+        if number is not None and self.starts(number):
+            self._wish(number, Wish.SKIP)
+
+    def decide(self, told: NodeDecided) -> None:
+        """A node that was to go on ends instead."""
+        number = self.graph.numbers.get(told.key)
+        if number is not None and self.starts(number):
+            self.finish_node(number, told.state, error=told.error, message=told.message)
 
     def cut(self) -> None:
         """Give up: everything that has not ended is to be cancelled."""
@@ -167,6 +174,7 @@ class LiveRun:
         refusal = graph.extend(nodes, edges)
         assert refusal is None, "nothing else has changed the graph meanwhile"
         added = range(before, len(graph))
+        self._note_evaluated(nodes)
         self.phases.extend(bytes(len(added)))
         self.counts.make_room()
         self.unended += len(added)
@@ -197,10 +205,11 @@ class LiveRun:
         result: bytes | None = None,
         error: str | None = None,
         actor: Actor | None = None,
+        message: str | None = None,
     ) -> None:
-        """End a node that has no worker."""
+        """End a node that no worker has."""
         named = (self.graph.keys[number], self.job_id(number))
-        self.endings[number] = NodeEnd(*named, state, result, error, actor)
+        self.endings[number] = NodeEnd(*named, state, result, error, actor, message)
         self._wish(number, Wish.END)
 
     def _wish(self, number: int, wish: Wish) -> None:
@@ -290,11 +299,12 @@ class LiveRun:
             self.digests[number] = told.digest
         if told.error is not None:
             self.errors[number] = told.error
+        if told.skipped:
+            self.skipped.add(number)
 
-    def _revive(self, number: int) -> None:
-        self.phases[number] = Phase.STARTED
-        self.unended += 1
-        self.digests.pop(number, None)
-        self.errors.pop(number, None)
-        for child in self.graph.children[number]:
-            self.counts.count(child, self.phases)
+    def _note_evaluated(self, nodes: Sequence[Node]) -> None:
+        self.evaluated.update(
+            self.graph.numbers[node.key]
+            for node in nodes
+            if node.reads is not None or node.when is not None
+        )

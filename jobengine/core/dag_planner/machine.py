@@ -4,7 +4,8 @@ Decides what is released, cancelled and ended as the ends of jobs are told. Door
 grow, approve, call back, run again), the lease shard tells it what has ended; it commands releases,
 cancels, ends of nodes without a worker, growth, and the ends of runs. It lives beside the lease
 shard of its tenants; the shell carries its commands to that shard's commits and answers with their
-stamps. At a start the shell tells one ``RunStarted`` for each run that has not ended.
+stamps. At a start the shell tells one ``RunStarted`` for each run that has not ended; when the
+lease shard was rebuilt all are read again, since what it committed last may never be told.
 
 Definitions. A *flight* is a command under way. A run is *reading* while it is read again from the
 store, after an answer was lost that it cannot go on without.
@@ -15,11 +16,12 @@ I2  A batch whose answer is lost or refused is commanded again later, for the no
     it; the transition table makes a repetition harmless.
 I3  A run has one growth under way at most; while it is, nothing it reaches into is decided.
 I4  Nothing told of a run while it is read is lost: it is told again to the run that was read.
-I5  Memory holds the runs that doors have asked room for (``AdmitRun``), ``nodes_live_max`` nodes of
+I5  A run that was started for a node of another is cancelled when that node is.
+I6  Memory holds the runs that doors have asked room for (``AdmitRun``), ``nodes_live_max`` nodes of
     all together; of each run ``flights_max`` commands of ``batch_max`` jobs are under way.
 
 Not here: what makes a graph (``domain/graph``), which node may start (``live_run``), what may be
-asked of a run (``requests``), lists, inputs and results of nodes (the shell).
+asked of a run (``requests``), conditions, templates, lists and policies of nodes (the shell).
 The parts: ``doors`` takes requests, ``landings`` answers, ``outbox`` commands, ``state`` remembers.
 """
 
@@ -27,7 +29,7 @@ from collections.abc import Sequence
 from typing import Any, Final, assert_never
 
 from jobengine.core.dag_planner.doors import Doors
-from jobengine.core.dag_planner.landings import Landings
+from jobengine.core.dag_planner.landings import Landings, end_of_sub_run
 from jobengine.core.dag_planner.live_run import LiveRun
 from jobengine.core.dag_planner.outbox import PlannerLimits
 from jobengine.core.dag_planner.requests import expansion
@@ -41,9 +43,12 @@ from jobengine.messages.dag_planner import (
     CancelRun,
     CompleteCallback,
     ExpandNode,
+    ExplainNode,
     ExtendRun,
-    JobRevived,
     JobsEnded,
+    NodeDecided,
+    NodeSkipped,
+    ParentNode,
     Performed,
     PlannerMessage,
     Refused,
@@ -51,10 +56,12 @@ from jobengine.messages.dag_planner import (
     ReplayFrom,
     RetryFailed,
     RunGone,
+    RunsFound,
     RunStarted,
     SubRunEnded,
     Unsettled,
 )
+from jobengine.messages.runs import ShardBegun
 from jobengine.messages.wake import Wake
 
 __all__ = ["DagPlanner", "PlannerLimits"]
@@ -83,24 +90,31 @@ class DagPlanner:
     def live_nodes(self) -> int:
         return self._state.live_nodes
 
-    def handle(self, message: PlannerMessage | Wake, now: Moment) -> Sequence[Any]:
+    def handle(self, message: PlannerMessage | ShardBegun | Wake, now: Moment) -> Sequence[Any]:
         state = self._state
         state.now, state.outbox.commands = now, []
         match message:
-            case JobsEnded() | JobRevived() | ExpandNode() | SubRunEnded():
+            case JobsEnded() | NodeSkipped() | NodeDecided() | ExpandNode() | SubRunEnded():
                 self._hear(message)
             case Performed() | Refused() | Unsettled():
-                told = self._landings.land(message)
-                if told is not None:
-                    self._hear(told)
+                self._hear(self._landings.land(message))
             case RunStarted():
                 self._start(message)
             case RunGone():
-                state.stop_reading(message.run_id)
+                gone = state.stop_reading(message.run_id, message.stamp)
+                if gone is not None:
+                    self._hear(end_of_sub_run(gone, message.state))
+            case RunsFound():
+                if state.outbox.land(message.stamp) is not None:
+                    state.read_found(message.runs)
+            case ShardBegun():
+                state.read_all()
             case AdmitRun():
                 state.answer(message.ask_id, state.refuse_room(message.nodes))
             case RetryFailed() | ReplayFrom():
                 self._doors.rerun(message)
+            case ExplainNode():
+                self._doors.explain(message)
             case CancelRun() | ExtendRun() | ApproveGate() | RejectGate() | CompleteCallback():
                 self._doors.ask(message)
             case Wake():
@@ -111,17 +125,36 @@ class DagPlanner:
         return state.outbox.commands
 
     def _start(self, message: RunStarted) -> None:
-        if message.run_id in self._state.runs:
+        told: Sequence[Told] = ()
+        if message.stamp is not None:
+            reading = self._state.stop_reading(message.run_id, message.stamp)
+            if reading is None:
+                return
+            told = reading.told
+        elif message.run_id in self._state.runs or message.run_id in self._state.reading:
             return
-        told = self._state.stop_reading(message.run_id)
         run = LiveRun.of(message)
         assert isinstance(run, LiveRun), f"{message.run_id} was found to be a graph: {run}"
-        self._state.runs[run.run_id] = run
+        self._state.add(run)
         for each in told:
             self._apply(run, each)
+        self._give_up_sub_runs(run)
         self._state.go_on(run)
 
-    def _hear(self, message: Told) -> None:
+    def _give_up_sub_runs(self, run: LiveRun) -> None:
+        """Those of nodes that were cancelled before, and the run itself if its node was."""
+        for number, kind in enumerate(run.graph.kinds):
+            if kind is NodeKind.SUB_RUN and run.state_of(number) is State.CANCELLED:
+                self._state.give_up_sub_run(ParentNode(run.run_id, run.graph.keys[number]))
+        if run.parent is None:
+            return
+        above = self._state.runs.get(run.parent.run_id)
+        if above is not None and above.end_of(run.parent.key) is State.CANCELLED:
+            self._state.give_up_sub_run(run.parent)
+
+    def _hear(self, message: Told | None) -> None:
+        if message is None:
+            return
         reading = self._state.reading.get(message.run_id)
         if reading is not None:
             reading.told.append(message)
@@ -135,16 +168,28 @@ class DagPlanner:
             case JobsEnded():
                 for end in message.ends:
                     number = run.end(end)
+                    if number is None:
+                        continue
                     if number in run.asks:
                         self._doors.answer_node(run, number, end.state)
-            case JobRevived():
-                run.revive(message.key)
+                    if end.state is State.CANCELLED:
+                        self._state.give_up_sub_run(ParentNode(run.run_id, end.key))
+            case NodeSkipped():
+                run.skip(message.key)
+            case NodeDecided():
+                run.decide(message)
             case ExpandNode():
                 self._expand(run, message)
             case SubRunEnded():
                 number = run.open_number(message.key, NodeKind.SUB_RUN)
                 if number is not None:
-                    run.finish_node(number, State(message.state.value), error=message.error)
+                    run.finish_node(
+                        number,
+                        State(message.state.value),
+                        result=message.result,
+                        error=message.error,
+                        message=message.message,
+                    )
             case _:
                 assert_never(message)
 

@@ -14,11 +14,23 @@ import attrs
 from jobengine.core.dag_planner.live_run import LiveRun
 from jobengine.core.dag_planner.phases import Wish
 from jobengine.domain.job import Reason
-from jobengine.messages.dag_planner import CancelJobs, EndNodes, OpenNode, OpenNodes, ReleaseJobs
+from jobengine.messages.dag_planner import (
+    CancelJobs,
+    EndNodes,
+    NodeRef,
+    OpenNode,
+    OpenNodes,
+    ReleaseJobs,
+)
 
 __all__ = ["Batch", "Flight", "Outbox", "PlannerLimits"]
 
 _INCARNATION_SHIFT: Final = 40
+_REASON_OF: Final = {
+    Wish.CUT: Reason.RUN_CANCELLED,
+    Wish.DOOM: Reason.UPSTREAM_FAILED,
+    Wish.SKIP: Reason.SKIPPED,
+}
 
 
 @attrs.frozen(kw_only=True)
@@ -99,14 +111,21 @@ def _command(run: LiveRun, wish: Wish, numbers: list[int], stamp: int) -> Any:
     match wish:
         case Wish.RELEASE:
             job_ids = [run.job_id(number) for number in numbers]
-            return ReleaseJobs(job_ids=job_ids, begins=not run.begun, **named)
+            evaluated = [
+                NodeRef(run.graph.keys[number], job_id)
+                for number, job_id in zip(numbers, job_ids, strict=True)
+                if number in run.evaluated
+            ]
+            return ReleaseJobs(job_ids=job_ids, begins=not run.begun, evaluated=evaluated, **named)
         case Wish.OPEN:
             keys, kinds = run.graph.keys, run.graph.kinds
-            nodes = [OpenNode(keys[each], run.job_id(each), kinds[each]) for each in numbers]
+            nodes = [
+                OpenNode(keys[each], run.job_id(each), kinds[each], each in run.evaluated)
+                for each in numbers
+            ]
             return OpenNodes(nodes=nodes, begins=not run.begun, **named)
         case Wish.END:
             return EndNodes(ends=[run.endings[number] for number in numbers], **named)
-        case Wish.DOOM | Wish.CUT:
-            reason = Reason.UPSTREAM_FAILED if wish is Wish.DOOM else Reason.RUN_CANCELLED
+        case Wish.CUT | Wish.DOOM | Wish.SKIP:
             job_ids = [run.job_id(number) for number in numbers]
-            return CancelJobs(job_ids=job_ids, reason=reason, **named)
+            return CancelJobs(job_ids=job_ids, reason=_REASON_OF[wish], **named)

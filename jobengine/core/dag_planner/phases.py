@@ -21,11 +21,12 @@ class Phase(IntEnum):
     WAITING = 0
     STARTED = 1
     ENDING = 2
-    DOOMED = 3
-    CUT = 4
-    COMPLETED = 5
-    FAILED = 6
-    CANCELLED = 7
+    SKIPPING = 3
+    DOOMED = 4
+    CUT = 5
+    COMPLETED = 6
+    FAILED = 7
+    CANCELLED = 8
 
 
 class Wish(IntEnum):
@@ -33,14 +34,16 @@ class Wish(IntEnum):
 
     CUT = 0
     DOOM = 1
-    END = 2
-    RELEASE = 3
-    OPEN = 4
+    SKIP = 2
+    END = 3
+    RELEASE = 4
+    OPEN = 5
 
 
 WISHED_IN: Final[Mapping[Wish, Phase]] = {
     Wish.CUT: Phase.CUT,
     Wish.DOOM: Phase.DOOMED,
+    Wish.SKIP: Phase.SKIPPING,
     Wish.END: Phase.ENDING,
     Wish.RELEASE: Phase.STARTED,
     Wish.OPEN: Phase.STARTED,

@@ -107,7 +107,7 @@ def refuse_growth(run: LiveRun, growth: Growth) -> Refusal | None:
         number = run.graph.numbers.get(edge.target)
         if number is not None and not run.waits(number):
             why = f"{edge.target!r} has started or ended; add edges into nodes that wait"
-            return _invalid(f"edges[{place}].target", why)
+            return _invalid(f"edges[{place}].to", why)
     return run.graph.refuse(growth.nodes, growth.edges)
 
 

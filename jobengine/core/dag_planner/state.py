@@ -4,7 +4,7 @@ Not here: what is decided (``machine``, ``doors``, ``landings``).
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any, Final
 
 import attrs
@@ -17,16 +17,22 @@ from jobengine.domain.errors import ErrorCode, Refusal
 from jobengine.domain.instant import Moment
 from jobengine.domain.job import State
 from jobengine.messages.dag_planner import (
+    CommitCancel,
     ExpandNode,
+    FindRuns,
     FinishRun,
     GrowRun,
-    JobRevived,
     JobsEnded,
+    NodeDecided,
+    NodeSkipped,
+    ParentNode,
     ReadRun,
+    RunRef,
     SubRunEnded,
 )
+from jobengine.messages.lease_shard import Actor
 
-__all__ = ["READING", "UNKNOWN", "PlannerState", "Reading", "Told"]
+__all__ = ["READING", "UNKNOWN", "GivenUp", "PlannerState", "Reading", "Told"]
 
 UNKNOWN: Final = Refusal(
     ErrorCode.STORE_UNAVAILABLE, "no answer in time; the request may still take effect"
@@ -35,16 +41,29 @@ READING: Final = Refusal(
     ErrorCode.STORE_UNAVAILABLE, "the run is being read from the store; retry in a moment"
 )
 
-Told = JobsEnded | JobRevived | ExpandNode | SubRunEnded
+_ENGINE: Final = Actor("engine")
+
+Told = JobsEnded | NodeSkipped | NodeDecided | ExpandNode | SubRunEnded
 
 
 @attrs.define(eq=False)
 class Reading:
-    """A run that is read again: the stamp of the reading, and what was told meanwhile."""
+    """A run that is read: the stamp of the reading, and what was told meanwhile. ``parent`` and
+    ``nodes`` as they are known from before."""
 
-    run: LiveRun
+    tenant_id: str
+    run_id: str
+    parent: ParentNode | None = None
+    nodes: int = 0
     stamp: int = 0
     told: list[Told] = attrs.field(factory=list)
+
+
+@attrs.frozen
+class GivenUp:
+    """Why a run is cancelled that nobody asked to be: the node that it was started for is."""
+
+    ask_id: None = None
 
 
 class PlannerState:
@@ -52,6 +71,7 @@ class PlannerState:
         self.limits = limits
         self.outbox = Outbox(limits, incarnation)
         self.runs: dict[str, LiveRun] = {}
+        self.sub_runs: dict[ParentNode, str] = {}
         self.reading: dict[str, Reading] = {}
         self.growths: dict[str, deque[Growth]] = {}
         self.now = Moment(0.0, 0)
@@ -62,8 +82,8 @@ class PlannerState:
 
     @property
     def live_nodes(self) -> int:
-        runs = [*self.runs.values(), *(reading.run for reading in self.reading.values())]
-        return sum(len(run.graph) for run in runs)
+        live = sum(len(run.graph) for run in self.runs.values())
+        return live + sum(reading.nodes for reading in self.reading.values())
 
     def is_live(self, run: LiveRun) -> bool:
         return self.runs.get(run.run_id) is run
@@ -140,7 +160,19 @@ class PlannerState:
         why = f"runs under way have {self.limits.nodes_live_max} nodes at most"
         return Refusal(ErrorCode.CAPACITY_EXCEEDED, why)
 
+    def give_up_sub_run(self, parent: ParentNode) -> None:
+        """The node was cancelled, so the run that it was opened for is, unless it ends anyway."""
+        run = self.runs.get(self.sub_runs.get(parent, ""))
+        if run is not None and not (run.finishing or run.cancelling or run.cancel_requested):
+            run.cancelling += 1
+            self.command(run, GivenUp(), CommitCancel, actor=_ENGINE)
+
     # ---- how a run comes and goes
+
+    def add(self, run: LiveRun) -> None:
+        self.runs[run.run_id] = run
+        if run.parent is not None:
+            self.sub_runs[run.parent] = run.run_id
 
     def read(self, run: LiveRun) -> None:
         """Forget the run, and go on with it as the store has it."""
@@ -149,21 +181,51 @@ class PlannerState:
         self.drop(run)
         for ask_id, _ in run.asks.values():
             self.answer(ask_id, UNKNOWN)
-        reading = self.reading[run.run_id] = Reading(run)
+        self._begin(Reading(run.tenant_id, run.run_id, run.parent, len(run.graph)))
+
+    def read_found(self, runs: Iterable[RunRef]) -> None:
+        """Read those of these runs that are not known."""
+        for tenant_id, run_id in runs:
+            if run_id not in self.runs and run_id not in self.reading:
+                self._begin(Reading(tenant_id, run_id))
+
+    def _begin(self, reading: Reading) -> None:
+        self.reading[reading.run_id] = reading
         self.command_reading(reading)
 
     def command_reading(self, reading: Reading) -> None:
-        reading.stamp = self.command(reading.run, reading, ReadRun)
+        reading.stamp = stamp = self.outbox.fly(None, reading)
+        self.outbox.commands.append(
+            ReadRun(stamp=stamp, tenant_id=reading.tenant_id, run_id=reading.run_id)
+        )
 
-    def stop_reading(self, run_id: str) -> Sequence[Told]:
-        """What was told while the run was read."""
-        reading = self.reading.pop(run_id, None)
-        if reading is None:
-            return ()
-        self.outbox.land(reading.stamp)
-        return reading.told
+    def find(self) -> None:
+        """Look for runs that nobody may have told of."""
+        self.outbox.commands.append(FindRuns(stamp=self.outbox.fly(None, FindRuns)))
+
+    def read_all(self) -> None:
+        """Forget every run, and go on with them, and those nobody told of, as the store has them.
+
+        What was created and not told can only be found; the rest is known.
+        """
+        self.find()
+        for reading in self.reading.values():
+            self.outbox.land(reading.stamp)
+            self.command_reading(reading)
+        for run in list(self.runs.values()):
+            self.read(run)
+
+    def stop_reading(self, run_id: str, stamp: int) -> Reading | None:
+        """The reading that has come to its end with this stamp; None: of an earlier one."""
+        self.outbox.land(stamp)
+        reading = self.reading.get(run_id)
+        if reading is None or reading.stamp != stamp:
+            return None
+        return self.reading.pop(run_id)
 
     def drop(self, run: LiveRun) -> None:
         del self.runs[run.run_id]
+        if run.parent is not None:
+            del self.sub_runs[run.parent]
         for growth in self.growths.pop(run.run_id, ()):
             self.answer(growth.ask_id, READING)

@@ -13,7 +13,7 @@ Not here: the division of a capacity (``core/governor``).
 
 from collections.abc import Iterable
 
-from jobengine.core.lease_shard.gates import allotment_subject
+from jobengine.core.lease_shard.closed_gate import allotment_subject
 from jobengine.core.lease_shard.state import ShardState
 from jobengine.domain.change import ControlRow
 from jobengine.domain.control import decode_control

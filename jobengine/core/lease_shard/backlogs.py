@@ -3,12 +3,17 @@
 I1  The counts are those that the store will have when every commit sent has returned: they begin
     with what it holds and move with each commit; one that is refused ends the shard's life.
 
-Not here: how many may wait (``submits``).
+Not here: which new jobs count (``creations``, ``runs``).
 """
 
 from collections.abc import Mapping
+from typing import Final
+
+from jobengine.domain.errors import ErrorCode, Refusal
 
 __all__ = ["Backlogs"]
+
+_RETRY_S: Final = 5
 
 
 class Backlogs:
@@ -35,3 +40,20 @@ class Backlogs:
                 self._counts[tenant_id] = count
             else:
                 self._counts.pop(tenant_id, None)
+
+    def refuse(self, tenant_id: str, new_jobs: int, jobs_max: int) -> Refusal | None:
+        """Why so many new jobs of a tenant may not wait as well, if they may not."""
+        backlog = self.of(tenant_id)
+        if not new_jobs or backlog + new_jobs <= jobs_max:
+            return None
+        return Refusal(
+            ErrorCode.BACKLOG_FULL,
+            f"{backlog} jobs of the tenant wait and at most {jobs_max} may, so none of these "
+            f"{new_jobs} is created; retry when some have started",
+            {
+                "backlog": backlog,
+                "backlogMax": jobs_max,
+                "jobs": new_jobs,
+                "retryAfterSeconds": _RETRY_S,
+            },
+        )

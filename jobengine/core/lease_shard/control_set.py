@@ -9,9 +9,7 @@ Not here: how a gate is judged (``gates``), who may change a control (``controls
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple, TypeVar
 
-import attrs
-
-from jobengine.core.lease_shard.occupancy import Part
+from jobengine.core.lease_shard.rules import JobRules, LaneRules, Place, ProjectRules
 from jobengine.domain.blackout import Blackout, BlackoutGate
 from jobengine.domain.control import (
     Control,
@@ -28,11 +26,13 @@ from jobengine.domain.control import (
 from jobengine.domain.records import Lane
 from jobengine.messages.rate_bucket import Limit
 
-__all__ = ["ControlSet", "LaneRules", "Place", "Revision"]
+__all__ = ["ControlSet", "Revision"]
 
 C = TypeVar("C", Source, Quota, Throttle, Blackout, Pause, Weight)
 _Reach = tuple[tuple[Scope, str], ...]
 
+_RULES_MAX: Final = 20_000
+"""Lanes in projects of one tenant whose rules are kept at once."""
 _RETRY_BURST: Final = 100
 _RETRY_PER_MINUTE_MICRO: Final = 600 * 1_000_000
 _RETRY_START_SHARE_MICRO: Final = 200_000
@@ -46,40 +46,6 @@ class Revision(NamedTuple):
     changed_at: int
 
 
-@attrs.frozen
-class Place:
-    """At most ``max_active`` running jobs in this part of the tenant; ``name`` says by which
-    control."""
-
-    name: str
-    part: Part
-    max_active: int
-
-
-@attrs.frozen(kw_only=True)
-class LaneRules:
-    """What bears on every job of a lane; ``source_id`` only when the source is registered."""
-
-    paused: tuple[str, ...] = ()
-    blackouts: tuple[tuple[str, BlackoutGate], ...] = ()
-    source_id: str | None = None
-    lock_key: str | None = None
-    lock_parts: tuple[Part, ...] = ()
-    places: tuple[Place, ...] = ()
-    rate_keys: tuple[str, ...] = ()
-    burst: tuple[int, str] | None = None
-    """The smallest burst of these rates, and whose it is: a job that costs more can never start."""
-
-
-@attrs.frozen(kw_only=True)
-class ProjectRules:
-    """What a project adds to the rules of its jobs' lanes."""
-
-    paused: tuple[str, ...]
-    places: tuple[Place, ...]
-    rate_keys: tuple[str, ...]
-
-
 class ControlSet:
     def __init__(self, tenant_id: str) -> None:
         self.tenant_id = tenant_id
@@ -88,6 +54,9 @@ class ControlSet:
         self._blackouts: dict[str, BlackoutGate] = {}
         self._lanes: dict[Lane, LaneRules] = {}
         self._projects: dict[str, ProjectRules] = {}
+        self._jobs: dict[tuple[Lane, str], JobRules] = {}
+        self._sources: dict[str, Source] = {}
+        self._limits: dict[str, Limit] | None = None
 
     def put(
         self, kind: ControlKind, name: str, control: Control | None, revision: Revision
@@ -95,6 +64,8 @@ class ControlSet:
         """Set a control, or take it away with None."""
         if kind == "blackout":
             self._blackouts.pop(name, None)
+        elif kind == "source":
+            self._sources.pop(name, None)
         if control is None:
             self.documents.pop((kind, name), None)
             self.revisions.pop((kind, name), None)
@@ -103,20 +74,29 @@ class ControlSet:
             self.revisions[(kind, name)] = revision
             if isinstance(control, Blackout):
                 self._blackouts[name] = BlackoutGate(control)
-        self._lanes.clear()
-        self._projects.clear()
+            elif isinstance(control, Source):
+                self._sources[name] = control
+        self._forget_rules()
+        self._limits = None
 
     def blackout(self, name: str) -> BlackoutGate | None:
         return self._blackouts.get(name)
 
     def source(self, source_id: str | None) -> Source | None:
-        found = self.documents.get(("source", source_id)) if source_id else None
-        return found if isinstance(found, Source) else None
+        return self._sources.get(source_id) if source_id is not None else None
 
     def all_of(self, type_: type[C]) -> Iterator[tuple[str, C]]:
         for (_, name), control in self.documents.items():
             if isinstance(control, type_):
                 yield name, control
+
+    def of_job(self, lane: Lane, project_id: str) -> JobRules:
+        rules = self._jobs.get((lane, project_id))
+        if rules is None:
+            if len(self._jobs) >= _RULES_MAX:
+                self._forget_rules()
+            rules = self._jobs[(lane, project_id)] = self._compile_job(lane, project_id)
+        return rules
 
     def of_lane(self, lane: Lane) -> LaneRules:
         rules = self._lanes.get(lane)
@@ -137,6 +117,17 @@ class ControlSet:
 
     def limits(self) -> list[Limit]:
         """Every limit that jobs of this tenant can be asked tokens of."""
+        return list(self._limits_by_key().values())
+
+    def limit(self, key: str) -> Limit | None:
+        return self._limits_by_key().get(key)
+
+    def _limits_by_key(self) -> dict[str, Limit]:
+        if self._limits is None:
+            self._limits = {limit.key: limit for limit in self._compile_limits()}
+        return self._limits
+
+    def _compile_limits(self) -> list[Limit]:
         limits = [
             _limit(f"throttle:{name}", (throttle.rate,), adaptive=False)
             for name, throttle in self.all_of(Throttle)
@@ -169,6 +160,26 @@ class ControlSet:
         for weight in job_types.values():
             for source_id in sources:
                 yield (source_id, weight.key), weight.weight
+
+    def _forget_rules(self) -> None:
+        self._lanes.clear()
+        self._projects.clear()
+        self._jobs.clear()
+
+    def _compile_job(self, lane: Lane, project_id: str) -> JobRules:
+        of_lane = self.of_lane(lane)
+        project = self.of_project(project_id) if project_id else None
+        rate_keys = of_lane.rate_keys if project is None else of_lane.rate_keys + project.rate_keys
+        budget = () if of_lane.source_id is None else (f"retry:{of_lane.source_id}",)
+        source = self.source(lane.source_id)
+        return JobRules(
+            lane=of_lane,
+            project=project,
+            rate_keys=rate_keys,
+            retry_keys=rate_keys + budget,
+            line="\0".join(lane[1:]),
+            weight=1 if source is None else source.weight,
+        )
 
     def _compile(self, lane: Lane) -> LaneRules:
         reach: _Reach = (

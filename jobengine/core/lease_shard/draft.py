@@ -23,6 +23,7 @@ __all__ = ["Draft", "rank_of"]
 
 _Raw = msgspec.Raw
 _WAITING = (State.PENDING, State.SCHEDULED)
+_ENDED = (State.COMPLETED, State.FAILED, State.CANCELLED)
 
 
 def rank_of(due_at: int, priority: int, ageing_us: int) -> int:
@@ -36,9 +37,10 @@ def rank_of(due_at: int, priority: int, ageing_us: int) -> int:
 
 
 class Draft:
-    """``actor`` is who causes the change; ``at`` the instant that it is recorded under."""
+    """``actor`` is who causes the change; ``at`` the instant that it is recorded under;
+    ``node_ends`` the jobs that end with it for good and are nodes of runs."""
 
-    __slots__ = ("_ageing_us", "_first", "actor", "at", "changes", "shard", "waiting")
+    __slots__ = ("_ageing_us", "_first", "actor", "at", "changes", "node_ends", "shard", "waiting")
 
     def __init__(
         self, tenant_id: str, shard: int, actor: Actor, now: Moment, ageing_us: int
@@ -48,6 +50,7 @@ class Draft:
         self.at = now.at
         self.shard = shard
         self.waiting = 0
+        self.node_ends: list[Job] = []
         self._ageing_us = ageing_us
         self._first = 0
 
@@ -225,6 +228,8 @@ class Draft:
         elif job.state in _WAITING:
             self._place(row, job)
         self.waiting += (job.state in _WAITING) - (from_state in _WAITING)
+        if definition.node_key is not None and job.state in _ENDED:
+            self.node_ends.append(job)
         changes = self.changes
         changes.rows.append(row)
         changes.spans.append((self._first, len(changes.entries) - self._first))

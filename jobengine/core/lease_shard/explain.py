@@ -15,7 +15,8 @@ from typing import Any
 import attrs
 import msgspec
 
-from jobengine.core.lease_shard.gates import ClosedGate
+from jobengine.core.lease_shard.closed_gate import ClosedGate
+from jobengine.core.lease_shard.pending_gates import gate_of_pending
 from jobengine.core.lease_shard.state import ShardState
 from jobengine.core.machine import Answer
 from jobengine.domain.errors import ErrorCode, Refusal
@@ -122,14 +123,14 @@ class Explainer:
         if self._starts(job):
             return Explanation(job_id=job.job_id, state=State.RUNNING, gates=())
         if job.state is State.PENDING:
-            return Explanation(job_id=job.job_id, state=job.state, gates=(_held(),))
+            return Explanation(job_id=job.job_id, state=job.state, gates=(gate_of_pending(job),))
         if job.state is not State.SCHEDULED:
             return Explanation(job_id=job.job_id, state=job.state, gates=())
         state = self._state
         lane = state.lane_of(job)
         gates = [*self._not_due(job), *self._closed(job, lane), *map(_of_denial, denials)]
         if not gates:
-            gates.extend(self._paced(lane))
+            gates.extend(self._paced(job, lane))
         ahead = self._ahead(job, lane)
         gates.extend(self._workers(lane, ahead))
         instants = [gate.opens_at for gate in gates]
@@ -158,9 +159,10 @@ class Explainer:
     def _closed(self, job: Job, lane: Lane) -> Iterator[GateClosed]:
         return map(_of_gate, self._state.gates.closed(job, lane, self._state.now.at))
 
-    def _paced(self, lane: Lane) -> Iterator[GateClosed]:
+    def _paced(self, job: Job, lane: Lane) -> Iterator[GateClosed]:
         """A lane waits with its first job, and one that was just denied tokens for a moment."""
-        closing = self._state.waiting_room.closing_of(lane)
+        room = self._state.waiting_room
+        closing = room.closing_of(lane) or room.parking_of(job.job_id)
         if closing is None:
             return
         (_, kind, key), opens_at = closing
@@ -226,17 +228,6 @@ class Explainer:
                 message=f"{ahead} jobs of its lane go first",
                 opens_on="their start",
             )
-
-
-def _held() -> GateClosed:
-    return GateClosed(
-        gate="held",
-        key="hold",
-        observed="held",
-        limit="released",
-        message="the job was created held; release it",
-        opens_on="a release",
-    )
 
 
 def _of_gate(gate: ClosedGate) -> GateClosed:

@@ -17,7 +17,7 @@ from jobengine.domain.control import Quota, Source, control_name
 from jobengine.messages.admission import GateFacts, GateKind, GatesAnswer
 from jobengine.messages.rate_bucket import BucketState, Limit
 
-__all__ = ["gates_of"]
+__all__ = ["bucket_at", "gates_of"]
 
 
 def gates_of(
@@ -64,11 +64,15 @@ def _buckets(state: ShardState, tenant_id: str, wanted: _Wanted) -> Iterator[Gat
             yield GateFacts(kind="bucket", key=limit.key, state=held)
 
 
-def _bucket(tenant_id: str, limit: Limit, kept: BucketState | None, at: int) -> dict[str, Any]:
+def bucket_at(tenant_id: str, limit: Limit, kept: BucketState | None, at: int) -> Bucket:
+    """A bucket as it is at this instant."""
     if kept is None:
-        bucket = Bucket.fresh(tenant_id, limit, at)
-    else:
-        bucket = restore(tenant_id, limit, at, kept, 0)
+        return Bucket.fresh(tenant_id, limit, at)
+    return restore(tenant_id, limit, at, kept, 0)
+
+
+def _bucket(tenant_id: str, limit: Limit, kept: BucketState | None, at: int) -> dict[str, Any]:
+    bucket = bucket_at(tenant_id, limit, kept, at)
     learned = bucket.learned
     return {
         "perMinuteMicro": limit.per_minute_micro,

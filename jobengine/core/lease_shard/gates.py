@@ -9,6 +9,9 @@ I2  Without controls and allotments a tenant's jobs meet no gate but that of the
     key.
 I3  A gate *of the lane* keeps every job of that lane; any other only the job at hand, and jobs
     behind it may go first.
+I4  ``first_closed`` is the first of ``closed``. What was found open is not judged anew while
+    nothing can have closed it: no source has moved, no blackout begun, and fewer jobs have started
+    than there were places free (``JobRules``).
 
 Not here: rates (``rate_bucket``), what waits at a closed gate (``waiting_room``), workers and the
 place in the lane (``explain``).
@@ -16,47 +19,29 @@ place in the lane (``explain``).
 
 from collections.abc import Iterator
 
-import attrs
-
-from jobengine.core.lease_shard.control_set import ControlSet, LaneRules, Place
+from jobengine.core.lease_shard.closed_gate import (
+    ClosedGate,
+    allotment_subject,
+    in_blackout,
+    key_taken,
+    paused,
+    place_full,
+)
+from jobengine.core.lease_shard.control_set import ControlSet
 from jobengine.core.lease_shard.occupancy import Occupancy, Part
+from jobengine.core.lease_shard.rules import JobRules, LaneRules, Place
 from jobengine.core.lease_shard.sources import Sources
 from jobengine.core.lease_shard.waiting_room import Subject
 from jobengine.domain.errors import ErrorCode, Refusal
+from jobengine.domain.instant import AT_MAX
 from jobengine.domain.job import Definition, Job
 from jobengine.domain.records import Lane
 from jobengine.messages.rate_bucket import RateRequest
 
-__all__ = ["ClosedGate", "Gates", "allotment_subject", "controls_subject"]
+__all__ = ["Gates"]
 
-_LANE_SCOPES = frozenset({"tenant", "queue", "job_type", "source"})
 _LOW_PRIORITY_MAX = 1
-
-
-@attrs.frozen(kw_only=True)
-class ClosedGate:
-    """Why not now; ``observed`` and ``limit`` are for people, ``opens_on`` says what opens it when
-    no instant does."""
-
-    gate: str
-    key: str
-    observed: str
-    limit: str
-    message: str
-    subject: Subject
-    of_lane: bool = True
-    opens_at: int | None = None
-    opens_on: str | None = None
-
-
-def controls_subject(tenant_id: str) -> Subject:
-    """What waits for an operator."""
-    return (tenant_id, "controls", "")
-
-
-def allotment_subject(tenant_id: str) -> Subject:
-    """What waits for slots by the strategy across tenants."""
-    return (tenant_id, "governance", "")
+_NEVER_AT = AT_MAX + 1
 
 
 class Gates:
@@ -77,37 +62,85 @@ class Gates:
             found = self.tenants[tenant_id] = ControlSet(tenant_id)
         return found
 
-    def first_closed(self, job: Job, lane: Lane, at: int) -> ClosedGate | None:
-        return next(self.closed(job, lane, at), None)
+    def first_closed(self, job: Job, lane: Lane, at: int, *, holding: int = 0) -> ClosedGate | None:
+        """What ``closed`` yields first. A job that holds its places already (``holding`` 1) is
+        judged as if it did not."""
+        definition = job.definition
+        controls = self.tenants.get(job.tenant_id)
+        if controls is not None:
+            rules = controls.of_job(lane, definition.project_id)
+            if (
+                self._occupancy.taken - holding >= rules.open_taken_max
+                or at >= rules.open_until_at
+                or self.sources.moves != rules.open_moves
+            ):
+                gate = next(self._of_rules(job.tenant_id, rules, at, holding), None)
+                if gate is not None:
+                    return gate
+                self._remember_open(job.tenant_id, rules, at)
+        key = definition.concurrency_key
+        if key is not None:
+            running = self._occupancy.of_key(job.tenant_id, key)
+            if running - holding >= (definition.concurrency_limit or 1):
+                return key_taken(job, key, running)
+        if self.deferring or self.allotments is not None:
+            return next(self._of_load(job, holding), None)
+        return None
 
     def closed(self, job: Job, lane: Lane, at: int) -> Iterator[ClosedGate]:
         """Every closed gate of a job that is due, the same instant for all of them."""
-        tenant_id = job.tenant_id
-        controls = self.tenants.get(tenant_id)
+        controls = self.tenants.get(job.tenant_id)
         if controls is not None:
-            rules = controls.of_lane(lane)
-            if rules.paused:
-                yield from self._pauses(tenant_id, rules.paused)
-            for name, blackout in rules.blackouts:
-                until_at = blackout.closed_until(at)
-                if until_at is not None:
-                    yield _in_blackout(tenant_id, name, until_at)
-            if rules.source_id is not None:
-                yield from self._source(tenant_id, rules, at)
-            running_in = self._occupancy.of
-            for place in rules.places:
-                if running_in(place.part) >= place.max_active:
-                    yield self._full(place)
-            project_id = job.definition.project_id
-            if project_id:
-                project = controls.of_project(project_id)
-                if project.paused:
-                    yield from self._pauses(tenant_id, project.paused, of_lane=False)
-                for place in project.places:
-                    if running_in(place.part) >= place.max_active:
-                        yield self._full(place)
-        if job.definition.concurrency_key is not None:
-            yield from self._concurrency_key(job, job.definition.concurrency_key)
+            rules = controls.of_job(lane, job.definition.project_id)
+            yield from self._of_rules(job.tenant_id, rules, at, 0)
+        key = job.definition.concurrency_key
+        if key is not None:
+            running = self._occupancy.of_key(job.tenant_id, key)
+            if running >= (job.definition.concurrency_limit or 1):
+                yield key_taken(job, key, running)
+        yield from self._of_load(job, 0)
+
+    def _of_rules(
+        self, tenant_id: str, rules: JobRules, at: int, holding: int
+    ) -> Iterator[ClosedGate]:
+        """The closed gates of a lane, then those of a project."""
+        lane, project = rules.lane, rules.project
+        for name in lane.paused:
+            yield paused(tenant_id, name)
+        for name, blackout in lane.blackouts:
+            until_at = blackout.closed_until(at)
+            if until_at is not None:
+                yield in_blackout(tenant_id, name, until_at)
+        if lane.source_id is not None:
+            yield from self._source(tenant_id, lane, at, holding)
+        yield from self._full(lane.places, holding)
+        if project is not None:
+            for name in project.paused:
+                yield paused(tenant_id, name, of_lane=False)
+            yield from self._full(project.places, holding)
+
+    def _remember_open(self, tenant_id: str, rules: JobRules, at: int) -> None:
+        """Note for how long an open lane and project stay so (I4)."""
+        lane, project, running_in = rules.lane, rules.project, self._occupancy.of
+        free = [place.max_active - running_in(place.part) for place in lane.places]
+        if project is not None:
+            free += [place.max_active - running_in(place.part) for place in project.places]
+        if lane.source_id is not None:
+            if not self.sources.lets_all(tenant_id, lane.source_id):
+                return
+            lowered = self.sources.running_max(tenant_id, lane.source_id)
+            if lowered is not None:
+                free.append(lowered - running_in((tenant_id, "source", lane.source_id)))
+            if lane.lock_key is not None:
+                free.append(1 - self._occupancy.of_all(lane.lock_parts))
+        changes = (blackout.next_change_at(at) for _, blackout in lane.blackouts)
+        rules.open_until_at = min((each for each in changes if each is not None), default=_NEVER_AT)
+        rules.open_taken_max = self._occupancy.taken + min(free, default=_NEVER_AT)
+        rules.open_moves = self.sources.moves
+
+    def _of_load(self, job: Job, holding: int) -> Iterator[ClosedGate]:
+        """What the whole engine's load, and then other tenants, keep from starting."""
+        tenant_id = job.tenant_id
         if self.deferring and job.definition.priority <= _LOW_PRIORITY_MAX:
             yield ClosedGate(
                 gate="behind",
@@ -120,7 +153,7 @@ class Gates:
                 opens_on="the load level returning to normal",
             )
         if self.allotments is not None:
-            yield from self._allotment(tenant_id, self.allotments.get(tenant_id, 0))
+            yield from self._allotment(tenant_id, self.allotments.get(tenant_id, 0), holding)
 
     def refuse_cost(self, definition: Definition, lane: Lane) -> Refusal | None:
         """Why a job to be created could never have its tokens, if it could not."""
@@ -139,22 +172,26 @@ class Gates:
         """The tokens a job needs to start, or None when it needs none."""
         return self.rate_request_of(job.job_id, job.definition, lane, is_retry=job.failures > 0)
 
+    def needs_tokens(self, job: Job, lane: Lane) -> bool:
+        """Whether ``rate_request`` gives anything."""
+        controls = self.tenants.get(job.tenant_id)
+        if controls is None:
+            return False
+        rules = controls.of_job(lane, job.definition.project_id)
+        return bool(rules.retry_keys if job.failures else rules.rate_keys)
+
     def rate_request_of(
         self, job_id: str, definition: Definition, lane: Lane, *, is_retry: bool = False
     ) -> RateRequest | None:
         controls = self.tenants.get(lane.tenant_id)
         if controls is None:
             return None
-        rules = controls.of_lane(lane)
-        keys = rules.rate_keys
-        if definition.project_id:
-            keys += controls.of_project(definition.project_id).rate_keys
-        is_retry = is_retry and rules.source_id is not None
-        if is_retry:
-            keys += (f"retry:{rules.source_id}",)
+        rules = controls.of_job(lane, definition.project_id)
+        keys = rules.retry_keys if is_retry else rules.rate_keys
         if not keys:
             return None
-        return RateRequest(job_id, keys, definition.cost, is_retry)
+        is_retry = is_retry and rules.lane.source_id is not None
+        return RateRequest(job_id, keys, definition.cost, is_retry, rules.line, rules.weight)
 
     def is_of_lane(self, lane: Lane, rate_key: str) -> bool:
         """Whether a limit bears on every job of a lane."""
@@ -174,22 +211,9 @@ class Gates:
                 if source is not None and source.lock_key is not None:
                     yield (tenant_id, "lock", source.lock_key)
 
-    def _pauses(
-        self, tenant_id: str, paused: tuple[str, ...], *, of_lane: bool = True
+    def _source(
+        self, tenant_id: str, rules: LaneRules, at: int, holding: int
     ) -> Iterator[ClosedGate]:
-        for name in paused:
-            yield ClosedGate(
-                gate="paused",
-                key=name,
-                observed="paused",
-                limit="running",
-                message=f"{name} is paused; resume it",
-                subject=controls_subject(tenant_id),
-                of_lane=of_lane,
-                opens_on="an operator resuming it",
-            )
-
-    def _source(self, tenant_id: str, rules: LaneRules, at: int) -> Iterator[ClosedGate]:
         source_id = rules.source_id
         assert source_id is not None
         verdict = self.sources.may_start(tenant_id, source_id, at)
@@ -207,7 +231,7 @@ class Gates:
                 opens_at=verdict.opens_at,
                 opens_on=None if verdict.opens_at else "the end of a probe, or an operator",
             )
-        if rules.lock_key is not None and self._occupancy.of_all(rules.lock_parts):
+        if rules.lock_key is not None and self._occupancy.of_all(rules.lock_parts) > holding:
             yield ClosedGate(
                 gate="concurrency_key",
                 key=rules.lock_key,
@@ -220,7 +244,7 @@ class Gates:
         part = (tenant_id, "source", source_id)
         lowered = self.sources.running_max(tenant_id, source_id)
         running = self._occupancy.of(part)
-        if lowered is not None and running >= lowered:
+        if lowered is not None and running - holding >= lowered:
             yield ClosedGate(
                 gate="no_slot",
                 key=f"source:{source_id}",
@@ -234,23 +258,16 @@ class Gates:
                 opens_on="a running job's end, or the source's recovery",
             )
 
-    def _full(self, place: Place) -> ClosedGate:
-        running = self._occupancy.of(place.part)
-        return ClosedGate(
-            gate="quota_active",
-            key=place.name,
-            observed=str(running),
-            limit=str(place.max_active),
-            message=f"{place.name} lets {place.max_active} run at once, and {running} do",
-            subject=place.part,
-            of_lane=place.part[1] in _LANE_SCOPES,
-            opens_on="a running job's end",
-        )
+    def _full(self, places: tuple[Place, ...], holding: int) -> Iterator[ClosedGate]:
+        for place in places:
+            running = self._occupancy.of(place.part)
+            if running - holding >= place.max_active:
+                yield place_full(place, running)
 
-    def _allotment(self, tenant_id: str, slots: int) -> Iterator[ClosedGate]:
+    def _allotment(self, tenant_id: str, slots: int, holding: int) -> Iterator[ClosedGate]:
         """Judged last, so that who waits for slots would use them."""
         running = self._occupancy.of((tenant_id, "tenant", ""))
-        if running >= slots:
+        if running - holding >= slots:
             yield ClosedGate(
                 gate="quota_active",
                 key="governance",
@@ -262,31 +279,3 @@ class Gates:
                 subject=allotment_subject(tenant_id),
                 opens_on="a running job's end, or slots that other tenants leave",
             )
-
-    def _concurrency_key(self, job: Job, key: str) -> Iterator[ClosedGate]:
-        part = (job.tenant_id, "concurrency_key", key)
-        running = self._occupancy.of(part)
-        limit = job.definition.concurrency_limit or 1
-        if running >= limit:
-            yield ClosedGate(
-                gate="concurrency_key",
-                key=key,
-                observed=str(running),
-                limit=str(limit),
-                message=f"{running} of at most {limit} jobs with this key run",
-                subject=part,
-                of_lane=False,
-                opens_on="a running job's end",
-            )
-
-
-def _in_blackout(tenant_id: str, name: str, until_at: int) -> ClosedGate:
-    return ClosedGate(
-        gate="blackout",
-        key=name,
-        observed="inside a window",
-        limit="nothing starts",
-        message=f"blackout {name} is in force",
-        subject=(tenant_id, "blackout", name),
-        opens_at=until_at,
-    )

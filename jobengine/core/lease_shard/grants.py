@@ -63,7 +63,7 @@ class Granter:
         lane = state.lane_of(job)
         if not self._ready.goes_first(lane, state.key_of(job)):
             return None
-        if job.job_id not in tokens and state.gates.rate_request(job, lane) is not None:
+        if job.job_id not in tokens and state.gates.needs_tokens(job, lane):
             return None
         if state.gates.first_closed(job, lane, state.now.at) is not None:
             return None
@@ -74,19 +74,22 @@ class Granter:
         state = self._state
         if tenant_id not in state.gates.tenants:
             return []
-        takers: dict[Lane, list[Session]] = {}
+        takers: dict[tuple[str, str, str | None], tuple[Lane, list[Session]]] = {}
         slots: dict[int, int] = {}
         requests = []
         for new in jobs:
             definition = new.definition
             if definition.hold or (definition.not_before or 0) > state.now.at:
                 continue
-            lane = state.lane_for(tenant_id, definition)
-            if lane not in takers:
-                first = self._ready.goes_first(lane, None)
-                takers[lane] = state.sessions.asking_for(lane) if first else []
-            for session in takers[lane]:
-                left = slots.get(session.session_id, session.slots)
+            name = (definition.queue, definition.job_type, definition.source_id)
+            found = takers.get(name)
+            if found is None:
+                found = takers[name] = self._takers_of(state.lane_for(tenant_id, definition))
+            lane, sessions = found
+            for session in sessions:
+                left = slots.get(session.session_id)
+                if left is None:
+                    left = session.slots
                 if left > 0:
                     slots[session.session_id] = left - 1
                     request = state.gates.rate_request_of(new.job_id, definition, lane)
@@ -94,6 +97,11 @@ class Granter:
                         requests.append(request)
                     break
         return requests
+
+    def _takers_of(self, lane: Lane) -> tuple[Lane, list[Session]]:
+        """A lane, and who takes at once what comes into it."""
+        first = self._ready.goes_first(lane, None)
+        return lane, self._state.sessions.asking_for(lane) if first else []
 
     def grant(self, draft: Draft, pending: Pending, job: Job, session: Session) -> None:
         """The step into ``running``, inside an open draft of this job; the caller closes it."""
@@ -243,14 +251,13 @@ class Granter:
         job = self._ready.head(lane, window)
         if job is None:
             return False
-        key = state.key_of(job)
         window.pop()
         request = state.gates.rate_request(job, lane)
         if request is None:
             self.take(step, job, session)
         else:
             state.occupancy.hold(job)
-            candidate = Candidate(job, lane, key, session, request)
+            candidate = Candidate(job, lane, session, request)
             state.proposals.add(candidate)
             step.candidates.append(candidate)
         self._ready.refill_if_low(lane, window)

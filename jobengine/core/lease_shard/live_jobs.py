@@ -21,7 +21,7 @@ from jobengine.core.lease_shard.state import ShardState
 from jobengine.domain.canonical import canonical_of
 from jobengine.domain.errors import ErrorCode, Refusal
 from jobengine.domain.job import Job, Reason, State, find_transition, refuse_transition
-from jobengine.messages.lease_shard import CancelJob, PrioritizeJob
+from jobengine.messages.lease_shard import PrioritizeJob
 
 __all__ = ["LiveJobs"]
 
@@ -34,16 +34,16 @@ class LiveJobs:
         self._state = state
 
     def cancel(
-        self, draft: Draft, pending: Pending, message: CancelJob, job: Job, lease: Lease | None
+        self, draft: Draft, pending: Pending, reason: str, job: Job, lease: Lease | None
     ) -> Refusal | Job:
         if find_transition(job.state, State.CANCELLED) is None:
             return refuse_transition(job.job_id, job.state, State.CANCELLED)
         draft.open()
         if lease is None:
-            self.cancel_waiting(draft, pending, job, Reason(message.reason))
+            self.cancel_waiting(draft, pending, job, Reason(reason))
         else:
             job.cancel_requested_at = draft.at
-            job.cancel_reason = message.reason
+            job.cancel_reason = reason
             draft.note(job, "job.cancel_requested", worker=lease.worker_id)
             draft.close(
                 job,
@@ -69,6 +69,8 @@ class LiveJobs:
         let_go_of_key(draft, job)
 
     def release(self, draft: Draft, pending: Pending, job: Job) -> Refusal | Job:
+        if job.definition.node_key is not None:
+            return _refuse_node(job)
         if job.state is not State.PENDING:
             return refuse_transition(job.job_id, job.state, State.SCHEDULED)
         draft.open()
@@ -100,3 +102,14 @@ class LiveJobs:
         pending.displaced.append(job)
         pending.placed.append(job)
         return job
+
+
+def _refuse_node(job: Job) -> Refusal:
+    definition = job.definition
+    return Refusal(
+        ErrorCode.ILLEGAL_TRANSITION,
+        f"job {job.job_id} is {definition.node_key!r} of run {definition.run_id}, which releases "
+        "it when its dependencies allow; a node that waits for an approval gets it by "
+        f"POST /runs/{definition.run_id}:approve",
+        {"jobId": job.job_id, "from": str(job.state), "runId": definition.run_id},
+    )

@@ -1,9 +1,9 @@
 """The lease shard: owner of every job of the tenants hashed onto it.
 
 Decides which state a job takes, who may run it and until when. It is told by doors (submit,
-operate), by worker sessions (attach, credit, heartbeats, reports), by the ledger (committed, away,
-back) and by the store (what it asked to read); it commands commits and reads, answers asks, and
-speaks to sessions.
+operate), by the planner of runs (release, end, cancel, grow), by worker sessions (attach, credit,
+heartbeats, reports), by the ledger (committed, away, back) and by the store (what it asked to
+read); it commands commits and reads, answers asks, and speaks to sessions and to the planner.
 
 Definitions. A *lane* is the ready jobs of one tenant, queue and job type, in rank order. *Credit*
 is how many more leases a session wants. A job is *busy* while a change of it is in flight.
@@ -20,10 +20,12 @@ I5  While the ledger is away no lease grows older and nothing is decided to have
 I6  A job starts when no gate keeps it and a session asks for it; what keeps it explains it.
 
 Not here: tokens (rate_bucket), sequence numbers (ledger), frames (session).
-The parts: ``submits``, ``operations``, ``reports``, ``endings`` and ``controls`` decide;
+The parts: ``submits``, ``operations``, ``reports``, ``endings``, ``controls``, ``runs``,
+``run_jobs`` and ``registrations`` decide;
 ``attachments`` knows the workers, ``roster`` tells of them; ``gates`` admits and ``explain`` says
 why not; ``grants`` matches; ``proposals`` asks for tokens; ``allotments`` obeys the governor;
-``supply`` keeps the windows; ``draft`` writes; ``settlement`` tells; ``state``, ``leases``,
+``supply`` keeps the windows; ``draft`` writes; ``settlement`` tells; ``gate_view`` and ``gauges``
+show where gates stand; ``state``, ``leases``,
 ``sessions``, ``occupancy``, ``sources``, ``waiting_room``, ``backlogs`` and ``window`` remember.
 """
 
@@ -37,15 +39,23 @@ from jobengine.core.lease_shard.calendars import Calendars
 from jobengine.core.lease_shard.controls import Controller
 from jobengine.core.lease_shard.endings import Endings
 from jobengine.core.lease_shard.explain import Explainer
+from jobengine.core.lease_shard.gauges import Census
 from jobengine.core.lease_shard.grants import Granter
-from jobengine.core.lease_shard.leases import Lease, Phase
+from jobengine.core.lease_shard.held_jobs import HeldJobs
 from jobengine.core.lease_shard.operations import Operator
+from jobengine.core.lease_shard.recovery import restore_leases
+from jobengine.core.lease_shard.registrations import Registrar
 from jobengine.core.lease_shard.reports import Reporter
 from jobengine.core.lease_shard.roster import Roster
+from jobengine.core.lease_shard.run_batches import Batch
+from jobengine.core.lease_shard.run_jobs import RunJobs
+from jobengine.core.lease_shard.runs import RunCreator
 from jobengine.core.lease_shard.settlement import Settlement
+from jobengine.core.lease_shard.slices import Slices
 from jobengine.core.lease_shard.state import ShardLimits, ShardState
 from jobengine.core.lease_shard.submits import Submitter
 from jobengine.core.lease_shard.supply import Supply
+from jobengine.core.lease_shard.tenant_turns import TenantTurns
 from jobengine.core.lease_shard.token_answers import TokenAnswers
 from jobengine.core.window import BEFORE_ALL
 from jobengine.domain.instant import Moment
@@ -73,6 +83,13 @@ from jobengine.messages.lease_shard import (
     SubmitJobs,
 )
 from jobengine.messages.rate_bucket import Adapted, BucketLost, Peeked, Reserved, Started
+from jobengine.messages.runs import (
+    CarryOut,
+    CreateRun,
+    DisableDocument,
+    RegisterDocument,
+    ShardBegun,
+)
 from jobengine.messages.session import AttachBriefly
 from jobengine.messages.shard_commands import (
     CommitRefused,
@@ -100,9 +117,14 @@ class LeaseShard:
         self._state = state = ShardState(shard, limits, incarnation)
         granter = Granter(state)
         endings = Endings(state)
-        self._submitter = submitter = Submitter(state, granter)
-        self._reporter = reporter = Reporter(state, granter, submitter, endings)
-        self._operator = operator = Operator(state, granter, submitter)
+        slices = Slices(state)
+        self._submitter = submitter = Submitter(state, granter, slices)
+        self._reporter = reporter = Reporter(state, granter, submitter, endings, slices)
+        held_jobs = HeldJobs(state, granter)
+        self._operator = operator = Operator(state, held_jobs, submitter)
+        self._runs = RunCreator(state, slices, submitter.claims)
+        self._run_jobs = RunJobs(state, slices, granter, submitter.claims, held_jobs)
+        self._registrar = Registrar(state, submitter.claims)
         self._roster = roster = Roster(state)
         self._administrator = Administrator(state, submitter, roster)
         self._attachments = Attachments(state, granter, reporter, endings)
@@ -115,17 +137,29 @@ class LeaseShard:
         self._explainer = Explainer(state)
         self._granter = granter
         self._token_answers = TokenAnswers(state, granter)
+        self._readers = (
+            operator,
+            submitter,
+            self._administrator,
+            self._controller,
+            self._explainer,
+            self._runs,
+            self._run_jobs,
+            self._registrar,
+        )
         self._by_type = self._handlers()
+        self._turns = TenantTurns(state, slices, self._dispatch)
 
     @property
     def wakeup_at(self) -> float | None:
         """The first lease, delayed job, expiry or gate to fall due, a failed read to repeat, a
-        calendar to turn, or demand to tell."""
+        calendar to turn, demand to tell, or the turn of a tenant."""
         candidates = (
             self._state.leases.wakeup_at,
             self._supply.wakeup_at,
             self._allotments.wakeup_at,
             self._calendars.wakeup_at,
+            self._turns.wakeup_at,
         )
         return min((at for at in candidates if at is not None), default=None)
 
@@ -142,6 +176,10 @@ class LeaseShard:
         """Jobs that wait, of all tenants."""
         return self._state.backlogs.total
 
+    def be_counted(self, census: Census) -> None:
+        """Show where the gates stand."""
+        census.take(self._state)
+
     def ready_counts(self) -> dict[Lane, int]:
         """Ready jobs in memory by lane; what is only in the store is not counted."""
         return {lane: len(window) for lane, window in self._state.lanes.items()}
@@ -153,15 +191,22 @@ class LeaseShard:
         todo = [message]
         while todo:
             message = todo.pop(0)
-            handler = self._by_type.get(type(message))
-            if handler is None:
-                raise TypeError(f"a lease shard does not understand {type(message).__name__}")
-            todo.extend(handler(message) or ())
-            self._granter.serve_opened()
+            if not self._turns.keep(message):
+                todo.extend(self._dispatch(message))
         self._supply.refill_due()
         self._tell_first_starts()
         self._allotments.tell_demands()
         return state.commands
+
+    def _dispatch(self, message: Any) -> Sequence[Any]:
+        """Handle one message; what may be handled again now."""
+        handler = self._by_type.get(type(message))
+        if handler is None:
+            raise TypeError(f"a lease shard does not understand {type(message).__name__}")
+        again = tuple(handler(message) or ())
+        self._granter.serve_opened()
+        self._turns.close()
+        return again
 
     def _tell_first_starts(self) -> None:
         """Feed the retry budgets of sources with what has started."""
@@ -210,6 +255,10 @@ class LeaseShard:
             SetLoad: controller.set_load,
             Allot: self._allotments.allot,
             Govern: self._allotments.govern,
+            CreateRun: self._runs.create,
+            CarryOut: self._run_jobs.carry_out,
+            Batch: self._run_jobs.go_on,
+            **dict.fromkeys((RegisterDocument, DisableDocument), self._registrar.change),
         }
 
     def _bucket_lost(self, message: BucketLost) -> None:
@@ -226,55 +275,28 @@ class LeaseShard:
         return self._submitter.reserved(message, outdated=outdated)
 
     def _recover(self, message: Recovered) -> None:
-        """Every live lease gets one full period for its worker to return."""
         state = self._state
         state.backlogs.restore(message.backlogs)
         self._controller.restore(message.controls, message.gate_states)
         self._allotments.restore(message.controls, governed=message.governed)
-        now_s = state.lease_now_s()
-        for leased in message.leased:
-            job = leased.job
-            timeout_us = job.definition.timeout_us
-            timeout_s = None
-            if timeout_us is not None:
-                run_us = state.now.at - leased.granted_at
-                timeout_s = now_s + max(0, timeout_us - run_us) / 1_000_000
-            if job.cancel_requested_at is not None:
-                grace_ends_s = now_s + state.limits.cancel_grace_s
-                timeout_s = grace_ends_s if timeout_s is None else min(timeout_s, grace_ends_s)
-            lease = Lease(
-                job=job,
-                attempt=job.attempt,
-                session=None,
-                worker_id=leased.worker_id,
-                task_runner_id=leased.task_runner_id,
-                renewed_s=now_s,
-                timeout_s=timeout_s,
-                phase=Phase.LIVE,
-            )
-            state.leases.add(lease)
-            state.occupancy.hold(job)
+        restore_leases(state, message.leased)
         for lane in message.lanes:
             state.open_lane(lane, BEFORE_ALL)
+        state.commands.append(ShardBegun())
 
     def _wake(self, _: Wake) -> None:
         state = self._state
         for lease in state.leases.pop_due(state.now.mono):
-            if lease.job.job_id in state.operating:
+            if lease.job.job_id in state.operating or lease.job.tenant_id in state.deciding:
                 state.leases.watch_later(lease, state.now.mono)
             else:
                 self._endings.expire(lease)
         self._calendars.wake()
         self._supply.wake()
+        self._turns.take()
 
     def _subjects_loaded(self, message: SubjectsLoaded) -> Iterable[Any]:
-        for part in (
-            self._operator,
-            self._submitter,
-            self._administrator,
-            self._controller,
-            self._explainer,
-        ):
+        for part in self._readers:
             again = part.loaded(message)
             if again is not None:
                 return again
@@ -284,14 +306,7 @@ class LeaseShard:
     def _read_failed(self, message: ReadFailed) -> Iterable[Any]:
         if self._supply.read_failed(message.stamp):
             return ()
-        for part in (
-            self._submitter,
-            self._operator,
-            self._administrator,
-            self._controller,
-            self._explainer,
-            self._reporter,
-        ):
+        for part in (*self._readers, self._reporter):
             again = part.read_failed(message.stamp)
             if again is not None:
                 return again

@@ -13,8 +13,8 @@ from typing import Any, assert_never
 
 from jobengine.core.lease_shard.claims import settle_claim, store_claim
 from jobengine.core.lease_shard.draft import Draft
-from jobengine.core.lease_shard.grants import Granter
-from jobengine.core.lease_shard.leases import Lease, Phase
+from jobengine.core.lease_shard.held_jobs import HeldJobs
+from jobengine.core.lease_shard.leases import Lease
 from jobengine.core.lease_shard.live_jobs import LiveJobs
 from jobengine.core.lease_shard.past_jobs import PastJobs
 from jobengine.core.lease_shard.pending import Pending
@@ -44,9 +44,9 @@ _WAITING = (State.PENDING, State.SCHEDULED)
 
 
 class Operator:
-    def __init__(self, state: ShardState, granter: Granter, submitter: Submitter) -> None:
+    def __init__(self, state: ShardState, held_jobs: HeldJobs, submitter: Submitter) -> None:
         self._state = state
-        self._granter = granter
+        self._held_jobs = held_jobs
         self._submitter = submitter
         self._live_jobs = LiveJobs(state)
         self._past_jobs = PastJobs(submitter)
@@ -54,17 +54,11 @@ class Operator:
 
     def operate(self, message: Operation) -> None:
         """Begin an operation: at once on a running job, else when the job has been read."""
-        state = self._state
-        lease = state.leases.of_job(message.job_id)
-        busy = state.proposals.holds(message.job_id) or (
-            lease is not None and lease.phase is not Phase.LIVE
-        )
-        if busy or message.job_id in state.operating:
-            state.defer(message.job_id, message)
+        if self._held_jobs.waits(message.job_id, message):
             return
         if not self._submitter.claims.take(message.ask_id, message.tenant_id, message.claim):
             return
-        state.operating[message.job_id] = []
+        self._held_jobs.hold(message.job_id)
         self._read(message)
 
     def expire(self, due: Sequence[DueJob]) -> None:
@@ -76,7 +70,7 @@ class Operator:
                 state.defer(row.job_id, row)
             elif state.leases.of_job(row.job_id) is None:
                 free.append(row)
-                state.operating[row.job_id] = []
+                self._held_jobs.hold(row.job_id)
         if not free:
             return
         stamp = state.stamp()
@@ -125,7 +119,7 @@ class Operator:
         if isinstance(subject, list):
             released: list[Any] = []
             for row in subject:
-                released.extend(self._let_go(row.job_id, None))
+                released.extend(self._held_jobs.let_go(row.job_id, None))
                 self._state.expiring.offer((row.at, row.job_id), row, DUE_ENTRY_BYTES)
             return released
         refusal = Refusal(ErrorCode.STORE_UNAVAILABLE, "the database does not answer; retry later")
@@ -141,7 +135,7 @@ class Operator:
             case CancelJob():
                 if job.cancel_requested_at is not None and job.state is State.RUNNING:
                     return OperateAnswer(job=job)
-                changed = self._live_jobs.cancel(draft, pending, message, job, lease)
+                changed = self._live_jobs.cancel(draft, pending, message.reason, job, lease)
             case ReleaseJob():
                 changed = self._live_jobs.release(draft, pending, job)
             case PrioritizeJob():
@@ -172,7 +166,7 @@ class Operator:
                 self._live_jobs.cancel_waiting(draft, pending, job, Reason.EXPIRED)
                 pending.operated.append(row.job_id)
             else:
-                again.extend(self._let_go(row.job_id, job))
+                again.extend(self._held_jobs.let_go(row.job_id, job))
         if not draft.empty:
             state.commit(draft, pending)
         return again
@@ -211,20 +205,4 @@ class Operator:
         claim = message.claim
         if claim is not None:
             self._submitter.claims.release([(message.tenant_id, claim.key, claim.path)])
-        return self._let_go(message.job_id, job)
-
-    def _let_go(self, job_id: str, job: Job | None) -> list[Any]:
-        """End an operation that changed nothing; a job that waits goes back to where it waits.
-
-        ``job`` is what was read of it, None where nothing was.
-        """
-        state = self._state
-        waiting = state.operating.pop(job_id)
-        aside = state.set_aside.pop(job_id, None)
-        job = job or aside
-        waits = job is not None and job.state is State.SCHEDULED
-        if job is not None and waits and not state.waiting_room.holds(job_id):
-            lane = state.place(job)
-            if lane is not None:
-                self._granter.serve_lane(lane)
-        return waiting
+        return self._held_jobs.let_go(message.job_id, job)

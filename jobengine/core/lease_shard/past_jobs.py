@@ -20,6 +20,7 @@ from jobengine.domain.canonical import canonical_of
 from jobengine.domain.change import DeadLetterRow, DeadLetterState, RedriveRow, UniqueRow
 from jobengine.domain.errors import ErrorCode, Refusal
 from jobengine.domain.job import FINAL, Job, State, refuse_transition
+from jobengine.domain.node import WORKERLESS_PREFIX
 from jobengine.domain.records import NewJob
 from jobengine.messages.lease_shard import DiscardDeadLetter, ReplayJob, RetryJob
 from jobengine.messages.shard_commands import SubjectsLoaded
@@ -34,6 +35,8 @@ class PastJobs:
     def retry(
         self, draft: Draft, pending: Pending, message: RetryJob, job: Job, read: SubjectsLoaded
     ) -> Refusal | Job:
+        if job.definition.node_key is not None:
+            return _refuse_retry(job)
         if job.state is not State.FAILED:
             return refuse_transition(job.job_id, job.state, State.SCHEDULED)
         if message.dead_letter_id is not None:
@@ -72,6 +75,8 @@ class PastJobs:
                 f"job {job.job_id} is {job.state}; only a finished job can be replayed",
                 {"jobId": job.job_id, "from": str(job.state)},
             )
+        if job.definition.templated or job.definition.job_type.startswith(WORKERLESS_PREFIX):
+            return _refuse_replay(job)
         if message.dead_letter_id is not None:
             closed = _refuse_closed(read.dead_letters.get(job.job_id), message.dead_letter_id)
             if closed is not None:
@@ -103,12 +108,13 @@ class PastJobs:
 
 
 def _replay_of(job: Job, message: ReplayJob) -> NewJob:
-    """A copy of a finished job, free of what bound the original in time or key."""
+    """A copy of a finished job, free of what bound the original in time, run or key."""
     definition = msgspec.structs.replace(
         job.definition,
         depends_on=(),
         expires_at=None,
         hold=False,
+        node_key=None,
         not_before=None,
         priority=message.priority,
         replay_of=job.job_id,
@@ -121,6 +127,31 @@ def _replay_of(job: Job, message: ReplayJob) -> NewJob:
         definition=definition,
         definition_json=text,
         payload=job.payload,
+    )
+
+
+def _refuse_retry(job: Job) -> Refusal:
+    definition = job.definition
+    return Refusal(
+        ErrorCode.ILLEGAL_TRANSITION,
+        f"job {job.job_id} is {definition.node_key!r} of run {definition.run_id}, whose nodes that "
+        "depended on it have ended for good; what failed is run again by "
+        f"POST /runs/{definition.run_id}:retryFailed",
+        {"jobId": job.job_id, "from": str(job.state), "runId": definition.run_id},
+    )
+
+
+def _refuse_replay(job: Job) -> Refusal:
+    definition = job.definition
+    why = (
+        "was never released, so that its payload is still a template"
+        if definition.templated
+        else "has no worker and is nothing outside of its run"
+    )
+    return Refusal(
+        ErrorCode.ILLEGAL_TRANSITION,
+        f"job {job.job_id} {why}; run that part again by POST /runs/{definition.run_id}:replayFrom",
+        {"jobId": job.job_id, "from": str(job.state), "runId": definition.run_id},
     )
 
 

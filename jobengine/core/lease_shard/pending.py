@@ -18,8 +18,9 @@ __all__ = ["Pending"]
 
 
 class Pending(msgspec.Struct, eq=False):
-    """Owed after a commit, in this order: memory settled, then everyone told."""
+    """Owed after a commit of a tenant, in this order: memory settled, then everyone told."""
 
+    tenant_id: str = ""
     grants: list[Lease] = []
     ended: list[Lease] = []
     kept: list[Lease] = []
@@ -35,6 +36,7 @@ class Pending(msgspec.Struct, eq=False):
     unique_keys: list[tuple[str, str]] = []
     source_changes: list[SourceChange] = []
     claims: list[tuple[str, str, str]] = []
+    ended_runs: list[str] = []
 
     def ack(self, session_id: int, ref: str | int | None) -> None:
         if ref is not None:

@@ -22,7 +22,6 @@ import msgspec
 
 from jobengine.core.lease_shard.gates import Gates
 from jobengine.core.lease_shard.sessions import Session
-from jobengine.core.window import Key
 from jobengine.domain.job import Job
 from jobengine.domain.records import Lane
 from jobengine.messages.rate_bucket import (
@@ -43,13 +42,12 @@ _APPETITE_MIN = 4
 _APPETITE_MAX = 4_096
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class Candidate:
     """A job with the session that would take it."""
 
     job: Job
     lane: Lane
-    key: Key
     session: Session
     request: RateRequest
 
@@ -76,7 +74,8 @@ class Proposals:
 
     def wants(self, lane: Lane) -> bool:
         """Whether more candidates of a lane may be proposed now."""
-        return self._by_lane.get(lane, 0) < self._appetite.get(lane, _APPETITE_FIRST)
+        proposed = self._by_lane.get(lane)
+        return proposed is None or proposed < self._appetite.get(lane, _APPETITE_FIRST)
 
     def add(self, candidate: Candidate) -> None:
         """A job leaves its lane to be proposed with the next ``send`` of its step."""

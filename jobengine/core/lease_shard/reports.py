@@ -17,6 +17,7 @@ from jobengine.core.lease_shard.leases import Lease, Phase
 from jobengine.core.lease_shard.outcomes import keys_of, outcome_name, outcome_of, same_outcome
 from jobengine.core.lease_shard.pending import Pending
 from jobengine.core.lease_shard.sessions import Session
+from jobengine.core.lease_shard.slices import Slices, Steps
 from jobengine.core.lease_shard.source_watch import push_back
 from jobengine.core.lease_shard.state import ENGINE, ShardState
 from jobengine.core.lease_shard.submits import Submitter
@@ -48,12 +49,18 @@ _json = msgspec.json.Encoder(order="sorted")
 
 class Reporter:
     def __init__(
-        self, state: ShardState, granter: Granter, submitter: Submitter, endings: Endings
+        self,
+        state: ShardState,
+        granter: Granter,
+        submitter: Submitter,
+        endings: Endings,
+        slices: Slices,
     ) -> None:
         self._state = state
         self._granter = granter
         self._submitter = submitter
         self._endings = endings
+        self._slices = slices
         self._reading: dict[int, tuple[Session, Report, Lease | None]] = {}
 
     def reports(self, message: Reports) -> None:
@@ -65,14 +72,28 @@ class Reporter:
             return
         actor = Actor(f"worker:{session.worker_id}")
         draft, pending = state.draft(session.tenant_id, actor), Pending()
-        for report in message.reports:
+        steps = self._decide(draft, pending, session, message)
+        self._slices.begin(session.tenant_id, draft.at, steps)
+
+    def _decide(self, draft: Draft, pending: Pending, session: Session, message: Reports) -> Steps:
+        """What a frame says, report by report."""
+        stride = self._state.limits.stride(len(message.reports))
+        for number, report in enumerate(message.reports, 1):
             self._report(draft, pending, session, report)
+            if number % stride == 0 and number < len(message.reports):
+                if session.auto_credit:
+                    self._granter.fill(draft, pending, session)
+                yield
+        return lambda: self._finish(draft, pending, session)
+
+    def _finish(self, draft: Draft, pending: Pending, session: Session) -> list[Any]:
         if session.auto_credit:
             self._granter.fill(draft, pending, session)
         if draft.empty:
             self._state.tell_settled(pending)
         else:
-            state.commit(draft, pending)
+            self._state.commit(draft, pending)
+        return []
 
     def loaded(self, message: SubjectsLoaded) -> bool:
         """Go on with a report that something had to be read for; False: no stamp of ours."""

@@ -46,6 +46,7 @@ class Settlement:
         for lease in pending.kept:
             lease.phase = Phase.LIVE
             state.leases.watch(lease)
+        state.runs.forget(pending.ended_runs)
         self._tell_grants(pending)
         self._state.tell_settled(pending)
         for lease in pending.stops:

@@ -22,10 +22,13 @@ def note_start(state: ShardState, pending: Pending, lease: Lease) -> None:
     if source_id is None:
         return
     tenant_id = lease.job.tenant_id
-    changes = state.gates.sources.started(tenant_id, source_id, lease.lease_id, state.now.at)
-    pending.source_changes.extend(changes)
+    moved = state.gates.sources.started(tenant_id, source_id, lease.lease_id, state.now.at)
+    if moved is not None:
+        pending.source_changes.append(moved)
     if lease.job.failures == 0:
-        starts = state.first_starts.setdefault(tenant_id, {})
+        starts = state.first_starts.get(tenant_id)
+        if starts is None:
+            starts = state.first_starts[tenant_id] = {}
         key = f"retry:{source_id}"
         starts[key] = starts.get(key, 0) + 1
 
@@ -35,7 +38,7 @@ def note_end(state: ShardState, pending: Pending, lease: Lease, outcome: Outcome
     job = lease.job
     source_id = _registered_source(state, job)
     if source_id is not None:
-        changes = state.gates.sources.ended(
+        moved = state.gates.sources.ended(
             job.tenant_id,
             source_id,
             lease.lease_id,
@@ -44,9 +47,8 @@ def note_end(state: ShardState, pending: Pending, lease: Lease, outcome: Outcome
             run_us=max(0, state.now.at - (job.started_at or state.now.at)),
             running=state.occupancy.of((job.tenant_id, "source", source_id)),
         )
-        moved = list(changes)
-        pending.source_changes.extend(moved)
         if moved:
+            pending.source_changes.extend(moved)
             state.open_subject((job.tenant_id, "source", source_id))
     state.let_go(job)
 
@@ -88,4 +90,4 @@ def push_back(
 def _registered_source(state: ShardState, job: Job) -> str | None:
     source_id = job.definition.source_id
     controls = state.gates.tenants.get(job.tenant_id) if source_id is not None else None
-    return source_id if controls is not None and controls.source(source_id) else None
+    return source_id if controls is not None and controls.source(source_id) is not None else None

@@ -9,16 +9,18 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import attrs
 import msgspec
 
 from jobengine.core.lease_shard.backlogs import Backlogs
 from jobengine.core.lease_shard.draft import Draft, rank_of
 from jobengine.core.lease_shard.gates import Gates
+from jobengine.core.lease_shard.known_runs import KnownRuns
 from jobengine.core.lease_shard.leases import LeaseTable
+from jobengine.core.lease_shard.limits import ShardLimits
 from jobengine.core.lease_shard.occupancy import Occupancy
 from jobengine.core.lease_shard.pending import Pending
 from jobengine.core.lease_shard.proposals import Proposals
+from jobengine.core.lease_shard.run_ends import ends_of
 from jobengine.core.lease_shard.sessions import Session, SessionTable
 from jobengine.core.lease_shard.waiting_room import Subject, WaitingRoom
 from jobengine.core.window import BEFORE_ALL, Key, Window
@@ -39,27 +41,6 @@ _JOB_OVERHEAD_BYTES = 1024
 DUE_ENTRY_BYTES = 128
 _INCARNATION_SHIFT = 40
 _encoder = msgspec.json.Encoder()
-
-
-@attrs.frozen(kw_only=True)
-class ShardLimits:
-    """Bounds and periods of one shard; their reasons stand in ``settings.py``."""
-
-    ageing_us: int = 60_000_000
-    cancel_grace_s: float = 30.0
-    crashes_max: int = 3
-    demand_interval_s: float = 0.05
-    due_jobs_max: int = 2_000
-    lane_bytes_max: int = 8 << 20
-    lane_jobs_max: int = 4_000
-    outcomes_max: int = 20_000
-    parked_jobs_max: int = 20_000
-    progress_interval_s: float = 1.0
-    rate_pause_us: int = 10_000
-    read_retry_s: float = 1.0
-    tenant_backlog_jobs_max: int = 5_000_000
-    tenant_controls_max: int = 10_000
-    window_jobs_max: int = 20_000
 
 
 class ShardState:
@@ -84,11 +65,13 @@ class ShardState:
             limits.due_jobs_max, limits.lane_bytes_max, horizon=BEFORE_ALL
         )
         self.pending: dict[int, Pending] = {}
+        self.deciding: dict[str, list[tuple[Draft, Pending]]] = {}
         self.operating: dict[str, list[Any]] = {}
         self.set_aside: dict[str, Job] = {}
         self.deferred: dict[str, list[Any]] = {}
         self.outcomes: OrderedDict[str, tuple[str, bytes]] = OrderedDict()
         self.backlogs = Backlogs()
+        self.runs = KnownRuns()
         self.occupancy = Occupancy()
         self.gates = Gates(self.occupancy)
         self.proposals = Proposals(self.gates)
@@ -109,13 +92,23 @@ class ShardState:
         return Draft(tenant_id, self.shard, actor, self.now, self.limits.ageing_us)
 
     def commit(self, draft: Draft, pending: Pending) -> None:
-        """Send a draft on its way; ``pending`` is settled when it returns."""
+        """Send a draft on its way; ``pending`` is settled when it returns.
+
+        While a large change of its tenant is being decided it leaves behind that.
+        """
+        beside = self.deciding.get(draft.changes.tenant_id)
+        if beside is not None:
+            beside.append((draft, pending))
+            return
         for change in pending.source_changes:
             draft.remark(change.kind, change.data)
             draft.keep_state(change.state_name, change.state)
+        if draft.node_ends:
+            pending.commands.extend(ends_of(draft.node_ends))
         self.backlogs.grow(draft.changes.tenant_id, draft.waiting)
         self.touch(draft.changes.tenant_id)
         stamp = self.stamp()
+        pending.tenant_id = draft.changes.tenant_id
         self.pending[stamp] = pending
         self.commands.append(Commit(stamp=stamp, changes=draft.changes))
 

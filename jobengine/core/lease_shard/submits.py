@@ -1,52 +1,49 @@
 """Submits: new jobs of one tenant, created together.
 
-I1  The jobs of a request are created in one commit, or none of them is.
-I2  Of all requests with one unique key, exactly one creates the job; the others are given it.
-I3  A request with an idempotency key takes effect once; its answer is stored in that commit.
-I4  A request with which more jobs of its tenant would wait than may is refused whole, as if all of
-    its new jobs had to wait. Repeats, jobs that exist and follow-ups of a report always pass.
+I1  Of all requests with one unique key, exactly one creates the job; the others are given it.
+I2  A request with an idempotency key takes effect once; its answer is stored in that commit.
 
 A request that claims nothing is decided at once. One that does is decided when the store has said
 what is taken already, together with what is still in flight here.
 
-Not here: the keys themselves, and who waits for one (``claims``).
+Not here: the keys themselves, and who waits for one (``claims``); making them all
+(``creations``).
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import msgspec
 
-from jobengine.core.lease_shard.claims import Claims, settle_claim, store_claim
+from jobengine.core.lease_shard.claims import Claims, settle_claim
+from jobengine.core.lease_shard.creations import Creations, unique_keys
 from jobengine.core.lease_shard.draft import Draft
 from jobengine.core.lease_shard.grants import Granter
 from jobengine.core.lease_shard.pending import Pending
+from jobengine.core.lease_shard.slices import Slices
 from jobengine.core.lease_shard.state import ShardState
-from jobengine.core.machine import Answer
 from jobengine.domain.change import UniqueRow
 from jobengine.domain.errors import ErrorCode, Refusal
 from jobengine.domain.job import Job, State
 from jobengine.domain.records import NewJob
-from jobengine.messages.answers import facts_of_submit
-from jobengine.messages.lease_shard import JobOutcome, SubmitAnswer, SubmitJobs
-from jobengine.messages.rate_bucket import BucketState, RateRequest, Reserve, Reserved
+from jobengine.messages.lease_shard import SubmitAnswer, SubmitJobs
+from jobengine.messages.rate_bucket import RateRequest, Reserve, Reserved
 from jobengine.messages.shard_commands import ClaimsWanted, LoadSubjects, SubjectsLoaded
 
 __all__ = ["Submitter"]
 
-_BACKLOG_RETRY_S = 5
-
 
 class Submitter:
-    def __init__(self, state: ShardState, granter: Granter) -> None:
+    def __init__(self, state: ShardState, granter: Granter, slices: Slices) -> None:
         self._state = state
         self._granter = granter
         self.claims = Claims(state)
+        self.creations = Creations(state, slices, granter, self.claims, self.create)
         self._reading: dict[int, SubmitJobs] = {}
         self._reserving: dict[int, tuple[SubmitJobs, dict[str, Job], list[RateRequest]]] = {}
 
     def submit(self, message: SubmitJobs) -> None:
-        keys = _unique_keys(message.jobs)
+        keys = unique_keys(message.jobs)
         if message.claim is None and not keys:
             self._create_or_reserve(message, {})
             return
@@ -72,7 +69,7 @@ class Submitter:
                 backlog = self._state.backlogs.of(request.tenant_id)
                 settled = msgspec.structs.replace(settled, backlog=backlog)
             if settled is not None:
-                return self._answer_without_commit(request, settled)
+                return self.creations.answer(request, settled)
         return self._create_or_reserve(request, message.holders)
 
     def reserved(self, message: Reserved, *, outdated: bool) -> list[Any] | None:
@@ -91,14 +88,14 @@ class Submitter:
         }
         if outdated:
             self._granter.refund(request.tenant_id, list(tokens.values()))
-            return self._create_all(request, holders)
-        return self._create_all(request, holders, tokens, message.states)
+            return self.creations.begin(request, holders)
+        return self.creations.begin(request, holders, tokens, message.states)
 
     def read_failed(self, stamp: int) -> list[Any] | None:
         request = self._reading.pop(stamp, None)
         if request is None:
             return None
-        return self._answer_without_commit(
+        return self.creations.answer(
             request,
             Refusal(ErrorCode.STORE_UNAVAILABLE, "the database does not answer; retry later"),
         )
@@ -189,111 +186,10 @@ class Submitter:
         """Create at once, unless jobs could start at once that need tokens to."""
         requests = self._granter.tokens_on_arrival(request.tenant_id, request.jobs)
         if not requests:
-            return self._create_all(request, holders)
+            return self.creations.begin(request, holders)
         state = self._state
         stamp = state.stamp()
         self._reserving[stamp] = (request, holders, requests)
         reserve = Reserve(tenant_id=request.tenant_id, stamp=stamp, requests=requests)
         state.commands.extend(state.proposals.ask(reserve))
         return []
-
-    def _create_all(
-        self,
-        request: SubmitJobs,
-        holders: dict[str, Job],
-        tokens: dict[str, RateRequest] | None = None,
-        buckets: Mapping[str, BucketState] | None = None,
-    ) -> list[Any]:
-        state = self._state
-        tokens = tokens or {}
-        full = self._backlog_full(request, holders)
-        if full is not None:
-            self._granter.refund(request.tenant_id, list(tokens.values()))
-            return self._answer_without_commit(request, full)
-        draft, pending = state.draft(request.tenant_id, request.actor), Pending()
-        taken = dict(holders)
-        outcomes: list[JobOutcome] = []
-        jobs: list[Job | None] = []
-        for new in request.jobs:
-            key = new.definition.unique_key
-            job = taken.get(key) if key is not None else None
-            if job is not None:
-                outcomes.append(JobOutcome(outcome="existing", job_id=job.job_id))
-            elif (refusal := self._refuse_cost(request.tenant_id, new)) is not None:
-                outcomes.append(JobOutcome(outcome="rejected", refusal=refusal))
-            else:
-                job = self.create(draft, pending, new, request.tenant_id, tokens)
-                outcomes.append(JobOutcome(outcome="created", job_id=job.job_id))
-                if key is not None:
-                    taken[key] = job
-            jobs.append(job)
-        if tokens:
-            self._settle_tokens(draft, pending, tokens, buckets or {})
-        pending.unique_keys = [(request.tenant_id, key) for key in _unique_keys(request.jobs)]
-        stored = None
-        if request.claim is not None:
-            stored = facts_of_submit(outcomes, jobs)
-            store_claim(draft, pending, request.tenant_id, request.claim, stored)
-        backlog = state.backlogs.of(request.tenant_id) + draft.waiting
-        answer = SubmitAnswer(outcomes=outcomes, jobs=jobs, stored=stored, backlog=backlog)
-        if draft.empty:
-            return self._answer_without_commit(request, answer)
-        pending.answers.append((request.ask_id, answer))
-        state.commit(draft, pending)
-        return []
-
-    def _refuse_cost(self, tenant_id: str, new: NewJob) -> Refusal | None:
-        state = self._state
-        return state.gates.refuse_cost(new.definition, state.lane_for(tenant_id, new.definition))
-
-    def _backlog_full(self, request: SubmitJobs, holders: Mapping[str, Job]) -> Refusal | None:
-        """Why the new jobs of a request may not wait (I4), or None."""
-        backlog = self._state.backlogs.of(request.tenant_id)
-        jobs_max = self._state.limits.tenant_backlog_jobs_max
-        if backlog + len(request.jobs) <= jobs_max:
-            return None
-        keys = [key for key in _unique_keys(request.jobs) if key not in holders]
-        keyless = sum(new.definition.unique_key is None for new in request.jobs)
-        new_jobs = keyless + len(keys)
-        if not new_jobs or backlog + new_jobs <= jobs_max:
-            return None
-        return Refusal(
-            ErrorCode.BACKLOG_FULL,
-            f"{backlog} jobs of the tenant wait and at most {jobs_max} may, so none of these "
-            f"{new_jobs} is created; retry when some have started",
-            {
-                "backlog": backlog,
-                "backlogMax": jobs_max,
-                "jobs": new_jobs,
-                "retryAfterSeconds": _BACKLOG_RETRY_S,
-            },
-        )
-
-    def _settle_tokens(
-        self,
-        draft: Draft,
-        pending: Pending,
-        tokens: dict[str, RateRequest],
-        buckets: Mapping[str, BucketState],
-    ) -> None:
-        """Store where the buckets stand, and give back what no job has used."""
-        started = {lease.job.job_id for lease in pending.grants}
-        if started:
-            self._state.keep_buckets(draft, buckets)
-        unused = [request for job_id, request in tokens.items() if job_id not in started]
-        self._granter.refund(draft.changes.tenant_id, unused)
-
-    def _answer_without_commit(self, request: SubmitJobs, value: Any) -> list[Any]:
-        """Answer and let go of the keys; returns what had waited for them."""
-        state = self._state
-        state.commands.append(Answer(request.ask_id, value))
-        tenant_id = request.tenant_id
-        if request.claim is not None:
-            self.claims.release([(tenant_id, request.claim.key, request.claim.path)])
-        keys = [(tenant_id, key) for key in _unique_keys(request.jobs)]
-        return self.claims.release_keys(keys)
-
-
-def _unique_keys(jobs: Sequence[NewJob]) -> list[str]:
-    keys = [key for new in jobs if (key := new.definition.unique_key) is not None]
-    return list(dict.fromkeys(keys)) if len(keys) > 1 else keys

@@ -1,7 +1,8 @@
 """What the rate bucket has answered to proposals: jobs start, wait for tokens, or go back.
 
 I1  A job that has its tokens starts only if it and its session still may; else the tokens go back.
-I2  Each job of an answer lets go of the places that it held while it was proposed.
+I2  A job keeps the places that it held while it was proposed if it starts, and lets go of them if
+    it does not.
 
 Not here: proposing (``grants``), how tokens are counted (``core/rate_bucket``).
 """
@@ -37,12 +38,14 @@ class TokenAnswers:
         again: list[Any] = []
         for candidate, denial in zip(candidates, message.denials, strict=True):
             job, lane = candidate.job, candidate.lane
-            got = tally.setdefault(lane, [0, 0])
-            state.let_go(job)
+            got = tally.get(lane)
+            if got is None:
+                got = tally[lane] = [0, 0]
             if denial is None and not outdated and self._may_still_take(candidate):
                 got[0] += 1
                 self._granter.take(step, job, candidate.session)
                 continue
+            state.let_go(job)
             self._put_back(candidate)
             again.extend(state.deferred.pop(job.job_id, ()))
             if denial is None:
@@ -61,11 +64,12 @@ class TokenAnswers:
         return again
 
     def _ask_again(self, candidates: Sequence[Candidate]) -> None:
-        """Sessions whose candidates did not start have slots once more."""
+        """Sessions whose candidates did not start have slots once more, for other lanes too."""
         sessions = self._state.sessions
         for session in {each.session.session_id: each.session for each in candidates}.values():
             if session.slots > 0 and sessions.get(session.session_id) is session:
                 sessions.ask(session)
+                self._state.freed[session.session_id] = session
 
     def _deny(self, candidate: Candidate, denial: Denial) -> None:
         """Tokens are missing: the lane waits for them, or this job alone does."""
@@ -101,5 +105,5 @@ class TokenAnswers:
             and session.slots > 0
             and job.job_id not in state.operating
             and not has_expired(job, state.now.at)
-            and state.gates.first_closed(job, candidate.lane, state.now.at) is None
+            and state.gates.first_closed(job, candidate.lane, state.now.at, holding=1) is None
         )

@@ -69,12 +69,17 @@ class WaitingRoom:
 
     def subject_of(self, lane: Lane) -> Subject | None:
         """What a closed lane waits for; None when it is open."""
-        closed = self._closed.get(lane)
+        closed = self._closed.get(lane) if self._closed else None
         return None if closed is None else closed[0]
 
     def closing_of(self, lane: Lane) -> tuple[Subject, int | None] | None:
         """What a closed lane waits for, and the instant at which that opens, if it is known."""
         return self._closed.get(lane)
+
+    def parking_of(self, job_id: str) -> tuple[Subject, int | None] | None:
+        """What a parked job waits for, and the instant at which that opens, if it is known."""
+        parked = self._parked.get(job_id)
+        return None if parked is None else (parked.subject, self._opens.get(parked.subject))
 
     def parked_keys(self, lane: Lane) -> Iterable[Key]:
         """Places in the lane's order of the jobs of it that are parked, in no order."""

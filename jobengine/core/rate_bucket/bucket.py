@@ -17,8 +17,10 @@ from typing import Final
 
 import attrs
 
+from jobengine.core.rate_bucket.episodes import Episodes
 from jobengine.core.rate_bucket.hour import HourCount
 from jobengine.core.rate_bucket.learning import Learned
+from jobengine.core.rate_bucket.offered import Offered
 from jobengine.core.rate_bucket.refill import TOKEN, ConstantRefill, Curve, Refill
 from jobengine.domain.instant import DAY, MINUTE, SECOND
 from jobengine.messages.rate_bucket import Limit, PushedBack, RateRequest
@@ -28,10 +30,6 @@ __all__ = ["Bucket"]
 _SLACK_PARTS_OF_MINUTE: Final = 240
 _RETRY_AFTER_US_MAX: Final = DAY
 _PUT_OFF_US_MIN: Final = SECOND
-_STARTS_TO_JUDGE: Final = 4
-_PAUSE_US_FIRST: Final = SECOND
-_PAUSE_DOUBLINGS_MAX: Final = 3
-_PAUSES_TO_DOUBT: Final = 1
 _NOTHING: Final = ConstantRefill(0)
 
 
@@ -48,10 +46,8 @@ class Bucket:
     cost_max: int = 1
     starts: int = 0
     """Starts paid for in this life."""
-    halved_starts: int = -_STARTS_TO_JUDGE
-    paused_starts: int = -1
-    """How many there were at the last halving, and at the last pause."""
-    pauses: int = 0
+    episodes: Episodes | None = None
+    """Of a limit that learns."""
     hour: HourCount | None = None
     learned: Learned | None = None
     refill: Refill = _NOTHING
@@ -70,6 +66,7 @@ class Bucket:
         bucket = cls(tenant_id, limit, at)
         bucket.adopt(limit)
         bucket.units = bucket.cap
+        bucket.episodes = Episodes(Offered(at, bucket.units)) if bucket.learns else None
         return bucket
 
     def reconfigure(self, limit: Limit) -> None:
@@ -89,9 +86,11 @@ class Bucket:
         """Bring in the tokens that have come until ``at``."""
         while (since := self.settled_at) < at:
             until = at if self.learned is None else self._part_end(since, at)
-            units = self.units + self.refill.gained(since, until)
-            self.units = min(self.cap, units)
+            gained = self.refill.gained(since, until)
+            self.units = min(self.cap, self.units + gained)
             self.settled_at = until
+            if self.episodes is not None and since >= self.open_at:
+                self.episodes.offered.add(gained, until)
             if self.learned is not None:
                 self._turn(until)
 
@@ -142,12 +141,13 @@ class Bucket:
         enough_at = self.refill.enough_at(self.settled_at, units - self.units)
         return None if enough_at is None else max(enough_at, self.open_at)
 
-    def take(self, units: int) -> None:
+    def take(self, units: int, starts: int = 1) -> None:
+        """``units`` for all of these starts together."""
         if self.has_tokens:
             self.units -= units
-        self.starts += 1
+        self.starts += starts
         if self.hour is not None:
-            self.hour.take(self.settled_at)
+            self.hour.take(self.settled_at, starts)
 
     def untake(self, units: int) -> None:
         """Undo the last ``take``."""
@@ -184,23 +184,22 @@ class Bucket:
         call in flight would say so.
         """
         at, learned, limit = self.settled_at, self.learned, self.limit
+        episodes = self._episodes()
         retry_after_us = min(message.retry_after_us or 0, _RETRY_AFTER_US_MAX)
-        fresh, halves = True, True
-        if learned is not None:
-            known = granted_at is not None and granted_at <= learned.halved_at
-            fresh = self.starts > self.paused_starts and at >= self.open_at and not known
-            halves = fresh and self._judged(learned)
-        if fresh:
-            self.paused_starts = self.starts
-        if not halves:
-            self.halved_starts += fresh
-            return self._pause(retry_after_us or (self._next_pause_us() if fresh else 0))
-        self.pauses = 0
+        sort = episodes.sort(at, self.starts, self.open_at, learned, granted_at, limit.cooldown_us)
+        if sort == "echo":
+            return self._pause(retry_after_us)
+        if sort == "pauses":
+            told = self._pause(episodes.pause(self.starts, retry_after_us))
+            self._bear(retry_after_us)
+            if not retry_after_us and self.learned is not None:
+                self.heed(self.learned.probing())
+            return told
+        episodes.halve(self.starts)
+        told = self._pause(max(retry_after_us, limit.cooldown_us))
         if learned is not None and learned.pinned:
-            return self._pause(max(retry_after_us, limit.cooldown_us))
-        self._pause(max(retry_after_us, limit.cooldown_us))
+            return told
         self.told_open_at = self.open_at
-        self.halved_starts = self.starts
         if learned is None:
             assert limit.per_minute_micro is not None
             learned = Learned.first(self.seed, limit.per_minute_micro, at, self.open_at)
@@ -208,21 +207,19 @@ class Bucket:
             learned = learned.halved(at, self.open_at)
         self.units = 0
         self.heed(learned)
+        self._bear(retry_after_us)
         return True
 
-    def _judged(self, learned: Learned) -> bool:
-        """Whether the refill in force served enough starts to be blamed for what follows."""
-        return self.starts - self.halved_starts >= _STARTS_TO_JUDGE and not learned.in_episode(
-            self.settled_at, self.limit.cooldown_us
-        )
+    def _bear(self, retry_after_us: int) -> None:
+        bound = self._episodes().bound(self.settled_at, self.open_at, retry_after_us)
+        if bound is not None and self.learned is not None:
+            self.heed(self.learned.bearing(bound))
 
-    def _next_pause_us(self) -> int:
-        """An upstream that refuses still, and for nobody knows how long, is left alone longer."""
-        pause_us = _PAUSE_US_FIRST << min(self.pauses, _PAUSE_DOUBLINGS_MAX)
-        if self.pauses >= _PAUSES_TO_DOUBT and self.learned is not None:
-            self.heed(self.learned.doubted())
-        self.pauses += 1
-        return pause_us
+    def _episodes(self) -> Episodes:
+        if self.episodes is None:
+            lately = self.refill.rate(self.settled_at) * MINUTE
+            self.episodes = Episodes(Offered(self.settled_at - MINUTE, lately))
+        return self.episodes
 
     def _pause(self, pause_us: int) -> bool:
         """Forbid starts; whether it is worth telling."""

@@ -45,11 +45,11 @@ class HourCount:
             self._oldest_ends_at = _end(minutes[0][0])
         self._total += starts
 
-    def take(self, at: int) -> None:
-        self.add(at // MINUTE, 1)
+    def take(self, at: int, starts: int = 1) -> None:
+        self.add(at // MINUTE, starts)
 
     def untake(self) -> None:
-        """Undo the last ``take``."""
+        """Undo the last ``take`` of one start."""
         self._drop(-1)
 
     def give_back(self) -> None:

@@ -35,14 +35,18 @@ _FLOOR_PART: Final = 1_024
 _CEILING_KEPT_PERCENT: Final = 70
 _BELOW_CEILING_PERCENT: Final = 98
 """Of a rate that was refused although it was below the ceiling: that was too high, then."""
-_DOUBTED_PERCENT: Final = 93
-_QUICK_PERCENT: Final = 96
-_SLOW_PERCENT: Final = 102
+_QUICK_PERCENT: Final = 98
+_SLOW_PERCENT: Final = 101
+_PROBE_PART: Final = 8
 _QUICK_STARTS: Final = 4
 _QUICK_US: Final = (2 * SECOND, 60 * SECOND)
 _SLOW_STARTS: Final = 420
-_SLOW_US: Final = (210 * SECOND, 15 * MINUTE)
-_DOUBLING_US: Final = 30 * SECOND
+_SLOW_US: Final = (100 * SECOND, 15 * MINUTE)
+_FURTHER_PERCENT: Final = 112
+_FURTHER_STARTS: Final = 150
+_FURTHER_US: Final = (30 * SECOND, 5 * MINUTE)
+_DOUBLING_STARTS: Final = 200
+_DOUBLING_US: Final = (10 * SECOND, 30 * SECOND)
 _SPREAD_PERCENT: Final = 12
 """By how much chance stretches or shortens every part of the curve."""
 _FORGET_US: Final = 10 * MINUTE
@@ -113,10 +117,19 @@ class Learned:
             halved_at=at,
         )
 
-    def doubted(self) -> Self:
-        """The upstream refuses for longer than a rate near its limit explains."""
-        ceiling = max(self.ceiling * _DOUBTED_PERCENT // 100, self.micro)
-        return self if self.pinned else attrs.evolve(self, ceiling=ceiling)
+    def bearing(self, borne: int) -> Self:
+        """The same of an upstream that bears no more, as far as one refusal can tell."""
+        if self.pinned or borne >= self.ceiling:
+            return self
+        ceiling = max(borne, self.ceiling // 2, 1)
+        return attrs.evolve(self, ceiling=ceiling, micro=min(self.micro, ceiling))
+
+    def probing(self) -> Self:
+        """The same, with few starts at first: each may be refused until it is known."""
+        if self.pinned:
+            return self
+        micro = _bounded(self.ceiling // _PROBE_PART, self.configured)
+        return attrs.evolve(self, micro=min(self.micro, micro))
 
     def put_off(self, at: int, open_at: int) -> Self:
         """The same refill, growing from ``open_at`` on."""
@@ -175,11 +188,13 @@ def _curve(learned: Learned) -> Curve:
     parts = [
         (ceiling * _QUICK_PERCENT // 100, lasting(_QUICK_STARTS, _QUICK_US)),
         (ceiling * _SLOW_PERCENT // 100 + 1, lasting(_SLOW_STARTS, _SLOW_US)),
+        (ceiling * _FURTHER_PERCENT // 100 + 1, lasting(_FURTHER_STARTS, _FURTHER_US)),
     ]
+    doubling_us = lasting(_DOUBLING_STARTS, _DOUBLING_US)
     stretches: list[Stretch] = []
     rate = learned.micro
     while rate < learned.configured:
-        target, us = parts.pop(0) if parts else (2 * rate, _DOUBLING_US)
+        target, us = parts.pop(0) if parts else (2 * rate, doubling_us)
         target = min(target, learned.configured)
         if target <= rate:
             continue

@@ -11,6 +11,7 @@ I2  Time passes on the monotonic clock; the wall clock counts only from the stor
     first message of a life (``timeline``). ``wakeup_at`` is None: tokens come when they are asked
     for.
 I3  Admission and explanation are one function (``walk``).
+I4  Lanes that wait for one limit take turns at it, by cost and weight (``lines``).
 
 A ``Configure`` that leaves a key out forgets it; refunds and starts of forgotten keys are ignored.
 
@@ -21,6 +22,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jobengine.core.rate_bucket.bucket import Bucket
+from jobengine.core.rate_bucket.lines import Lines
 from jobengine.core.rate_bucket.refill import MICRO
 from jobengine.core.rate_bucket.stored import restore, state_of
 from jobengine.core.rate_bucket.telling import number
@@ -49,11 +51,12 @@ __all__ = ["RateBucket"]
 class RateBucket:
     """``handle`` is the only verb; see ``core/machine.py``."""
 
-    __slots__ = ("_buckets", "_tenant_id", "_timeline")
+    __slots__ = ("_buckets", "_lines", "_tenant_id", "_timeline")
 
     def __init__(self, tenant_id: str) -> None:
         self._tenant_id = tenant_id
         self._buckets: dict[str, Bucket] = {}
+        self._lines = Lines()
         self._timeline: Timeline | None = None
 
     @property
@@ -90,6 +93,7 @@ class RateBucket:
 
     def _configure(self, message: Configure, at: int) -> tuple[()]:
         before, self._buckets = self._buckets, {}
+        self._lines.forget()
         for limit in message.limits:
             bucket = before.get(limit.key)
             if bucket is None:
@@ -106,8 +110,9 @@ class RateBucket:
 
     def _reserve(self, message: Reserve, at: int) -> Reserved:
         drift = self._drift
-        walk = Walk(self._buckets, at, drift)
+        walk = Walk(self._buckets, at, drift, self._lines)
         denials = [walk.reserve(request) for request in message.requests]
+        walk.finish()
         states: dict[str, BucketState] = {
             key: state_of(bucket, drift) for key, bucket in walk.taken_from.items()
         }
@@ -116,7 +121,7 @@ class RateBucket:
         )
 
     def _peek(self, message: Peek, at: int) -> Peeked:
-        walk = Walk(self._buckets, at, self._drift)
+        walk = Walk(self._buckets, at, self._drift, self._lines.copy())
         denials: list[Sequence[Denial]] = [walk.peek(request) for request in message.requests]
         for request, closed in zip(reversed(message.requests), reversed(denials), strict=True):
             if not closed:

@@ -1,0 +1,55 @@
+"""Jobs that somebody operates on: held from before they are read until that is settled.
+
+I1  Who holds a job sees it as committed: nothing else of it is in flight, and whatever comes
+    meanwhile waits.
+I2  Who needs several jobs takes them in the order of their ids, so nobody waits in a circle.
+
+Not here: what holders do (``operations``, ``run_jobs``).
+"""
+
+from typing import Any
+
+from jobengine.core.lease_shard.grants import Granter
+from jobengine.core.lease_shard.leases import Phase
+from jobengine.core.lease_shard.state import ShardState
+from jobengine.domain.job import Job, State
+
+__all__ = ["HeldJobs"]
+
+
+class HeldJobs:
+    def __init__(self, state: ShardState, granter: Granter) -> None:
+        self._state = state
+        self._granter = granter
+
+    def waits(self, job_id: str, message: Any) -> bool:
+        """Whether a job is busy: the message is handled again afterwards."""
+        state = self._state
+        lease = state.leases.of_job(job_id)
+        busy = state.proposals.holds(job_id) or (
+            lease is not None and lease.phase is not Phase.LIVE
+        )
+        if busy or job_id in state.operating:
+            state.defer(job_id, message)
+            return True
+        return False
+
+    def hold(self, job_id: str) -> None:
+        self._state.operating[job_id] = []
+
+    def let_go(self, job_id: str, job: Job | None) -> list[Any]:
+        """Let go of a job that has not changed; what had waited for it. If it is ready it goes back
+        to where it waits.
+
+        ``job`` is what was read of it, None where nothing was.
+        """
+        state = self._state
+        waiting = state.operating.pop(job_id)
+        aside = state.set_aside.pop(job_id, None)
+        job = job or aside
+        waits = job is not None and job.state is State.SCHEDULED
+        if job is not None and waits and not state.waiting_room.holds(job_id):
+            lane = state.place(job)
+            if lane is not None:
+                self._granter.serve_lane(lane)
+        return waiting
