@@ -18,7 +18,7 @@ from jobengine.messages.custodian import (
     PrepareFailed,
     SweepArtifacts,
 )
-from jobengine.store.errors import StoreUnavailable
+from jobengine.store.errors import StoreUnavailableError
 from jobengine.store.port import Store
 
 __all__ = ["CustodianActor"]
@@ -56,7 +56,7 @@ class CustodianActor:
             )
             return ArtifactsSwept(after=swept.after)
 
-        async with open_calls(mailbox, (StoreUnavailable,)) as calls:
+        async with open_calls(mailbox, (StoreUnavailableError,)) as calls:
 
             def perform_prepare(command: Prepare) -> None:
                 calls.spawn(prepare, command, failed=lambda _: PrepareFailed())

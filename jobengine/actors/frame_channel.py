@@ -9,10 +9,10 @@ from typing import Protocol
 import attrs
 import trio
 
-__all__ = ["ChannelClosed", "FrameChannel", "MemoryChannel", "memory_channels"]
+__all__ = ["ChannelClosedError", "FrameChannel", "MemoryChannel", "memory_channels"]
 
 
-class ChannelClosed(Exception):
+class ChannelClosedError(Exception):
     """Nothing more can be sent or received. The code is WebSocket's (1006: without a farewell)."""
 
     def __init__(self, code: int = 1006, reason: str = "") -> None:
@@ -25,14 +25,14 @@ class FrameChannel(Protocol):
     """Used by one receiving task and one that sends; the receiving one may send as well."""
 
     async def send(self, text: str) -> None:
-        """Send one text frame; returns when the transport took it. Raises `ChannelClosed`.
+        """Send one text frame; returns when the transport took it. Raises `ChannelClosedError`.
 
         A checkpoint only when it has to wait.
         """
         ...
 
     async def receive(self) -> str | bytes:
-        """The next whole frame (bytes: a binary one). Raises `ChannelClosed`.
+        """The next whole frame (bytes: a binary one). Raises `ChannelClosedError`.
 
         A checkpoint only when none lies ready; how many may lie ready is bounded.
         """
@@ -86,8 +86,8 @@ class MemoryChannel:
         self._sender.close()
         self._receiver.close()
 
-    def _closed(self) -> ChannelClosed:
-        return ChannelClosed(self._farewell.code, self._farewell.reason)
+    def _closed(self) -> ChannelClosedError:
+        return ChannelClosedError(self._farewell.code, self._farewell.reason)
 
 
 def memory_channels(frames_max: float = 0) -> tuple[MemoryChannel, MemoryChannel]:

@@ -7,7 +7,7 @@ where it reaches, and the ledger where it does not.
 I1  Every call ends: with an answer, ``RefusedError``, or ``UnavailableError`` with a time to retry.
 I2  A stream has no gap and no repeat: events come in ``seq`` order from one cursor.
 
-Not here: authentication, JSON (``http``), decisions (``core``).
+Not here: authentication, JSON (``http``), decisions (``core``), runs (``run_gateway``).
 """
 
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -16,12 +16,13 @@ import attrs
 import msgspec
 import trio
 
+from jobengine.actors.asking import Asking, UnavailableError
 from jobengine.actors.node_state import LedgerState, LoadState
-from jobengine.actors.runtime.address import ActorStopped, Address, AskTimeout, OpenAsk
+from jobengine.actors.run_gateway import RunGateway
+from jobengine.actors.runtime.address import ActorStoppedError, Address, AskTimeoutError, OpenAsk
 from jobengine.actors.runtime.clock import Clock
 from jobengine.actors.runtime.dice import Dice
-from jobengine.actors.runtime.mailbox import MailboxClosed, MailboxFull
-from jobengine.core.broadcaster import NotFollowing
+from jobengine.core.broadcaster import NotFollowingError
 from jobengine.domain.errors import ErrorCode, Refusal, RefusedError
 from jobengine.domain.event import Event, events_of
 from jobengine.domain.governance import SYSTEM_TENANT
@@ -61,28 +62,15 @@ __all__ = ["Gateway", "UnavailableError"]
 _BLOCKS_MAX = 64
 _BYTES_MAX = 4 << 20
 _AHEAD_MAX = 10_000
-_NOT_ANSWERED = (MailboxFull, AskTimeout, ActorStopped, MailboxClosed)
-_SHEDDING_RETRY_S = 5
-"""A level holds for some seconds, so whoever comes again before meets it again."""
-
-
-class UnavailableError(Exception):
-    """Not now: the engine is overloaded, starting, stopping, or its database is away.
-
-    Whether a request that had been sent took effect is unknown; an idempotency key settles it.
-    """
-
-    def __init__(self, code: ErrorCode, message: str, retry_after_s: int) -> None:
-        super().__init__(message)
-        self.refusal = Refusal(code, message)
-        self.retry_after_s = retry_after_s
 
 
 @attrs.define
 class Gateway:
-    """``ask_timeout_s`` bounds every wait for a decision and its commit."""
+    """``ask_timeout_s`` bounds every wait for a decision and its commit; ``runs`` has what concerns
+    runs and registered documents. Shards and planners stand in the order of ``shard_of``."""
 
     shards: Sequence[Address[object]]
+    planners: Sequence[Address[object]]
     broadcaster: Address[object]
     redriver: Address[object]
     governor: Address[object]
@@ -92,7 +80,20 @@ class Gateway:
     dice: Dice
     ask_timeout_s: float
     load: LoadState = attrs.field(factory=LoadState)
+    runs: RunGateway = attrs.field(init=False)
+    _asking: Asking = attrs.field(init=False)
     _readers: int = 0
+
+    def __attrs_post_init__(self) -> None:
+        self._asking = Asking(self.ledger, self.load, self.ask_timeout_s)
+        self.runs = RunGateway(
+            asking=self._asking,
+            shards=self.shards,
+            planners=self.planners,
+            store=self.store,
+            clock=self.clock,
+            dice=self.dice,
+        )
 
     async def submit(
         self,
@@ -127,28 +128,19 @@ class Gateway:
         the time: `ask_timeout_s`. `answered` does not raise.
         """
 
-        def tell(answer: SubmitAnswer | Refusal, error: Exception | None) -> None:
-            if error is not None:
-                if not isinstance(error, _NOT_ANSWERED):
-                    raise error
-                answer = self._unavailable(error).refusal
-            self._note_refusal(answer)
-            answered(answer)
-
         try:
             self._refuse_system(tenant_id)
             self.check_new_work()
-            return self.shard(tenant_id).ask_nowait(
-                lambda ask_id: SubmitJobs(
-                    ask_id=ask_id, tenant_id=tenant_id, actor=actor, jobs=jobs, claim=claim
-                ),
-                tell,
-            )
         except (UnavailableError, RefusedError) as error:
             answered(error.refusal)
-        except _NOT_ANSWERED as error:
-            answered(self._unavailable(error).refusal)
-        return None
+            return None
+        return self._asking.ask_nowait(
+            self.shard(tenant_id),
+            lambda ask_id: SubmitJobs(
+                ask_id=ask_id, tenant_id=tenant_id, actor=actor, jobs=jobs, claim=claim
+            ),
+            answered,
+        )
 
     def _refuse_system(self, tenant_id: str) -> None:
         if tenant_id == SYSTEM_TENANT:
@@ -162,14 +154,7 @@ class Gateway:
 
     def check_new_work(self) -> None:
         """Raises `UnavailableError` while the node takes no new work."""
-        self._check_away()
-        if self.load.level == "shedding":
-            self.load.sheds["load"] += 1
-            raise UnavailableError(
-                ErrorCode.OVERLOADED,
-                "the engine is overloaded and takes no new work for now; retry later",
-                _SHEDDING_RETRY_S,
-            )
+        self._asking.check_new_work()
 
     async def operate(self, tenant_id: str, build: Callable[[int], Operation]) -> OperateAnswer:
         """Carry out an operation that ``build`` makes of an ask id; returns after its commit."""
@@ -230,7 +215,8 @@ class Gateway:
             lambda ask_id: Explain(ask_id=ask_id, tenant_id=tenant_id, job_ids=job_ids),
         )
         assert isinstance(answer, ExplainAnswer)
-        return [await self._with_position(each) for each in answer.jobs]
+        found = [await self._with_position(each) for each in answer.jobs]
+        return await self.runs.explain(tenant_id, found)
 
     async def explain_queue(
         self, tenant_id: str, queue: str, jobs_max: int
@@ -300,9 +286,9 @@ class Gateway:
                     lambda ask_id: Read(ask_id=ask_id, reader_id=reader_id, after_seq=after_seq),
                     timeout_s=3600.0,
                 )
-            except AskTimeout:
+            except AskTimeoutError:
                 continue
-            except (ActorStopped, NotFollowing):
+            except (ActorStoppedError, NotFollowingError):
                 await self.broadcaster.tell(follow)
                 return ReadAnswer(behind=True)
             assert isinstance(answer, ReadAnswer)
@@ -323,35 +309,4 @@ class Gateway:
         owner: Address[object] | None = None,
     ) -> object:
         """Ask the owner of a decision, which is the tenant's shard unless another is named."""
-        self._check_away()
-        try:
-            answer = await (owner or self.shard(tenant_id)).ask(build, self.ask_timeout_s)
-        except _NOT_ANSWERED as error:
-            raise self._unavailable(error) from None
-        if isinstance(answer, Refusal):
-            self._note_refusal(answer)
-            raise RefusedError(answer)
-        return answer
-
-    def _note_refusal(self, answer: object) -> None:
-        if isinstance(answer, Refusal) and answer.code is ErrorCode.BACKLOG_FULL:
-            self.load.sheds["backlog"] += 1
-
-    def _unavailable(self, error: Exception) -> UnavailableError:
-        if isinstance(error, MailboxFull):
-            self.load.sheds["mailbox"] += 1
-            return UnavailableError(
-                ErrorCode.OVERLOADED, "too many requests are waiting; retry later", 1
-            )
-        return UnavailableError(
-            ErrorCode.STORE_UNAVAILABLE,
-            "no answer in time; the request may still take effect: "
-            "repeat it with the same Idempotency-Key",
-            2,
-        )
-
-    def _check_away(self) -> None:
-        if self.ledger.away_since_mono is not None:
-            raise UnavailableError(
-                ErrorCode.STORE_UNAVAILABLE, "the database does not answer; retry later", 2
-            )
+        return await self._asking.ask(owner or self.shard(tenant_id), build)

@@ -17,7 +17,7 @@ from jobengine.domain.governance import POLICY_NAME, SYSTEM_TENANT, UNLIMITED, G
 from jobengine.domain.ids import shard_of
 from jobengine.messages.admission import Allot
 from jobengine.messages.governor import Govern, PolicyChanged
-from jobengine.store.errors import StoreUnavailable
+from jobengine.store.errors import StoreUnavailableError
 from jobengine.store.port import Store
 
 __all__ = ["GovernorActor"]
@@ -41,10 +41,14 @@ class GovernorActor:
     asks: Asks
     limits: GovernorLimits = attrs.field(factory=GovernorLimits)
     governed: bool = False
+    core: Governor | None = attrs.field(init=False, default=None)
+    """What decides in this life, for those who look."""
 
     async def run(self, life: Life) -> None:
         """One life. A change of the policy that is committed after it was read is told."""
-        core = Governor(len(self.shards), self.limits, life.incarnation, governed=self.governed)
+        core = self.core = Governor(
+            len(self.shards), self.limits, life.incarnation, governed=self.governed
+        )
         perform: Perform = {Govern: self._govern, Allot: self._allot}
         policy = await self._policy_patiently()
         for command in core.handle(policy, self.clock.moment()):
@@ -57,7 +61,7 @@ class GovernorActor:
         while True:
             try:
                 row = await self.store.control(SYSTEM_TENANT, "governance", POLICY_NAME)
-            except StoreUnavailable:
+            except StoreUnavailableError:
                 await trio.sleep(_AGAIN_S)
                 continue
             if row is None:

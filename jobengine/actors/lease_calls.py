@@ -13,7 +13,7 @@ import msgspec
 import trio
 
 from jobengine.actors.gateway import UnavailableError
-from jobengine.actors.runtime.mailbox import MailboxClosed, MailboxFull
+from jobengine.actors.runtime.mailbox import MailboxClosedError, MailboxFullError
 from jobengine.actors.session_registry import SessionRegistry, brief_attach
 from jobengine.domain.errors import ErrorCode, RefusedError
 from jobengine.messages.session import (
@@ -178,10 +178,10 @@ class _Call:
         try:
             for message in messages:
                 self._shard.tell_nowait(message)
-        except MailboxFull:
+        except MailboxFullError:
             why = "too many requests are waiting; retry later"
             raise UnavailableError(ErrorCode.OVERLOADED, why, 1) from None
-        except MailboxClosed:
+        except MailboxClosedError:
             why = "the engine stops; retry later"
             raise UnavailableError(ErrorCode.STORE_UNAVAILABLE, why, 2) from None
         self._messages = messages

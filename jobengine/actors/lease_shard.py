@@ -14,10 +14,12 @@ from jobengine.actors.runtime.mailbox import Mailbox
 from jobengine.actors.runtime.shell import Perform, SlowCalls, open_calls, run_shell
 from jobengine.actors.runtime.supervisor import Life
 from jobengine.core.lease_shard import LeaseShard, ShardLimits
-from jobengine.domain.change import DeadLetterRow
+from jobengine.domain.change import DeadLetterRow, RegistryRow
 from jobengine.domain.ids import lease_id
 from jobengine.domain.job import Job, State
+from jobengine.domain.run_record import RunRecord
 from jobengine.messages.admission import SetLoad
+from jobengine.messages.dag_planner import JobsEnded, RunStarted
 from jobengine.messages.governor import (
     Allotted,
     Demands,
@@ -36,10 +38,12 @@ from jobengine.messages.rate_bucket import (
     Reserve,
     Started,
 )
+from jobengine.messages.runs import ShardBegun as RunsShardBegun
 from jobengine.messages.session import Tell
 from jobengine.messages.shard_commands import (
     Abandon,
     Commit,
+    DocumentWanted,
     DueLoaded,
     LoadDelayed,
     LoadExpiring,
@@ -50,25 +54,27 @@ from jobengine.messages.shard_commands import (
     Recovered,
     SubjectsLoaded,
 )
-from jobengine.store.errors import StoreUnavailable
+from jobengine.store.errors import StoreUnavailableError
 from jobengine.store.port import Store
 
-__all__ = ["LeaseShardActor", "ShardAbandoned"]
+__all__ = ["LeaseShardActor", "ShardAbandonedError"]
 
 _FENCE_TIMEOUT_S = 24 * 3600.0
 _TO_GOVERNOR = (Allotted, Demands, Governed, PolicyChanged, ShardBegun)
+_TO_PLANNER = (JobsEnded, RunStarted, RunsShardBegun)
 _TO_BUCKETS = (Configure, Reserve, Refund, Started, Peek, PushedBack, Learn)
 
 
-class ShardAbandoned(Exception):
+class ShardAbandonedError(Exception):
     """A shard's memory and the store disagree; it is rebuilt from the store."""
 
 
 @attrs.define(kw_only=True)
 class LeaseShardActor:
-    """``tell`` hands a session what its shard says, ``tell_bucket`` the rate bucket of a tenant;
-    ``restarted`` tells all sessions of this shard to attach again. ``governed``: whether the shards
-    were told to start nothing that is not allotted."""
+    """``tell`` hands a session what its shard says, ``tell_bucket`` the rate bucket of a tenant,
+    ``tell_planner`` the planner of this shard's runs; ``restarted`` tells all sessions of this
+    shard to attach again. ``governed``: whether the shards were told to start nothing that is not
+    allotted."""
 
     shard: int
     mailbox: Mailbox[Any]
@@ -81,6 +87,7 @@ class LeaseShardActor:
     tell: Callable[[int, Any], None]
     tell_bucket: Callable[[Any], None]
     tell_governor: Callable[[Any], None]
+    tell_planner: Callable[[Any], None]
     governed: Callable[[], bool]
     restarted: Callable[[int], None]
     core: LeaseShard | None = None
@@ -99,10 +106,11 @@ class LeaseShardActor:
             Abandon: self._abandon,
             **dict.fromkeys(_TO_BUCKETS, self.tell_bucket),
             **dict.fromkeys(_TO_GOVERNOR, self.tell_governor),
+            **dict.fromkeys(_TO_PLANNER, self.tell_planner),
         }
         await self.ledger.ask(lambda ask_id: Fence(ask_id=ask_id), _FENCE_TIMEOUT_S)
         recovered = await self._recover_patiently()
-        async with open_calls(self.mailbox, (StoreUnavailable,)) as self._calls:
+        async with open_calls(self.mailbox, (StoreUnavailableError,)) as self._calls:
             recovered = msgspec.structs.replace(recovered, governed=self.governed())
             for message in (recovered, SetLoad(level=self.load.level)):
                 for command in core.handle(message, self.clock.moment()):
@@ -117,7 +125,7 @@ class LeaseShardActor:
         while True:
             try:
                 return await self._recover()
-            except StoreUnavailable:
+            except StoreUnavailableError:
                 await trio.sleep(self.limits.read_retry_s)
 
     async def _recover(self) -> Recovered:
@@ -138,7 +146,7 @@ class LeaseShardActor:
         self.tell(command.session_id, command.message)
 
     def _abandon(self, command: Abandon) -> None:
-        raise ShardAbandoned(command.why)
+        raise ShardAbandonedError(command.why)
 
     def _load_lane(self, command: LoadLane) -> None:
         async def read() -> RankedLoaded:
@@ -164,7 +172,7 @@ class LeaseShardActor:
         self._read(read, command.stamp)
 
     def _load_subjects(self, command: LoadSubjects) -> None:
-        self._read(lambda: self._subjects(command), command.stamp)
+        self._read(lambda: self._subjects(command), command.stamp, command.tenant_id)
 
     async def _subjects(self, command: LoadSubjects) -> SubjectsLoaded:
         store, tenant_id = self.store, command.tenant_id
@@ -175,7 +183,7 @@ class LeaseShardActor:
         if command.with_keys_of_jobs:
             keys += [key for job in jobs if (key := job.definition.unique_key) is not None]
         letters: dict[str, DeadLetterRow] = {}
-        for job in jobs:
+        for job in jobs if command.with_dead_letters else ():
             if job.state is State.FAILED:
                 letter = await store.dead_letter(tenant_id, lease_id(job.job_id, job.attempt))
                 if letter is not None:
@@ -186,11 +194,33 @@ class LeaseShardActor:
             holders, answers = claims.holders, claims.answers
         return SubjectsLoaded(
             stamp=command.stamp,
+            tenant_id=tenant_id,
             jobs={job.job_id: job for job in jobs},
             dead_letters=letters,
             holders=holders,
             answers=answers,
+            run=await self._run(command),
+            **await self._document(tenant_id, command.document),
         )
 
-    def _read(self, call: Callable[[], Any], stamp: int) -> None:
-        self._calls.spawn(call, failed=lambda _: ReadFailed(stamp=stamp))
+    async def _run(self, command: LoadSubjects) -> RunRecord | None:
+        if command.run_id is not None:
+            return await self.store.run(command.tenant_id, command.run_id)
+        if command.run_token is not None:
+            return await self.store.run_by_token(command.tenant_id, command.run_token)
+        return None
+
+    async def _document(
+        self, tenant_id: str, wanted: DocumentWanted | None
+    ) -> dict[str, RegistryRow | None]:
+        if wanted is None:
+            return {}
+        kind, name, version = wanted.kind, wanted.name, wanted.version
+        registered = self.store.registered
+        return {
+            "newest": await registered(tenant_id, kind, name, None),
+            "version": None if not version else await registered(tenant_id, kind, name, version),
+        }
+
+    def _read(self, call: Callable[[], Any], stamp: int, tenant_id: str | None = None) -> None:
+        self._calls.spawn(call, failed=lambda _: ReadFailed(stamp=stamp, tenant_id=tenant_id))

@@ -34,15 +34,15 @@ from jobengine.messages.shard_commands import CommitRefused, Committed, LedgerAw
 from jobengine.store.errors import (
     HeadMovedError,
     StaleRowError,
-    StatementRefused,
-    StoreUnavailable,
+    StatementRefusedError,
+    StoreUnavailableError,
 )
 from jobengine.store.port import Store
 
-__all__ = ["LedgerAbandoned", "LedgerActor"]
+__all__ = ["LedgerAbandonedError", "LedgerActor"]
 
 
-class LedgerAbandoned(Exception):
+class LedgerAbandonedError(Exception):
     """The store's heads are not where this ledger left them: somebody else writes them."""
 
 
@@ -76,13 +76,13 @@ class LedgerActor:
             ReportBack: self._report_back,
             Abandon: self._abandon,
         }
-        async with open_calls(self.mailbox, (StoreUnavailable,)) as self._calls:
+        async with open_calls(self.mailbox, (StoreUnavailableError,)) as self._calls:
             life.ready()
             await run_shell(core, self.mailbox, perform, self.clock, asks=self.asks)
 
     def _write(self, command: Write) -> None:
         def failed(error: Exception) -> Message:
-            assert isinstance(error, StoreUnavailable)
+            assert isinstance(error, StoreUnavailableError)
             return BatchUnavailable(
                 stamp=command.stamp, unknown=error.may_have_committed, why=str(error)
             )
@@ -97,7 +97,7 @@ class LedgerActor:
             await self.store.commit(command.batch)
         except HeadMovedError as error:
             return BatchUnavailable(stamp=command.stamp, unknown=True, why=str(error))
-        except (StatementRefused, StaleRowError) as error:
+        except (StatementRefusedError, StaleRowError) as error:
             return BatchRefused(stamp=command.stamp, why=str(error))
         finally:
             del self._began_mono[command.stamp]
@@ -148,4 +148,4 @@ class LedgerActor:
             shard.deliver(LedgerBack())
 
     def _abandon(self, command: Abandon) -> None:
-        raise LedgerAbandoned(command.why)
+        raise LedgerAbandonedError(command.why)

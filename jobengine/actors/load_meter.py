@@ -9,9 +9,9 @@ import trio
 
 from jobengine.actors.memory import memory_bytes_of_process
 from jobengine.actors.node_state import LedgerState, LoadState
-from jobengine.actors.runtime.address import ActorStopped, Address, Asks, AskTimeout
+from jobengine.actors.runtime.address import ActorStoppedError, Address, Asks, AskTimeoutError
 from jobengine.actors.runtime.clock import Clock
-from jobengine.actors.runtime.mailbox import Mailbox, MailboxClosed, MailboxFull
+from jobengine.actors.runtime.mailbox import Mailbox, MailboxClosedError, MailboxFullError
 from jobengine.actors.runtime.shell import Perform, run_shell
 from jobengine.actors.runtime.supervisor import Life
 from jobengine.core.load import LoadLimits, LoadMeter
@@ -31,7 +31,7 @@ from jobengine.messages.load import (
 
 __all__ = ["LoadMeterActor"]
 
-_NOT_ANSWERED: Final = (MailboxFull, MailboxClosed, AskTimeout, ActorStopped)
+_NOT_ANSWERED: Final = (MailboxFullError, MailboxClosedError, AskTimeoutError, ActorStoppedError)
 _RECORD_S_MAX: Final = 60.0
 """How long a change of level is tried to be recorded; the log has it in any case."""
 _AGAIN_S: Final = 1.0

@@ -6,10 +6,10 @@ from typing import Any, Final
 import attrs
 import trio
 
-from jobengine.actors.runtime.address import ActorStopped, Address, Asks, AskTimeout
+from jobengine.actors.runtime.address import ActorStoppedError, Address, Asks, AskTimeoutError
 from jobengine.actors.runtime.clock import Clock
 from jobengine.actors.runtime.dice import Dice
-from jobengine.actors.runtime.mailbox import Mailbox, MailboxClosed, MailboxFull
+from jobengine.actors.runtime.mailbox import Mailbox, MailboxClosedError, MailboxFullError
 from jobengine.actors.runtime.shell import Perform, SlowCalls, open_calls, run_shell
 from jobengine.actors.runtime.supervisor import Life
 from jobengine.core.redriver import Redriver, RedriverLimits
@@ -37,7 +37,7 @@ from jobengine.messages.redriver import (
     Settled,
     Unsettled,
 )
-from jobengine.store.errors import StoreUnavailable
+from jobengine.store.errors import StoreUnavailableError
 from jobengine.store.port import DeadLetterFilter, Store
 
 __all__ = ["RedriverActor"]
@@ -45,7 +45,13 @@ __all__ = ["RedriverActor"]
 _PATIENCE_S: Final = 24 * 3600.0
 """Whoever asks a shard here has time: its answer comes with the commit, or when it restarts."""
 _AGAIN_S: Final = 1.0
-_OPERATING: Final = (StoreUnavailable, MailboxFull, MailboxClosed, ActorStopped, AskTimeout)
+_OPERATING: Final = (
+    StoreUnavailableError,
+    MailboxFullError,
+    MailboxClosedError,
+    ActorStoppedError,
+    AskTimeoutError,
+)
 _PAGE: Final = 100
 
 
@@ -92,7 +98,7 @@ class RedriverActor:
             after = None if last is None else (last.tenant_id, last.redrive_id)
             try:
                 page = await self.store.redrives_unfinished(after, _PAGE)
-            except StoreUnavailable:
+            except StoreUnavailableError:
                 await trio.sleep(_AGAIN_S)
                 continue
             found.extend(page)
@@ -175,6 +181,6 @@ class RedriverActor:
 
 
 def _unanswered(stamp: int, error: Exception) -> RedriverMessage:
-    if isinstance(error, MailboxFull | MailboxClosed):
+    if isinstance(error, MailboxFullError | MailboxClosedError):
         return Busy(stamp=stamp)
     return Unsettled(stamp=stamp)

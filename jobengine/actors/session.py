@@ -9,18 +9,19 @@ I2  What waits to be sent is bounded: past ``outbox_bytes_max`` the worker is no
     worker that takes nothing for ``send_s_max`` is cut off. Its leases live on.
 I3  However a session ends, it is dismissed from the registry and its shard hears ``Detach``.
 I4  A programmer error ends this session only.
+I5  While a large frame is read, others run between its steps.
 
 Not here: decisions (``core/session``), the wire's JSON (the door's ``Codec``), sockets.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from math import inf
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import trio
 
-from jobengine.actors.frame_channel import ChannelClosed, FrameChannel
-from jobengine.actors.runtime.mailbox import MailboxClosed, MailboxFull
+from jobengine.actors.frame_channel import ChannelClosedError, FrameChannel
+from jobengine.actors.runtime.mailbox import MailboxClosedError, MailboxFullError
 from jobengine.actors.session_ports import Codec, SessionPorts, ShellLimits
 from jobengine.actors.session_submits import Submits
 from jobengine.core.session import GOING_AWAY, Session
@@ -40,6 +41,7 @@ from jobengine.messages.worker_reports import Attach, Beat, Detach, Drain, Repor
 __all__ = ["Codec", "SessionPorts", "ShellLimits", "run_session"]
 
 _TO_SHARD: Final = frozenset({AskSubmit, Attach, Beat, Detach, Drain, Reports, SetCredit})
+R = TypeVar("R")
 _MESSAGE_BYTES: Final = 160
 """What a message without a payload takes in the outbox, roughly."""
 
@@ -187,17 +189,17 @@ class _Shell:
         try:
             while not core.ended:
                 frame = await channel.receive()
-                now = clock.moment()
-                said = codec.read(frame, peer, now.at)
-                to_shard = self._perform(core.handle(Received(said=said), now))
+                reading = codec.reading(frame, peer, clock.moment().at)
+                said = await _in_steps(reading)
+                to_shard = self._perform(core.handle(Received(said=said), clock.moment()))
                 if to_shard:
                     await self._tell(to_shard)
                 while self._must_wait():
                     self._reader_waits = trio.Event()
                     await self._reader_waits.wait()
-        except ChannelClosed:
+        except ChannelClosedError:
             self._cut()
-        except MailboxClosed:
+        except MailboxClosedError:
             self._say_farewell(HangUp(code=GOING_AWAY, reason="the engine stops"))
         except Exception as error:  # noqa: BLE001 - I4
             self._fail(error)
@@ -212,7 +214,7 @@ class _Shell:
         for n, message in enumerate(to_shard):
             try:
                 self._tell_nowait(message)
-            except MailboxFull:
+            except MailboxFullError:
                 await self._tell_waiting(to_shard[n:])
                 return
 
@@ -263,7 +265,7 @@ class _Shell:
                 else:
                     self._writer_waits = trio.Event()
                     await self._writer_waits.wait()
-        except ChannelClosed:
+        except ChannelClosedError:
             pass
         except Exception as error:  # noqa: BLE001 - I4
             self._fail(error)
@@ -273,3 +275,14 @@ class _Shell:
         if self._writer_waits is not None:
             self._writer_waits.set()
             self._writer_waits = None
+
+
+async def _in_steps(steps: Generator[None, None, R]) -> R:
+    """What steps come to; a checkpoint between two of them, and none where one is enough."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: R = end.value
+            return result
+        await trio.lowlevel.checkpoint()

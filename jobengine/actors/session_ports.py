@@ -1,6 +1,6 @@
 """What a worker session needs of its surroundings: the door's translation, limits, shared ports."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, Protocol
 
 import attrs
@@ -15,10 +15,12 @@ __all__ = ["Codec", "SessionPorts", "ShellLimits"]
 
 
 class Codec(Protocol):
-    """The door's translation between the wire and the engine's words. Neither method waits."""
+    """The door's translation between the wire and the engine's words. No method waits."""
 
-    def read(self, frame: str | bytes, peer: Peer, now_at: int) -> Sequence[Said]:
-        """What a frame says; never raises for what a peer sent."""
+    def reading(
+        self, frame: str | bytes, peer: Peer, now_at: int
+    ) -> Generator[None, None, Sequence[Said]]:
+        """What a frame says, in short steps; never raises for what a peer sent."""
         ...
 
     def write(self, command: Any) -> Sequence[Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 import trio
 
-from jobengine.store.errors import StoreUnavailable
+from jobengine.store.errors import StoreUnavailableError
 from jobengine.store.memory import MemoryStore
 
 __all__ = ["Fault", "FaultyStore", "chance_of_faults", "fail_call"]
@@ -55,12 +55,12 @@ class FaultyStore:
             if fault.before_s:
                 await trio.sleep(fault.before_s)
             if fault.away:
-                raise StoreUnavailable("away", may_have_committed=fault.unknown)
+                raise StoreUnavailableError("away", may_have_committed=fault.unknown)
             result = await method(*args)
             if fault.after_s:
                 await trio.sleep(fault.after_s)
             if fault.lost:
-                raise StoreUnavailable("lost", may_have_committed=name == "commit")
+                raise StoreUnavailableError("lost", may_have_committed=name == "commit")
             return result
 
         return call

@@ -106,7 +106,7 @@ async def test_a_shard_that_starts_again_knows_the_level(
     async with memory_engine(settings=elevated) as engine:
         await reach(engine, "elevated")
         before = engine.shards[0].core
-        engine.mailboxes[-1].deliver(object())
+        engine.shards[-1].mailbox.deliver(object())
         await until(lambda: engine.shards[0].core is not before)
         worker = BareWorker(engine)
         await worker.attach()

@@ -10,7 +10,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from jobengine.actors.frame_channel import ChannelClosed, MemoryChannel, memory_channels
+from jobengine.actors.frame_channel import ChannelClosedError, MemoryChannel, memory_channels
 from jobengine.actors.gateway import Gateway
 from jobengine.actors.runtime.address import Address, Asks
 from jobengine.actors.runtime.clock import SimulatedClock
@@ -125,8 +125,8 @@ class Worker:
             frame = msgspec.json.decode(await self.channel.receive())
         return frame if isinstance(frame, list) else [frame]
 
-    async def closed(self) -> ChannelClosed:
-        with trio.fail_after(60), pytest.raises(ChannelClosed) as closed:
+    async def closed(self) -> ChannelClosedError:
+        with trio.fail_after(60), pytest.raises(ChannelClosedError) as closed:
             await self.channel.receive()
         return closed.value
 

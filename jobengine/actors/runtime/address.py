@@ -7,7 +7,7 @@ resolves through the engine's one `Asks`.
 
 I1  Every ask ends once: answered, refused, timed out or cancelled; nothing of it stays behind.
 I2  An answer that nobody waits for any more is dropped and counted.
-I3  When an actor ends, in whatever way, the asks it had taken are refused with `ActorStopped`:
+I3  When an actor ends, in whatever way, the asks it had taken are refused with `ActorStoppedError`:
     what it knew of them is gone. Asks still in its mailbox wait for its successor.
 """
 
@@ -23,7 +23,7 @@ from jobengine.actors.runtime.mailbox import Mailbox
 M = TypeVar("M")
 
 
-class AskTimeout(Exception):
+class AskTimeoutError(Exception):
     """No answer in time. Whether the request took effect is unknown to the asker."""
 
     def __init__(self, target: str, timeout_s: float) -> None:
@@ -32,7 +32,7 @@ class AskTimeout(Exception):
         self.timeout_s = timeout_s
 
 
-class ActorStopped(Exception):
+class ActorStoppedError(Exception):
     """The actor ended before it answered. Whether the request took effect is unknown."""
 
     def __init__(self, target: str) -> None:
@@ -92,10 +92,10 @@ class Asks:
         self._resolve(ask_id, None, error)
 
     def expire(self, ask_id: int, timeout_s: float) -> None:
-        """Raise `AskTimeout` in the asker, unless the ask has ended."""
+        """Raise `AskTimeoutError` in the asker, unless the ask has ended."""
         ask = self._open.get(ask_id)
         if ask is not None:
-            self.refuse(ask_id, AskTimeout(ask.target, timeout_s))
+            self.refuse(ask_id, AskTimeoutError(ask.target, timeout_s))
 
     def refuse_taken(self, target: str, taken_total: int) -> None:
         """Refuse what `target` took, the first `taken_total` messages of its mailbox."""
@@ -105,12 +105,12 @@ class Asks:
             if ask.target == target and ask.position is not None and ask.position < taken_total
         ]
         for ask_id in lost:
-            self.refuse(ask_id, ActorStopped(target))
+            self.refuse(ask_id, ActorStoppedError(target))
 
     async def wait(self, ask_id: int, timeout_s: float) -> Any:
         """The answer to an open ask, which is over when this returns or raises.
 
-        Raises what the ask was refused with, or `AskTimeout`.
+        Raises what the ask was refused with, or `AskTimeoutError`.
         """
         ask = self._open[ask_id]
         try:
@@ -120,7 +120,7 @@ class Asks:
                     return ask.outcome.unwrap()
                 ask.task = current_task()
                 return await wait_task_rescheduled(_abort)
-            raise AskTimeout(ask.target, timeout_s)
+            raise AskTimeoutError(ask.target, timeout_s)
         finally:
             self.forget(ask_id)
 
@@ -149,7 +149,7 @@ class OpenAsk:
         self._ask_id = ask_id
 
     def give_up(self, timeout_s: float) -> None:
-        """End it with `AskTimeout`."""
+        """End it with `AskTimeoutError`."""
         self._asks.expire(self._ask_id, timeout_s)
 
     def forget(self) -> None:
@@ -171,11 +171,11 @@ class Address(Generic[M]):
         return self._mailbox.name
 
     def tell_nowait(self, message: M) -> None:
-        """Hand over a request. Raises `MailboxFull`, `MailboxClosed`."""
+        """Hand over a request. Raises `MailboxFullError`, `MailboxClosedError`."""
         self._mailbox.put_nowait(message)
 
     async def tell(self, message: M) -> None:
-        """Hand over a request, waiting for room. Raises `MailboxClosed`; cancelled: not sent."""
+        """Hand over a request, waiting for room. Raises `MailboxClosedError`; cancelled: unsent."""
         await self._mailbox.put(message)
 
     def deliver(self, message: M) -> None:
@@ -185,9 +185,10 @@ class Address(Generic[M]):
     async def ask(self, build: Callable[[int], M], timeout_s: float) -> Any:
         """Send the request that `build` makes of a fresh ask id, and wait for its answer.
 
-        Does not wait for room: a full mailbox raises `MailboxFull` at once, so that doors shed load
-        early. Raises also `MailboxClosed`, `AskTimeout`, `ActorStopped`, and what the core
-        refused with. Cancelled: the request may take effect all the same, its answer is dropped.
+        Does not wait for room: a full mailbox raises `MailboxFullError` at once, so that doors shed
+        load early. Raises also `MailboxClosedError`, `AskTimeoutError`, `ActorStoppedError`, and
+        what the core refused with. Cancelled: the request may take effect all the same, its answer
+        is dropped.
         """
         asks = self._asks
         ask_id = asks.open(self._mailbox.name)
@@ -202,7 +203,7 @@ class Address(Generic[M]):
         """Send the request that `build` makes of a fresh ask id; `answered` is told what `ask`
         would return or raise, but for the time, which the asker keeps: `OpenAsk.give_up`.
 
-        Raises `MailboxFull` and `MailboxClosed`, and then calls nothing.
+        Raises `MailboxFullError` and `MailboxClosedError`, and then calls nothing.
         """
         asks = self._asks
         ask_id = asks.open(self._mailbox.name, answered)

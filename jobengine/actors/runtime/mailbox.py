@@ -38,7 +38,7 @@ from trio.lowlevel import (
 M = TypeVar("M")
 
 
-class MailboxFull(Exception):
+class MailboxFullError(Exception):
     """The box holds `capacity` requests: shed the work, or wait with `put`."""
 
     def __init__(self, name: str, capacity: int) -> None:
@@ -47,7 +47,7 @@ class MailboxFull(Exception):
         self.capacity = capacity
 
 
-class MailboxClosed(Exception):
+class MailboxClosedError(Exception):
     """Nobody will take from this box any more."""
 
     def __init__(self, name: str) -> None:
@@ -114,22 +114,22 @@ class Mailbox(Generic[M]):
         return self._closed
 
     def put_nowait(self, message: M) -> int:
-        """Put a request and return its position. Raises `MailboxFull`, `MailboxClosed`."""
+        """Put a request, return its position. Raises `MailboxFullError`, `MailboxClosedError`."""
         if self._closed:
-            raise MailboxClosed(self.name)
+            raise MailboxClosedError(self.name)
         if not self._has_room():
             self._refused_total += 1
-            raise MailboxFull(self.name, self.capacity)
+            raise MailboxFullError(self.name, self.capacity)
         return self._add(message)
 
     async def put(self, message: M) -> None:
-        """Put a request, waiting for room in turn. Raises `MailboxClosed`.
+        """Put a request, waiting for room in turn. Raises `MailboxClosedError`.
 
         Cancelled: the message was not put.
         """
         await checkpoint_if_cancelled()
         if self._closed:
-            raise MailboxClosed(self.name)
+            raise MailboxClosedError(self.name)
         if self._has_room():
             self._add(message)
             await cancel_shielded_checkpoint()
@@ -157,9 +157,9 @@ class Mailbox(Generic[M]):
     async def take(self, until: float | None = None) -> list[M]:
         """Everything that waits, in order, at most `take_max`; waits for a first message.
 
-        Returns [] when `until` (monotonic seconds) passes first. Raises `MailboxClosed` once the
-        box is closed and empty. Always a checkpoint, also when messages lie ready, so that a busy
-        actor lets others run once a burst. Cancelled: nothing was taken.
+        Returns [] when `until` (monotonic seconds) passes first. Raises `MailboxClosedError` once
+        the box is closed and empty. Always a checkpoint, also when messages lie ready, so that a
+        busy actor lets others run once a burst. Cancelled: nothing was taken.
         """
         if self._items or self._closed:
             await checkpoint()
@@ -169,14 +169,14 @@ class Mailbox(Generic[M]):
             with trio.CancelScope(deadline=until):
                 await self._wait()
         if not self._items and self._closed:
-            raise MailboxClosed(self.name)
+            raise MailboxClosedError(self.name)
         return self._drain()
 
     def close(self) -> None:
         """Refuse all putters from now on, waiting ones too; what lies in the box can be taken."""
         self._closed = True
         for task in self._putters:
-            reschedule(task, outcome.Error(MailboxClosed(self.name)))
+            reschedule(task, outcome.Error(MailboxClosedError(self.name)))
         self._putters.clear()
         self._wake()
 

@@ -26,7 +26,7 @@ import trio
 
 from jobengine.actors.runtime.address import Asks
 from jobengine.actors.runtime.clock import Clock
-from jobengine.actors.runtime.mailbox import Mailbox, MailboxClosed
+from jobengine.actors.runtime.mailbox import Mailbox, MailboxClosedError
 from jobengine.core.machine import Answer, Machine, Refuse
 from jobengine.messages.wake import Wake
 
@@ -39,7 +39,7 @@ Perform = Mapping[type, Callable[[Any], None]]
 """Per command type (exactly that type) the synchronous, non-blocking function that performs it."""
 
 
-class UnknownCommand(Exception):
+class UnknownCommandError(Exception):
     """A core returned a command that its shell has no port for: a programmer error."""
 
 
@@ -78,7 +78,7 @@ async def run_shell(
         while True:
             try:
                 messages = await mailbox.take(machine.wakeup_at)
-            except MailboxClosed:
+            except MailboxClosedError:
                 return
             while True:
                 started_at = trio.current_time()
@@ -119,7 +119,7 @@ def _perform(commands: list[Any], ports: Mapping[type, Callable[[Any], None]], a
     for command in commands:
         port = ports.get(type(command))
         if port is None:
-            raise UnknownCommand(f"{actor} has no port for {type(command).__qualname__}")
+            raise UnknownCommandError(f"{actor} has no port for {type(command).__qualname__}")
         port(command)
 
 

@@ -7,7 +7,7 @@ the last to the first, and each may rely on those before it from its first to it
 What happens when a child fails: it is started again after a pause that grows and is spread by
 chance. More than `restarts_max` failures within `window_s`, and its whole group is stopped in
 order and started again, under the group's own policy; past that the failure climbs to the next
-group. At the root the node has stopped in order and `SupervisionFailed` says why.
+group. At the root the node has stopped in order and `SupervisionFailedError` says why.
 
 I1  A child runs only while all children before it in its group are running or being restarted.
 I2  Stopping, by cancellation or escalation, is in reverse order of starting; a child is cancelled
@@ -102,11 +102,11 @@ class Supervised(NamedTuple):
 Observe = Callable[[Supervised], None]
 
 
-class ActorReturned(Exception):
+class ActorReturnedError(Exception):
     """A permanent actor returned."""
 
 
-class SupervisionFailed(Exception):
+class SupervisionFailedError(Exception):
     """A group gave up, after stopping in order. `__cause__` is the failure that was too many."""
 
 
@@ -131,7 +131,7 @@ class Supervisor:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run until cancelled, which stops the tree in order. `started` when all are ready.
 
-        Raises `SupervisionFailed` when the root gives up. A tree may run within an actor of
+        Raises `SupervisionFailedError` when the root gives up. A tree may run within an actor of
         another: what comes and goes at run time, such as the shards of a node, is supervised so.
         """
         group = _Group(self._root, self._root.name, self._surroundings, task_status.started)
@@ -149,7 +149,7 @@ class _Group:
         self._surroundings = surroundings
         self._ready = ready
         self._stop = trio.Event()
-        self._failure: SupervisionFailed | None = None
+        self._failure: SupervisionFailedError | None = None
 
     async def run(self) -> None:
         async with trio.open_nursery() as nursery:
@@ -217,7 +217,7 @@ class _Group:
             else:
                 await child.start(Life(incarnation, ready))
                 if child.restart == "permanent":
-                    raise ActorReturned(f"{path} returned")
+                    raise ActorReturnedError(f"{path} returned")
         except Exception as error:  # noqa: BLE001 - whatever fails an actor is answered here
             self._report(path, "failed", incarnation, error)
             if trio.current_effective_deadline() == -math.inf:
@@ -240,7 +240,7 @@ class _Group:
     ) -> None:
         self._report(path, "escalated", incarnation, error)
         if self._failure is None:
-            self._failure = SupervisionFailed(
+            self._failure = SupervisionFailedError(
                 f"{path} failed more than {policy.restarts_max} times in {policy.window_s:g} s"
             )
             self._failure.__cause__ = error

@@ -4,8 +4,8 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from jobengine.actors.runtime.address import ActorStopped, Address, Asks, AskTimeout
-from jobengine.actors.runtime.mailbox import Mailbox, MailboxClosed, MailboxFull
+from jobengine.actors.runtime.address import ActorStoppedError, Address, Asks, AskTimeoutError
+from jobengine.actors.runtime.mailbox import Mailbox, MailboxClosedError, MailboxFullError
 
 
 class Desk:
@@ -20,7 +20,7 @@ class Desk:
     async def ask(self) -> None:
         try:
             self.got.append(await self.address.ask(lambda ask_id: ask_id, 5.0))
-        except (AskTimeout, ActorStopped, LookupError) as error:
+        except (AskTimeoutError, ActorStoppedError, LookupError) as error:
             self.got.append(type(error))
 
 
@@ -68,7 +68,7 @@ async def test_a_refusal_is_raised_in_the_asker() -> None:
 async def test_an_ask_times_out_and_its_late_answer_is_dropped(autojump_clock: MockClock) -> None:
     desk = Desk()
     await desk.ask()
-    assert (desk.got, trio.current_time()) == ([AskTimeout], 5.0)
+    assert (desk.got, trio.current_time()) == ([AskTimeoutError], 5.0)
     [ask_id] = await desk.box.take()
     desk.asks.answer(ask_id, "late")
     desk.asks.answer(12345, "unknown")
@@ -106,7 +106,7 @@ async def test_an_answer_that_comes_before_the_wait_is_kept() -> None:
 async def test_a_full_mailbox_refuses_an_ask_at_once() -> None:
     desk = Desk(capacity=1)
     desk.address.tell_nowait(0)
-    with pytest.raises(MailboxFull):
+    with pytest.raises(MailboxFullError):
         await desk.address.ask(lambda ask_id: ask_id, 5.0)
     assert len(desk.asks) == 0
 
@@ -121,10 +121,10 @@ async def test_an_actor_that_ends_refuses_what_it_took_and_keeps_what_waits() ->
         desk.asks.refuse_taken("another", 100)
         desk.asks.refuse_taken("desk", desk.box.taken_total)
         await wait_all_tasks_blocked()
-        assert desk.got == [ActorStopped]
+        assert desk.got == [ActorStoppedError]
         [ask_id] = await desk.box.take()
         desk.asks.answer(ask_id, "from the successor")
-    assert desk.got == [ActorStopped, "from the successor"]
+    assert desk.got == [ActorStoppedError, "from the successor"]
 
 
 async def test_an_answer_is_called_back_once_and_needs_no_task() -> None:
@@ -148,8 +148,8 @@ async def test_an_ask_that_is_called_back_ends_with_its_actor_or_when_it_is_give
     await desk.box.take()
     desk.asks.refuse_taken("desk", desk.box.taken_total)
     assert [(value, type(error)) for value, error in ends.told] == [
-        (None, AskTimeout),
-        (None, ActorStopped),
+        (None, AskTimeoutError),
+        (None, ActorStoppedError),
     ]
     assert len(desk.asks) == 0
 
@@ -168,9 +168,9 @@ async def test_what_cannot_be_asked_is_raised_and_calls_nothing_back() -> None:
     desk = Desk(capacity=1)
     ends = Ends()
     desk.address.tell_nowait(1)
-    with pytest.raises(MailboxFull):
+    with pytest.raises(MailboxFullError):
         desk.address.ask_nowait(lambda ask_id: ask_id, ends.note)
     desk.box.close()
-    with pytest.raises(MailboxClosed):
+    with pytest.raises(MailboxClosedError):
         desk.address.ask_nowait(lambda ask_id: ask_id, ends.note)
     assert (ends.told, len(desk.asks)) == ([], 0)

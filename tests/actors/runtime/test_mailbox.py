@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from jobengine.actors.runtime.mailbox import Mailbox, MailboxClosed, MailboxFull
+from jobengine.actors.runtime.mailbox import Mailbox, MailboxClosedError, MailboxFullError
 
 
 async def test_messages_are_taken_in_the_order_in_which_they_came() -> None:
@@ -23,7 +23,7 @@ async def test_requests_beyond_the_capacity_are_refused_and_deliveries_are_not()
     box.deliver("answer")
     box.put_nowait("one")
     box.put_nowait("two")
-    with pytest.raises(MailboxFull, match="box is full: 2"):
+    with pytest.raises(MailboxFullError, match="box is full: 2"):
         box.put_nowait("three")
     box.deliver("another answer")
     statistics = box.statistics()
@@ -58,7 +58,7 @@ async def test_one_take_is_bounded_and_the_rest_stays_in_order() -> None:
     assert await box.take() == [0, 10, 1]
     box.put_nowait(4)
     box.put_nowait(5)
-    with pytest.raises(MailboxFull):
+    with pytest.raises(MailboxFullError):
         box.put_nowait(6)
     assert await box.take() == [11, 2, 12]
     assert await box.take() == [3, 13, 4]
@@ -76,7 +76,7 @@ async def test_waiting_putters_are_let_in_in_turn_and_nobody_overtakes_them() ->
             await wait_all_tasks_blocked()
         assert box.statistics().putters == 5
         first = await box.take()
-        with pytest.raises(MailboxFull):
+        with pytest.raises(MailboxFullError):
             box.put_nowait(99)
         taken = [first] + [await box.take() for _ in range(3)]
     assert taken == [[0, 1], [2, 3], [4, 5], [6]]
@@ -144,7 +144,7 @@ async def test_closing_refuses_putters_and_lets_the_rest_be_taken() -> None:
     async def putter() -> None:
         try:
             await box.put(1)
-        except MailboxClosed as error:
+        except MailboxClosedError as error:
             refused.append(error.name)
 
     async with trio.open_nursery() as nursery:
@@ -152,14 +152,14 @@ async def test_closing_refuses_putters_and_lets_the_rest_be_taken() -> None:
         await wait_all_tasks_blocked()
         box.close()
     assert refused == ["box"]
-    with pytest.raises(MailboxClosed):
+    with pytest.raises(MailboxClosedError):
         box.put_nowait(2)
-    with pytest.raises(MailboxClosed):
+    with pytest.raises(MailboxClosedError):
         await box.put(2)
     box.deliver(3)
     assert box.statistics().refused_total == 1
     assert await box.take() == [0]
-    with pytest.raises(MailboxClosed):
+    with pytest.raises(MailboxClosedError):
         await box.take()
 
 
@@ -167,7 +167,7 @@ async def test_closing_wakes_a_waiting_taker() -> None:
     box = Mailbox[int]("box", 1)
 
     async def taker() -> None:
-        with pytest.raises(MailboxClosed):
+        with pytest.raises(MailboxClosedError):
             await box.take()
 
     async with trio.open_nursery() as nursery:
@@ -204,7 +204,7 @@ async def test_two_full_mailboxes_that_owe_each_other_answers_go_on(
     for box in boxes.values():
         for n in range(3):
             box.put_nowait(("request", n))
-        with pytest.raises(MailboxFull):
+        with pytest.raises(MailboxFullError):
             box.put_nowait(("request", 3))
     with trio.fail_after(10):
         async with trio.open_nursery() as nursery:
@@ -229,7 +229,7 @@ def test_any_course_of_events_keeps_order_and_bound(events: list[str], take_max:
                 box.put_nowait((event, n))
                 model.append((event, n))
             else:
-                with pytest.raises(MailboxFull):
+                with pytest.raises(MailboxFullError):
                     box.put_nowait((event, n))
 
     trio.run(run)

@@ -8,13 +8,13 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from jobengine.actors.runtime.address import ActorStopped, Address, Asks
+from jobengine.actors.runtime.address import ActorStoppedError, Address, Asks
 from jobengine.actors.runtime.clock import SimulatedClock
 from jobengine.actors.runtime.mailbox import Mailbox
 from jobengine.actors.runtime.shell import (
     SLICE_S,
     Perform,
-    UnknownCommand,
+    UnknownCommandError,
     Wakeup,
     open_calls,
     run_shell,
@@ -111,7 +111,7 @@ async def test_a_burst_that_is_cut_short_by_cancellation_has_its_asks_refused(
     async def ask() -> None:
         try:
             await address.ask(lambda ask_id: ask_id, 60.0)
-        except ActorStopped as error:
+        except ActorStoppedError as error:
             refused.append(type(error))
 
     async with trio.open_nursery() as nursery:
@@ -128,7 +128,7 @@ async def test_a_burst_that_is_cut_short_by_cancellation_has_its_asks_refused(
 
             await run_shell(Scripted(decide), box, {}, SimulatedClock(0), asks=asks)
     assert len(decided) == 1
-    assert refused == [ActorStopped, ActorStopped]
+    assert refused == [ActorStoppedError, ActorStoppedError]
 
 
 async def test_a_core_is_woken_at_the_time_it_asked_for(autojump_clock: MockClock) -> None:
@@ -186,7 +186,7 @@ async def test_a_core_that_fails_performs_nothing_and_its_asks_are_refused() -> 
     async def ask() -> None:
         try:
             await Address(box, asks).ask(lambda ask_id: ask_id, 5)
-        except ActorStopped as error:
+        except ActorStoppedError as error:
             refused.append(error.target)
 
     async with trio.open_nursery() as nursery:
@@ -204,7 +204,7 @@ async def test_a_core_that_fails_performs_nothing_and_its_asks_are_refused() -> 
 async def test_a_command_without_a_port_is_an_error_of_the_programmer() -> None:
     box = Mailbox[str]("actor", 10)
     box.put_nowait("a")
-    with pytest.raises(UnknownCommand, match="actor has no port for Say"):
+    with pytest.raises(UnknownCommandError, match="actor has no port for Say"):
         await run_shell(Scripted(said), box, {}, SimulatedClock(0), asks=Asks())
 
 

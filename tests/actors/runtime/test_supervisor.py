@@ -9,13 +9,13 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from jobengine.actors.runtime.dice import SeededDice
 from jobengine.actors.runtime.supervisor import (
-    ActorReturned,
+    ActorReturnedError,
     ActorSpec,
     GroupSpec,
     Life,
     RestartPolicy,
     Supervised,
-    SupervisionFailed,
+    SupervisionFailedError,
     Supervisor,
 )
 
@@ -116,7 +116,7 @@ async def test_restarts_pause_longer_each_time_and_get_new_incarnations(
         born.append((life.incarnation, trio.current_time()))
         await fail_after_a_second(life)
 
-    with pytest.raises(SupervisionFailed, match="node/a failed more than 4 times") as caught:
+    with pytest.raises(SupervisionFailedError, match="node/a failed more than 4 times") as caught:
         await stage.supervisor(ActorSpec("a", start, policy=policy)).run()
     assert isinstance(caught.value.__cause__, LookupError)
     assert [incarnation for incarnation, _ in born] == [1, 2, 3, 4, 5]
@@ -149,11 +149,11 @@ async def test_too_many_failures_restart_the_group_in_order_then_stop_the_node(
         ),
         policy=RestartPolicy(restarts_max=1),
     )
-    with pytest.raises(SupervisionFailed, match="node/shard failed") as caught:
+    with pytest.raises(SupervisionFailedError, match="node/shard failed") as caught:
         await stage.supervisor(ActorSpec("a", stage.steady("a")), shard).run()
     assert stage.log == ["+a", "+b", "+c", "-c", "-b", "+b", "+c", "-c", "-b", "-a"]
     inner = caught.value.__cause__
-    assert isinstance(inner, SupervisionFailed)
+    assert isinstance(inner, SupervisionFailedError)
     assert isinstance(inner.__cause__, LookupError)
     incarnations = [report.incarnation for report in stage.changes("started")]
     assert incarnations == sorted(set(incarnations))
@@ -173,9 +173,9 @@ async def test_a_permanent_actor_may_not_return_and_a_transient_one_may(
     with trio.move_on_after(10):
         await tree.run()
     assert stage.log == ["once", "+a", "-a"]
-    with pytest.raises(SupervisionFailed) as caught:
+    with pytest.raises(SupervisionFailedError) as caught:
         await stage.supervisor(ActorSpec("once", once, policy=NEVER)).run()
-    assert isinstance(caught.value.__cause__, ActorReturned)
+    assert isinstance(caught.value.__cause__, ActorReturnedError)
 
 
 async def fail_when_cancelled() -> None:

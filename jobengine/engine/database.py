@@ -1,0 +1,155 @@
+"""The database of an engine: found or started, brought up to date, owned, and examined.
+
+Not here: what is kept in it (``store``), the actors over it (``parts``).
+"""
+
+import random
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from jobengine.actors.runtime.clock import SystemClock
+from jobengine.actors.runtime.dice import Dice, SystemDice
+from jobengine.settings import Settings
+from jobengine.store.embedded import EmbeddedServer, EmbeddedServerError
+from jobengine.store.port import Store
+from jobengine.store.postgres.doctor import Finding, examine
+from jobengine.store.postgres.driver.connection import Connection
+from jobengine.store.postgres.isolation import require_isolation, require_modest_login
+from jobengine.store.postgres.migrate import (
+    MigrationFailedError,
+    MigrationState,
+    SchemaMismatchError,
+    status,
+)
+from jobengine.store.postgres.opening import open_postgres_store
+from jobengine.store.postgres.ownership import (
+    DatabaseFactMismatchError,
+    DatabaseInUseError,
+    own_database,
+)
+from jobengine.store.postgres.roles import (
+    LEDGER,
+    OWNER,
+    Access,
+    BroughtUp,
+    RolesRefusedError,
+    become_a_reader,
+    bring_up_to_date,
+    login_of,
+    require_up_to_date,
+)
+
+__all__ = [
+    "BroughtUp",
+    "DatabaseFactMismatchError",
+    "DatabaseInUseError",
+    "EmbeddedServerError",
+    "Finding",
+    "MigrationFailedError",
+    "MigrationState",
+    "RolesRefusedError",
+    "SchemaMismatchError",
+    "examine_database",
+    "migrate_database",
+    "migrations_of",
+    "open_database",
+]
+
+
+@asynccontextmanager
+async def open_database(
+    settings: Settings,
+    *,
+    conninfo: str | None = None,
+    dice: Dice | None = None,
+    any_login: bool = True,
+) -> AsyncIterator[Store]:
+    """A store over ``conninfo``, or over an embedded PostgreSQL in ``settings.data_dir``.
+
+    Brings roles and schema up to date first, makes sure that the database keeps tenants apart and
+    that no other engine serves it. Without ``any_login``, a login that no policy binds (a
+    superuser, an owner) is refused before anything is done; the embedded server has none. Raises
+    what the embedded server, the driver, the migrations, the roles and ``own_database`` raise.
+    """
+    async with AsyncExitStack() as stack:
+        access = Access(conninfo or "")
+        if conninfo is None:
+            server = await stack.enter_async_context(EmbeddedServer(_database_dir(settings)))
+            access, any_login = Access(server.conninfo, direct=True), True
+        await _make_ready(access, settings, any_login=any_login)
+        yield await stack.enter_async_context(_open_store(access, settings, dice or SystemDice()))
+
+
+async def _make_ready(access: Access, settings: Settings, *, any_login: bool) -> None:
+    async with _session(access.conninfo, settings) as connection:
+        if not any_login:
+            await require_modest_login(connection)
+        login = await login_of(connection)
+        if OWNER in login.attainable or OWNER not in login.existing:
+            await bring_up_to_date(connection, SystemClock().moment().at, direct=access.direct)
+        else:
+            await require_up_to_date(connection)
+        await require_isolation(connection)
+
+
+@asynccontextmanager
+async def _open_store(access: Access, settings: Settings, dice: Dice) -> AsyncIterator[Store]:
+    async def connect() -> Connection:
+        return await access.connect(
+            LEDGER,
+            timeout_s=settings.connect_timeout_s,
+            application_name=f"jobengine {settings.node_id}",
+        )
+
+    seed = int.from_bytes(dice.randbytes(8), "big")
+    async with (
+        own_database(connect, {"shards": str(settings.shards)}),
+        open_postgres_store(
+            access,
+            dice=random.Random(seed),
+            pool_size_max=settings.pool_size_max,
+            commit_connections=settings.commits_in_flight_max,
+            connect_timeout_s=settings.connect_timeout_s,
+        ) as store,
+    ):
+        yield store
+
+
+async def migrate_database(conninfo: str, settings: Settings) -> BroughtUp:
+    """Bring a database's roles and schema up to date; what was made and applied, in order.
+
+    Raises `RolesRefusedError`, `SchemaMismatchError`, `MigrationFailedError`, and what the driver
+    raises.
+    """
+    async with _session(conninfo, settings) as connection:
+        return await bring_up_to_date(connection, SystemClock().moment().at)
+
+
+async def migrations_of(conninfo: str, settings: Settings) -> tuple[MigrationState, ...]:
+    """Every migration that this code knows or the database has, by number; changes nothing."""
+    async with _session(conninfo, settings) as connection:
+        await become_a_reader(connection)
+        return await status(connection)
+
+
+async def examine_database(conninfo: str, settings: Settings) -> tuple[Finding, ...]:
+    """What `jobengine db doctor` finds, in the order it looks; changes nothing."""
+    moment = SystemClock().moment
+    async with _session(conninfo, settings) as connection, _session(conninfo, settings) as other:
+        return await examine(connection, other, lambda: moment().at)
+
+
+@asynccontextmanager
+async def _session(conninfo: str, settings: Settings) -> AsyncIterator[Connection]:
+    connection = await Connection.connect(conninfo, timeout_s=settings.connect_timeout_s)
+    try:
+        yield connection
+    finally:
+        await connection.aclose()
+
+
+def _database_dir(settings: Settings) -> Path:
+    if settings.data_dir is None:
+        raise ValueError("data_dir: an embedded database needs a directory")
+    return settings.data_dir / "postgres"
