@@ -23,7 +23,7 @@ from jobengine.domain.node import NodeKind
 from jobengine.domain.records import NewJob
 from jobengine.domain.run_nodes import NodeJob, decode_nodes
 from jobengine.domain.run_plan import jobs_of_growth
-from jobengine.domain.run_sheet import EvaluationError, RunSheet, Scope, SignCallback
+from jobengine.domain.run_sheet import Environment, EvaluationError, RunSheet, SignCallback
 from jobengine.messages.dag_planner import (
     ExpandNode,
     GrowRun,
@@ -57,7 +57,7 @@ class NodeEvaluation:
     sign: SignCallback | None
     tell: Callable[[PlannerMessage], None]
     carry_out: Callable[[RunCommand, Build], Awaitable[PlannerMessage]]
-    start_sub_run: Callable[[RunSheet, OpenNode, Scope], Awaitable[None]]
+    start_sub_run: Callable[[RunSheet, OpenNode, Environment], Awaitable[None]]
 
     async def release(self, command: ReleaseJobs) -> PlannerMessage:
         """Release what goes on, filled in."""
@@ -104,8 +104,8 @@ class NodeEvaluation:
             jobs = decode_nodes(command.body)
         else:
             key = command.opened.key
-            scope = sheet.scope(key, results, self.sign)
-            jobs = sheet.instances(key, [new.node for new in command.nodes], scope)
+            environment = sheet.environment(key, results, self.sign)
+            jobs = sheet.instances(key, [new.node for new in command.nodes], environment)
         by_key = {each.node.key: each for each in jobs}
         return jobs_of_growth(sheet.record, command.nodes, by_key, command.edges, sheet.is_map)
 
@@ -121,12 +121,12 @@ class NodeEvaluation:
         results = await self.sheets.results(command.tenant_id, wanted)
         for key, job_id in refs:
             try:
-                scope = sheet.scope(key, results, self.sign)
-                if not sheet.goes_on(key, scope):
+                environment = sheet.environment(key, results, self.sign)
+                if not sheet.goes_on(key, environment):
                     stopped.add(job_id)
                     self.tell(NodeSkipped(run_id=command.run_id, key=key))
                 elif sheet.is_filled_in(key):
-                    payload = sheet.payload(key, scope)
+                    payload = sheet.payload(key, environment)
                     filled[job_id] = FilledIn(payload=payload, digest=digest(payload))
             except EvaluationError as error:
                 stopped.add(job_id)
@@ -144,20 +144,20 @@ class NodeEvaluation:
         results = await self.sheets.results(command.tenant_id, wanted)
         for node in nodes:
             try:
-                scope = sheet.scope(node.key, results, self.sign)
+                environment = sheet.environment(node.key, results, self.sign)
                 if node.kind is NodeKind.POLICY:
-                    self._judge(run_id, sheet, node.key, scope)
+                    self._judge(run_id, sheet, node.key, environment)
                 elif node.kind is NodeKind.MAP:
-                    count = len(sheet.places_of(node.key, scope))
+                    count = len(sheet.places_of(node.key, environment))
                     self.tell(ExpandNode(run_id=run_id, key=node.key, count=count))
                 else:
-                    await self.start_sub_run(sheet, node, scope)
+                    await self.start_sub_run(sheet, node, environment)
             except EvaluationError as error:
                 self._fail(run_id, node.key, _TEMPLATE_ERROR, str(error))
             await trio.lowlevel.checkpoint()
 
-    def _judge(self, run_id: str, sheet: RunSheet, key: str, scope: Scope) -> None:
-        lets, require = sheet.requires(key, scope)
+    def _judge(self, run_id: str, sheet: RunSheet, key: str, environment: Environment) -> None:
+        lets, require = sheet.requires(key, environment)
         if lets:
             self.tell(NodeDecided(run_id=run_id, key=key, state=State.COMPLETED))
         else:

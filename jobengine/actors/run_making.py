@@ -26,7 +26,7 @@ from jobengine.domain.run import ENDED, RunState
 from jobengine.domain.run_nodes import NodeJob, SubRunSpec
 from jobengine.domain.run_plan import PlannedRun, plan_rerun
 from jobengine.domain.run_record import RunRecord
-from jobengine.domain.run_sheet import RunSheet, Scope
+from jobengine.domain.run_sheet import Environment, RunSheet
 from jobengine.messages.dag_planner import (
     OpenNode,
     ParentNode,
@@ -74,12 +74,14 @@ class RunMaking:
     create: Callable[[str, Callable[[int], CreateRun]], Awaitable[RunCreated | Refusal]]
     admit: Callable[[str, int], Awaitable[Refusal | None]]
 
-    async def start_sub_run(self, sheet: RunSheet, node: OpenNode, scope: Scope) -> None:
+    async def start_sub_run(
+        self, sheet: RunSheet, node: OpenNode, environment: Environment
+    ) -> None:
         """Start the run of an open node, or find it. Raises ``EvaluationError``, `LaterError`."""
         parent = sheet.record
         run = await self.store.run_by_token(parent.tenant_id, _token_of(parent, node.key))
         if run is None:
-            started = await self._start(sheet, node.key, scope)
+            started = await self._start(sheet, node.key, environment)
             if isinstance(started, Refusal):
                 self.tell(_failed(parent, node.key, started))
                 return
@@ -87,9 +89,11 @@ class RunMaking:
         if run.state in ENDED:
             self.tell(sub_run_ended(ParentNode(parent.run_id, node.key), run.run_id, run.state))
 
-    async def _start(self, sheet: RunSheet, key: str, scope: Scope) -> RunRecord | Refusal:
+    async def _start(
+        self, sheet: RunSheet, key: str, environment: Environment
+    ) -> RunRecord | Refusal:
         parent = sheet.record
-        spec, inputs = sheet.sub_run(key, scope)
+        spec, inputs = sheet.sub_run(key, environment)
         found = await self._document(parent.tenant_id, spec)
         refusal = found if isinstance(found, Refusal) else await self._refuse_depth(parent)
         if isinstance(found, Refusal) or refusal is not None:

@@ -28,8 +28,8 @@ from jobengine.domain.node import WORKERLESS_PREFIX, Node, NodeKind
 from jobengine.domain.template import parse_template
 
 __all__ = [
-    "ITEM_SCOPE",
-    "SCOPE",
+    "ENVIRONMENT",
+    "ITEM_ENVIRONMENT",
     "TEMPLATED",
     "MapSpec",
     "NodeJob",
@@ -43,9 +43,9 @@ __all__ = [
     "workerless",
 ]
 
-SCOPE: Final = frozenset({"callbacks", "inputs", "results", "run"})
+ENVIRONMENT: Final = frozenset({"callbacks", "inputs", "results", "run"})
 """What expressions of a node may look at."""
-ITEM_SCOPE: Final = SCOPE | {"index", "item"}
+ITEM_ENVIRONMENT: Final = ENVIRONMENT | {"index", "item"}
 """What the payload of a ``map`` node's instances may look at."""
 
 _NO_RAW: Final = msgspec.Raw(b"null")
@@ -193,7 +193,7 @@ def _reads_of(each: NodeJob, path: str) -> Sequence[str] | Refusal | None:
     """Whose results the payload reads; None: there is nothing to be evaluated in it."""
     kind = each.node.kind
     if kind in TEMPLATED:
-        template = parse_template(bytes(each.payload), SCOPE, f"{path}.payload")
+        template = parse_template(bytes(each.payload), ENVIRONMENT, f"{path}.payload")
         if isinstance(template, Refusal):
             return template
         return None if template.constant else template.reads
@@ -219,8 +219,8 @@ def _reads_of_map(spec: MapSpec, path: str) -> Sequence[str] | Refusal:
         return _invalid(f"{path}.job.uniqueKey", "jobs of a run are unique by run token and key")
     if spec.definition.hold:
         return _invalid(f"{path}.job.hold", "jobs of a run wait for approval nodes; add one")
-    over = parse_expression(spec.over, SCOPE, f"{path}.over")
-    template = parse_template(bytes(spec.payload), ITEM_SCOPE, f"{path}.job.payload")
+    over = parse_expression(spec.over, ENVIRONMENT, f"{path}.over")
+    template = parse_template(bytes(spec.payload), ITEM_ENVIRONMENT, f"{path}.job.payload")
     if isinstance(over, Refusal):
         return over
     if isinstance(template, Refusal):
@@ -231,14 +231,14 @@ def _reads_of_map(spec: MapSpec, path: str) -> Sequence[str] | Refusal:
 def _reads_of_sub_run(spec: SubRunSpec, path: str) -> Sequence[str] | Refusal:
     if (spec.dag_id is None) == (bytes(spec.document) == b"null"):
         return _invalid(f"{path}.dagId", "a sub-run has either a DAG or jobs of its own")
-    template = parse_template(bytes(spec.inputs), SCOPE, f"{path}.inputs")
+    template = parse_template(bytes(spec.inputs), ENVIRONMENT, f"{path}.inputs")
     return template if isinstance(template, Refusal) else template.reads
 
 
 def _reads_of_condition(text: str | None, path: str) -> Sequence[str] | Refusal:
     if text is None:
         return ()
-    expression = parse_expression(text, SCOPE, path)
+    expression = parse_expression(text, ENVIRONMENT, path)
     return expression if isinstance(expression, Refusal) else sorted(expression.reads)
 
 

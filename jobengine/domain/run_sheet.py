@@ -23,8 +23,8 @@ from jobengine.domain.instant import to_rfc3339
 from jobengine.domain.node import Node, NodeKind
 from jobengine.domain.run import JobIds
 from jobengine.domain.run_nodes import (
-    ITEM_SCOPE,
-    SCOPE,
+    ENVIRONMENT,
+    ITEM_ENVIRONMENT,
     TEMPLATED,
     MapSpec,
     NodeJob,
@@ -35,12 +35,12 @@ from jobengine.domain.run_part import RunPart
 from jobengine.domain.run_record import RunRecord
 from jobengine.domain.template import Template, TemplateError, parse_template
 
-__all__ = ["PAYLOAD_BYTES_MAX", "EvaluationError", "RunSheet", "Scope", "SignCallback"]
+__all__ = ["PAYLOAD_BYTES_MAX", "Environment", "EvaluationError", "RunSheet", "SignCallback"]
 
 PAYLOAD_BYTES_MAX: Final = 256 * 1024
 """Of a payload that was filled in, as of any other."""
 
-Scope = Mapping[str, Any]
+Environment = Mapping[str, Any]
 SignCallback = Callable[[str, str, str], str]
 """Tenant, run and key of a ``callback`` node, to the address that completes it."""
 
@@ -118,9 +118,9 @@ class RunSheet:
 
     # ---- what is evaluated
 
-    def scope(
+    def environment(
         self, key: str, results: Mapping[str, Any], sign: SignCallback | None = None
-    ) -> Scope:
+    ) -> Environment:
         """What the expressions of a node look at; ``results`` by job id."""
         record, known = self.record, dict[str, Any]()
         for read in self._reads(key):
@@ -135,71 +135,74 @@ class RunSheet:
             "runToken": record.run_token,
             "tenantId": record.tenant_id,
         }
-        scope: dict[str, Any] = {
+        environment: dict[str, Any] = {
             "inputs": msgspec.json.decode(record.inputs), "results": known, "run": run
         }  # fmt: skip
         says = self.templates.get(key, b"") + (self.nodes[key].when or "").encode()
         if sign is not None and b"callbacks" in says:
-            scope["callbacks"] = {
+            environment["callbacks"] = {
                 each: sign(record.tenant_id, record.run_id, each) for each in self.callbacks
             }
-        return scope
+        return environment
 
-    def goes_on(self, key: str, scope: Scope) -> bool:
+    def goes_on(self, key: str, environment: Environment) -> bool:
         """Whether the condition of the node holds, if it has one. Raises ``EvaluationError``."""
         when = self.nodes[key].when
-        return when is None or _holds(when, scope)
+        return when is None or _holds(when, environment)
 
     def is_filled_in(self, key: str) -> bool:
         """Whether the payload of the node's job is to be made of a template."""
         node = self.nodes[key]
         return node.reads is not None and node.kind in TEMPLATED
 
-    def payload(self, key: str, scope: Scope) -> bytes:
+    def payload(self, key: str, environment: Environment) -> bytes:
         """The template of the node, filled in. Raises ``EvaluationError``."""
-        return _fill(_template(self.templates[key], SCOPE), scope)
+        return _fill(_template(self.templates[key], ENVIRONMENT), environment)
 
-    def requires(self, key: str, scope: Scope) -> tuple[bool, str]:
+    def requires(self, key: str, environment: Environment) -> tuple[bool, str]:
         """Whether a policy lets the run go on, and its condition. Raises ``EvaluationError``."""
         require = self._spec(key, PolicySpec).require
-        return _holds(require, scope), require
+        return _holds(require, environment), require
 
-    def places_of(self, key: str, scope: Scope) -> Sequence[Any]:
+    def places_of(self, key: str, environment: Environment) -> Sequence[Any]:
         """The list of a ``map`` node. Raises ``EvaluationError``."""
         over = self._spec(key, MapSpec).over
         try:
-            places = _expression(over, "over").evaluate(scope)
+            places = _expression(over, "over").evaluate(environment)
         except ExpressionError as error:
             raise EvaluationError(str(error)) from None
         if not isinstance(places, list):
             raise EvaluationError(f"${{{over}}}: a list is mapped, not {type(places).__name__}")
         return places
 
-    def instances(self, key: str, nodes: Sequence[Node], scope: Scope) -> list[NodeJob]:
+    def instances(self, key: str, nodes: Sequence[Node], environment: Environment) -> list[NodeJob]:
         """What the instances of a ``map`` node do, a node for each place of its list. Raises
         ``EvaluationError``."""
         spec = self._spec(key, MapSpec)
-        template, places = _template(bytes(spec.payload), ITEM_SCOPE), self.places_of(key, scope)
+        template, places = (
+            _template(bytes(spec.payload), ITEM_ENVIRONMENT),
+            self.places_of(key, environment),
+        )
         made = []
         for index, (node, item) in enumerate(zip(nodes, places, strict=True)):
             payload = bytes(spec.payload)
             if not template.constant:
-                payload = _fill(template, {**scope, "item": item, "index": index})
+                payload = _fill(template, {**environment, "item": item, "index": index})
             raw = msgspec.Raw(payload)
             made.append(NodeJob(definition=spec.definition, node=node, payload=raw))
         return made
 
-    def sub_run(self, key: str, scope: Scope) -> tuple[SubRunSpec, bytes]:
+    def sub_run(self, key: str, environment: Environment) -> tuple[SubRunSpec, bytes]:
         """What a sub-run is of, and its inputs, filled in. Raises ``EvaluationError``."""
         spec = self._spec(key, SubRunSpec)
-        return spec, _fill(_template(bytes(spec.inputs), SCOPE), scope)
+        return spec, _fill(_template(bytes(spec.inputs), ENVIRONMENT), environment)
 
     def _spec(self, key: str, kind: type[T]) -> T:
         return msgspec.json.decode(self.templates[key], type=kind)
 
 
 def _expression(text: str, path: str) -> Expression:
-    parsed = parse_expression(text, SCOPE, path)
+    parsed = parse_expression(text, ENVIRONMENT, path)
     assert isinstance(parsed, Expression), "it was parsed when the run was planned"
     return parsed
 
@@ -210,15 +213,15 @@ def _template(text: bytes, names: frozenset[str]) -> Template:
     return parsed
 
 
-def _holds(text: str, scope: Scope) -> bool:
+def _holds(text: str, environment: Environment) -> bool:
     try:
-        return _expression(text, "when").holds(scope)
+        return _expression(text, "when").holds(environment)
     except ExpressionError as error:
         raise EvaluationError(str(error)) from None
 
 
-def _fill(template: Template, scope: Scope) -> bytes:
+def _fill(template: Template, environment: Environment) -> bytes:
     try:
-        return template.fill(scope, PAYLOAD_BYTES_MAX)
+        return template.fill(environment, PAYLOAD_BYTES_MAX)
     except TemplateError as error:
         raise EvaluationError(str(error)) from None

@@ -220,10 +220,10 @@ def test_a_sheet_fills_in_what_it_was_given_by_job_id() -> None:
         node("b", "a", {"n": "${inputs.n}", "of": "${results.a.of}", "run": "${run.runId}"}),
     )
     assert sheet.sources(["b"]) == [IDS.of("a")]
-    scope = sheet.scope("b", {IDS.of("a"): {"of": [1]}})
-    assert sheet.payload("b", scope) == b'{"n":3,"of":[1],"run":"run-1"}'
+    environment = sheet.environment("b", {IDS.of("a"): {"of": [1]}})
+    assert sheet.payload("b", environment) == b'{"n":3,"of":[1],"run":"run-1"}'
     with pytest.raises(EvaluationError, match=r"\$\{results\.a\.of\}"):
-        sheet.payload("b", sheet.scope("b", {}))
+        sheet.payload("b", sheet.environment("b", {}))
 
 
 def test_the_result_of_a_map_node_is_the_list_of_its_instances_results() -> None:
@@ -231,17 +231,17 @@ def test_the_result_of_a_map_node_is_the_list_of_its_instances_results() -> None
     sheet = sheet_of(mapped("m", "inputs.n", {}), node("z", "m", {"x": "${results.m}"}), more=more)
     wanted = sheet.sources(["z"])
     assert wanted == [IDS.of(f"m[{place}]") for place in range(3)]
-    scope = sheet.scope("z", {wanted[0]: 0, wanted[2]: 2})
-    assert sheet.payload("z", scope) == b'{"x":[0,null,2]}'
+    environment = sheet.environment("z", {wanted[0]: 0, wanted[2]: 2})
+    assert sheet.payload("z", environment) == b'{"x":[0,null,2]}'
 
 
 def test_instances_see_their_item_and_index() -> None:
     record = msgspec.structs.replace(RECORD, inputs=b'{"many":["a","b"]}')
     sheet = sheet_of(mapped("m", "inputs.many", {"x": "${item}${index}"}), record=record)
-    scope = sheet.scope("m", {})
-    assert list(sheet.places_of("m", scope)) == ["a", "b"]
+    environment = sheet.environment("m", {})
+    assert list(sheet.places_of("m", environment)) == ["a", "b"]
     nodes = [Node(key=f"m[{place}]", of="m") for place in range(2)]
-    made = sheet.instances("m", nodes, scope)
+    made = sheet.instances("m", nodes, environment)
     assert [bytes(each.payload) for each in made] == [b'{"x":"a0"}', b'{"x":"b1"}']
 
 
@@ -251,19 +251,21 @@ def test_a_policy_and_a_condition_hold_or_not() -> None:
         node("w", when="inputs.n > `5`"),
         node("odd", when="inputs.n"),
     )
-    assert sheet.requires("p", sheet.scope("p", {})) == (True, "inputs.n < `5`")
-    assert not sheet.goes_on("w", sheet.scope("w", {}))
+    assert sheet.requires("p", sheet.environment("p", {})) == (True, "inputs.n < `5`")
+    assert not sheet.goes_on("w", sheet.environment("w", {}))
     with pytest.raises(EvaluationError, match="true or false"):
-        sheet.goes_on("odd", sheet.scope("odd", {}))
+        sheet.goes_on("odd", sheet.environment("odd", {}))
 
 
 def test_addresses_of_callbacks_are_signed_for_those_who_look_at_them() -> None:
     sheet = sheet_of(
         node("call", kind=NodeKind.CALLBACK), node("b", payload={"url": "${callbacks.call}"})
     )
-    scope = sheet.scope("b", {}, lambda tenant_id, run_id, key: f"/{tenant_id}/{run_id}/{key}")
-    assert sheet.payload("b", scope) == b'{"url":"/acme/run-1/call"}'
-    assert "callbacks" not in sheet.scope("call", {}, lambda *_: "")
+    environment = sheet.environment(
+        "b", {}, lambda tenant_id, run_id, key: f"/{tenant_id}/{run_id}/{key}"
+    )
+    assert sheet.payload("b", environment) == b'{"url":"/acme/run-1/call"}'
+    assert "callbacks" not in sheet.environment("call", {}, lambda *_: "")
 
 
 def test_what_is_kept_is_read_from_the_run_that_has_it() -> None:
