@@ -3,8 +3,8 @@
 Only the fields that the demo reads are declared; the engine may send more.
 """
 
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -12,6 +12,8 @@ import httpx
 import msgspec
 
 BASE = "/api/v1/jobengine"
+SILENCE_S = 40.0
+"""A stream that says nothing for so long has broken: the engine sends a comment every 15 s."""
 
 
 class Failure(msgspec.Struct, frozen=True, rename="camel"):
@@ -22,15 +24,51 @@ class Failure(msgspec.Struct, frozen=True, rename="camel"):
 
 class Job(msgspec.Struct, frozen=True, rename="camel"):
     job_id: str
-    job_type: str
+    error: Failure | None = None
+
+
+class Node(msgspec.Struct, frozen=True, rename="camel"):
+    """A node of a run with its job. `started_at` is of the last attempt; a `kind` other than `job`
+    has no worker."""
+
+    key: str
+    job_id: str
+    kind: str
+    job_type: str = msgspec.field(name="type")
     state: str
     attempt: int
-    failures: int
-    created_at: datetime
-    labels: dict[str, str] = {}
+    error: str | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
-    error: Failure | None = None
+
+
+class Dag(msgspec.Struct, frozen=True, rename="camel"):
+    """A run's graph. Nodes come before those that depend on them; edges are pairs of keys."""
+
+    run_id: str
+    state: str
+    nodes: tuple[Node, ...]
+    edges: tuple[tuple[str, str], ...]
+
+
+class RollUp(msgspec.Struct, frozen=True, rename="camel"):
+    """How the nodes of a run did that has ended."""
+
+    completed: int
+    failed: int
+    cancelled: int
+
+
+class Run(msgspec.Struct, frozen=True, rename="camel"):
+    """`nodes` counts those of its maps too, once they are there."""
+
+    run_id: str
+    run_token: str
+    state: str
+    nodes: int
+    started_at: datetime | None = None
+    duration_ms: int | None = None
+    roll_up: RollUp | None = None
 
 
 class Transition(msgspec.Struct, frozen=True, rename="camel"):
@@ -68,27 +106,45 @@ class Api:
     """A client of one engine for one tenant. Methods raise `httpx.HTTPError` on any refusal."""
 
     def __init__(self, url: str, *, token: str, tenant: str) -> None:
+        self._base = url.rstrip("/") + BASE
+        self._headers = {"Authorization": f"Bearer {token}", "X-Stella-Tenant": tenant}
         self._client = httpx.Client(
-            base_url=url.rstrip("/") + BASE,
-            headers={"Authorization": f"Bearer {token}", "X-Stella-Tenant": tenant},
-            timeout=10.0,
-            trust_env=False,
+            base_url=self._base, headers=self._headers, timeout=10.0, trust_env=False
         )
 
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
 
-    def submit(self, job: Mapping[str, Any]) -> Job:
-        """Create one job; answers the existing one where its unique key is taken."""
-        key = {"Idempotency-Key": str(uuid.uuid4())}
-        response = self._client.post("/jobs", json=job, headers=key).raise_for_status()
-        return msgspec.json.decode(response.content, type=Job)
+    def create_run(self, request: Mapping[str, Any]) -> Run:
+        """Begin a run; answers the existing one where its token is taken."""
+        response = self._client.post("/runs", json=request).raise_for_status()
+        return msgspec.json.decode(response.content, type=Run)
 
-    def jobs(self, labels: Mapping[str, str]) -> Sequence[Job]:
-        """All jobs that carry these labels, in the order of creation."""
-        found = (job for job in self._list("/jobs", Job) if labels.items() <= job.labels.items())
-        return sorted(found, key=lambda job: (job.created_at, job.job_id))
+    def run(self, run_id: str) -> Run:
+        """The run as it is now."""
+        return self._get(f"/runs/{run_id}", Run)
+
+    def dag(self, run_id: str) -> Dag:
+        """The run's graph as it is now."""
+        return self._get(f"/runs/{run_id}/dag", Dag)
+
+    def job(self, job_id: str) -> Job:
+        """One job."""
+        return self._get(f"/jobs/{job_id}", Job)
+
+    def events(self, run_id: str, after: str | None) -> AbstractContextManager[httpx.Response]:
+        """The run's events, as server-sent events: after that id, or from now on. On a connection
+        of its own, so that it may be read in another thread than the rest is called from."""
+        query = {"runId": run_id} if after is None else {"runId": run_id, "after": after}
+        return httpx.stream(
+            "GET",
+            f"{self._base}/stream/events",
+            params=query,
+            headers=self._headers,
+            timeout=httpx.Timeout(10.0, read=SILENCE_S),
+            trust_env=False,
+        )
 
     def history(self, job_id: str) -> Sequence[Transition]:
         """The job's transitions, the first one first."""
@@ -96,12 +152,15 @@ class Api:
 
     def explain(self, job_id: str) -> Explanation:
         """Why the job is not running."""
-        response = self._client.get(f"/jobs/{job_id}/explain").raise_for_status()
-        return msgspec.json.decode(response.content, type=Explanation)
+        return self._get(f"/jobs/{job_id}/explain", Explanation)
 
     def dead_letters(self) -> Sequence[DeadLetter]:
         """All dead letters of the tenant."""
         return list(self._list("/deadletter", DeadLetter))
+
+    def _get(self, path: str, answer: type[ItemT]) -> ItemT:
+        response = self._client.get(path).raise_for_status()
+        return msgspec.json.decode(response.content, type=answer)
 
     def _list(self, path: str, item: type[ItemT]) -> Iterator[ItemT]:
         query: dict[str, str | int] = {"pageSize": 500}

@@ -1,16 +1,17 @@
 """The proof that a run lost nothing: what was observed, judged from several sides.
 
-The engine's account (jobs, histories, dead letters) is held against what the workers left behind
-(witnesses, report), what the upstream counted, and a plain loop over the published data.
+The engine's account (run, graph, histories, dead letters) is held against what the workers left
+behind (witnesses, report), what the upstream counted, and a plain loop over the published data.
 
 Checks, each a sentence when it does not hold:
-    C1  The run has exactly the planned jobs, all completed, and no dead letter.
+    C1  The run has completed, with exactly the planned jobs, all completed, and no dead letter.
     C2  Each history is a chain from creation to completion: every step starts where the last ended.
-    C3  Every attempt seen by a worker was granted, and the last grant of each job was worked on.
-    C4  Each 429 that the upstream sent is one failed attempt, and nothing else claims to be one.
-    C5  The killed worker held leases; each was found lost and its job completed by another process.
-    C6  The report holds every component of the bill of materials, once, and no other.
-    C7  Its outcomes equal those of a plain loop over the data sets, without any job.
+    C3  No attempt of a job began before all that it depends on had completed.
+    C4  Every attempt seen by a worker was granted, and the last grant of each job was worked on.
+    C5  Each 429 that the upstream sent is one failed attempt, and nothing else claims to be one.
+    C6  The killed worker held leases; each was found lost and its job completed by another process.
+    C7  The report holds every component of the bill of materials, once, and no other.
+    C8  Its outcomes equal those of a plain loop over the data sets, without any job.
 """
 
 from collections import Counter
@@ -19,8 +20,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import attrs
 
 from jobengine.demo import advisories, matching, sbom
-from jobengine.demo.api import DeadLetter, Job, Transition
-from jobengine.demo.plan import Plan, expected_jobs
+from jobengine.demo.api import Dag, DeadLetter, Run, Transition
+from jobengine.demo.plan import JOIN, MAP, Plan, expected_jobs
 from jobengine.demo.report import Report
 from jobengine.demo.workspace import Witness
 
@@ -31,7 +32,8 @@ class Observed:
     killed."""
 
     plan: Plan
-    jobs: Sequence[Job]
+    run: Run
+    dag: Dag
     histories: Mapping[str, Sequence[Transition]]
     dead_letters: Sequence[DeadLetter]
     witnesses: Sequence[Witness]
@@ -47,6 +49,7 @@ def audit(observed: Observed) -> Sequence[str]:
     return [
         *_planned(observed),
         *_chained(observed),
+        *_in_order(observed),
         *_witnessed(observed),
         *_refused(observed),
         *_recovered(observed),
@@ -71,41 +74,58 @@ def plain_loop(
 
 
 def _planned(observed: Observed) -> Iterator[str]:
-    counted = Counter(job.job_type for job in observed.jobs)
+    run, nodes = observed.run, observed.dag.nodes
+    if run.state != "completed":
+        yield f"the run is {run.state}"
+    completed = 0 if run.roll_up is None else run.roll_up.completed
+    if not run.nodes == completed == len(nodes):
+        yield f"the run has {run.nodes} nodes, {len(nodes)} in its graph, {completed} completed"
+    counted = Counter(node.job_type for node in nodes)
     expected = expected_jobs(observed.plan)
     for job_type in sorted({*counted, *expected}):
         if counted[job_type] != expected.get(job_type, 0):
             yield f"{job_type}: {counted[job_type]} jobs, planned {expected.get(job_type, 0)}"
-    for job in observed.jobs:
-        if job.state != "completed":
-            yield f"{job.job_type} {job.job_id} is {job.state}"
-    ours = {job.job_id for job in observed.jobs}
+    for node in nodes:
+        if node.state != "completed":
+            yield f"{node.key} is {node.state}"
+    ours = {node.job_id for node in nodes}
     for letter in observed.dead_letters:
         if letter.job_id in ours:
             yield f"{letter.job_type} {letter.job_id} is a dead letter"
 
 
 def _chained(observed: Observed) -> Iterator[str]:
-    for job in observed.jobs:
-        history = observed.histories[job.job_id]
+    for node in observed.dag.nodes:
+        history = observed.histories[node.job_id]
         before = [None, *(step.to for step in history)]
         for step, expected in zip(history, before, strict=False):
             if step.from_ != expected:
-                yield f"{job.job_id}: a step from {step.from_} follows {expected}"
+                yield f"{node.key}: a step from {step.from_} follows {expected}"
         if not history or history[-1].to != "completed":
-            yield f"{job.job_id}: its history does not end completed"
+            yield f"{node.key}: its history does not end completed"
+
+
+def _in_order(observed: Observed) -> Iterator[str]:
+    history = {node.key: observed.histories[node.job_id] for node in observed.dag.nodes}
+    for before, after in observed.dag.edges:
+        done = [step.at for step in history[before] if step.to == "completed"]
+        began = [step.at for step in history[after] if step.to == "running"]
+        if not done or (began and min(began) < max(done)):
+            yield f"{after} began before {before} had completed"
 
 
 def _witnessed(observed: Observed) -> Iterator[str]:
     seen: dict[str, set[int]] = {}
     for witness in observed.witnesses:
         seen.setdefault(witness.job_id, set()).add(witness.attempt)
-    for job in observed.jobs:
-        attempts = seen.get(job.job_id, set())
-        if not attempts <= set(range(1, job.attempt + 1)):
-            yield f"{job.job_id}: attempts {sorted(attempts)} seen, {job.attempt} granted"
-        if job.attempt not in attempts:
-            yield f"{job.job_id}: completed in attempt {job.attempt}, which no worker started"
+    for node in observed.dag.nodes:
+        if node.job_type in (MAP, JOIN):
+            continue
+        attempts = seen.get(node.job_id, set())
+        if not attempts <= set(range(1, node.attempt + 1)):
+            yield f"{node.key}: attempts {sorted(attempts)} seen, {node.attempt} granted"
+        if node.attempt not in attempts:
+            yield f"{node.key}: completed in attempt {node.attempt}, which no worker started"
 
 
 def _refused(observed: Observed) -> Iterator[str]:

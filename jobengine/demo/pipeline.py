@@ -1,29 +1,18 @@
-"""The demo's job handlers: five job types, joined by follow-up jobs and one directory.
-
-    advisories.ingest     one per source and shard    fetch the shard from the upstream
-      → advisories.normalise    one per source and shard    typed records
-          → sbom.build              one, after the last of them     CycloneDX of this machine
-              → components.match        one per shard                   components × advisories
-                  → report.write            one, after the last of them     Markdown and JSON
-
-A follow-up is created in the same commit as its parent's completion, so a step is never lost
-between two jobs. There is no coordinator for the two joins: each part stores its result in the
-workspace, marks it, and then looks whether all parts are marked; the last one does see them all
-(`workspace`). Two parts may both be last, and both ask for the next job: its unique key makes that
-one job.
+"""The demo's job handlers, one for each job type of the graph (`plan`).
 
 Invariants:
     I1  Handlers are idempotent, as they must be under at-least-once: what they store is named by
-        its content, and depends on the payload alone. Digests in payloads name the exact input.
-    I2  Every follow-up has a unique key within its run, so a stage's job is created once.
-    I3  Each attempt leaves a witness before it does anything else.
+        its content, and depends on the payload alone. Digests in payloads name the exact input,
+        digests in results the exact output.
+    I2  Each attempt leaves a witness before it does anything else.
 
-Not here: the engine and its SDK. `worker` binds these handlers to a real worker.
+Not here: which job comes after which (`plan`), the engine and its SDK (`worker` binds these
+handlers to a real worker).
 """
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import attrs
 import msgspec
@@ -32,22 +21,15 @@ from jobengine.demo import advisories, matching, report, sbom
 from jobengine.demo.plan import (
     BUILD,
     INGEST,
-    LEASE_S,
     MATCH,
     NORMALISE,
     REPORT,
-    RETRIES_MAX,
-    RUN_LABEL,
-    UNIQUE_WINDOW_S,
     Build,
     Ingest,
     Match,
     Normalise,
-    Plan,
     Record,
     Write,
-    part_name,
-    unique_key,
 )
 from jobengine.demo.workspace import Witness, Workspace
 
@@ -76,19 +58,6 @@ class JobContext(Protocol):
     def progress(self, percent: float, message: str) -> None: ...
 
     def artifact(self, path: Path, *, mime: str) -> str: ...
-
-    def follow_up(
-        self,
-        job_type: str,
-        payload: Mapping[str, Any],
-        *,
-        labels: Mapping[str, str],
-        unique_key: str,
-        unique_scope: Literal["active", "window"],
-        window_seconds: int,
-        lease_seconds: int,
-        max_retries: int,
-    ) -> None: ...
 
 
 PayloadT = TypeVar("PayloadT", bound=Record)
@@ -122,62 +91,37 @@ class Pipeline:
     def ingest(self, job: JobContext) -> dict[str, Any]:
         """Fetch one shard of one source; what `fetch` raises fails the attempt."""
         asked = self._begin(job, INGEST, Ingest)
-        raw = self.workspace.put(self.fetch(asked.url))
-        payload = Normalise(plan=asked.plan, source=asked.source, shard=asked.shard, raw=raw)
-        _follow(job, asked.plan, NORMALISE, part_name(asked.source, asked.shard), payload)
-        return {"digest": raw}
+        return {"shard": asked.shard, "digest": self.workspace.put(self.fetch(asked.url))}
 
     def normalise(self, job: JobContext) -> dict[str, Any]:
-        """Read one raw shard into records; the last part asks for the bill of materials."""
+        """Read one raw shard into records."""
         asked = self._begin(job, NORMALISE, Normalise)
-        plan = asked.plan
         records = advisories.normalise(asked.source, self.workspace.get(asked.raw))
         digest = self.workspace.put(advisories.encode(records))
-        self.workspace.mark(plan.run, NORMALISE, part_name(asked.source, asked.shard), digest)
-        marks = self.workspace.marks(plan.run, NORMALISE)
-        if len(marks) == len(plan.sources) * plan.shards:
-            digests = {
-                source: tuple(marks[part_name(source, shard)] for shard in range(plan.shards))
-                for source in plan.sources
-            }
-            _follow(job, plan, BUILD, "machine", Build(plan=plan, advisories=digests))
-        return {"digest": digest, "advisories": len(records)}
+        return {"shard": asked.shard, "digest": digest, "advisories": len(records)}
 
     def build(self, job: JobContext) -> dict[str, Any]:
-        """Write down what is installed, check it against the schema, ask for the matching."""
+        """Write down what is installed, and check it against the schema."""
         asked = self._begin(job, BUILD, Build)
-        plan = asked.plan
         components = self.installed()
         job.progress(20, f"{len(components)} components found")
-        document = sbom.build(components, created_at=plan.created_at)
+        document = sbom.build(components, created_at=asked.created_at)
         job.progress(50, "checking against the CycloneDX 1.6 schema")
         sbom.validate(document)
         digest = self.workspace.put(document)
         job.artifact(self.workspace.export("sbom.cdx.json", document), mime=sbom.MIME)
-        for shard in range(plan.shards):
-            payload = Match(plan=plan, shard=shard, sbom=digest, advisories=asked.advisories)
-            _follow(job, plan, MATCH, part_name("shard", shard), payload)
         return {"digest": digest, "components": len(components)}
 
     def match(self, job: JobContext) -> dict[str, Any]:
-        """Match one shard of the components; the last part asks for the report."""
+        """Match one shard of the components."""
         asked = self._begin(job, MATCH, Match)
-        plan = asked.plan
         components = [
             component
             for component in sbom.read(self.workspace.get(asked.sbom))
-            if advisories.shard_of(component.name, plan.shards) == asked.shard
+            if advisories.shard_of(component.name, asked.shards) == asked.shard
         ]
         outcomes = self._match(job, asked, components)
         digest = self.workspace.put(msgspec.json.encode(outcomes))
-        self.workspace.mark(plan.run, MATCH, part_name("shard", asked.shard), digest)
-        marks = self.workspace.marks(plan.run, MATCH)
-        if len(marks) == plan.shards:
-            ordered = tuple(marks[part_name("shard", shard)] for shard in range(plan.shards))
-            payload = Write(
-                plan=plan, sbom=asked.sbom, advisories=asked.advisories, outcomes=ordered
-            )
-            _follow(job, plan, REPORT, "machine", payload)
         findings = sum(len(outcome.findings) for outcome in outcomes)
         return {"digest": digest, "components": len(outcomes), "findings": findings}
 
@@ -195,8 +139,8 @@ class Pipeline:
             self._facts(source, digests) for source, digests in sorted(asked.advisories.items())
         ]
         written = report.summarise(
-            run=asked.plan.run,
-            created_at=asked.plan.created_at,
+            run=asked.run,
+            created_at=asked.created_at,
             sbom=asked.sbom,
             sources=facts,
             outcomes=outcomes,
@@ -223,7 +167,7 @@ class Pipeline:
             for record in advisories.decode(self.workspace.get(digests[asked.shard]))
         ]
         index = matching.index(records)
-        covered = frozenset(advisories.DATA_SETS[source].ecosystem for source in asked.plan.sources)
+        covered = frozenset(advisories.DATA_SETS[source].ecosystem for source in asked.advisories)
         outcomes = []
         for number, component in enumerate(components, start=1):
             outcomes.append(matching.match(component, index, covered))
@@ -241,16 +185,3 @@ class Pipeline:
             advisories=len(records),
             unreadable=sum(len(record.unreadable) for record in records),
         )
-
-
-def _follow(job: JobContext, plan: Plan, job_type: str, part: str, payload: Record) -> None:
-    job.follow_up(
-        job_type,
-        msgspec.to_builtins(payload),
-        labels={RUN_LABEL: plan.run},
-        unique_key=unique_key(plan, job_type, part),
-        unique_scope="window",
-        window_seconds=UNIQUE_WINDOW_S,
-        lease_seconds=LEASE_S,
-        max_retries=RETRIES_MAX,
-    )

@@ -23,7 +23,7 @@ STOP_S = 20.0
 LOG_LINES = 15
 
 
-class ProcessFailed(RuntimeError):
+class ProcessFailedError(RuntimeError):
     """A process ended or stayed silent when it should be serving; the text ends with its log."""
 
 
@@ -68,15 +68,17 @@ class Process:
         self.popen.send_signal(signal.SIGKILL)
         self.popen.wait()
 
-    def failure(self, what: str) -> ProcessFailed:
+    def failure(self, what: str) -> ProcessFailedError:
         """An error that says what is wrong with it, with the end of its log."""
         lines = self.log.read_text(errors="replace").splitlines()[-LOG_LINES:]
-        return ProcessFailed("\n".join([f"{self.name} {what}; the end of {self.log}:", *lines]))
+        return ProcessFailedError(
+            "\n".join([f"{self.name} {what}; the end of {self.log}:", *lines])
+        )
 
 
 @contextmanager
 def engine(data_dir: Path, logs: Path) -> Iterator[tuple[Process, EngineAddress]]:
-    """An engine with its embedded database on free ports. Raises `ProcessFailed`."""
+    """An engine with its embedded database on free ports. Raises `ProcessFailedError`."""
     arguments = ["up", "--output", "json", "--data", str(data_dir)]
     arguments += ["--http", "127.0.0.1:0", "--worker", "127.0.0.1:0"]
     announced = logs / "engine.json"

@@ -1,4 +1,4 @@
-"""How far a run is, by stage: counted from the engine's own list of jobs, shown while it changes.
+"""How far a run is, by stage: counted from the engine's own graph of it, shown while it changes.
 
 On a terminal one table is redrawn; elsewhere every change is a line.
 """
@@ -13,13 +13,16 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from jobengine.demo.api import Job
+from jobengine.demo.api import Node
 from jobengine.demo.plan import Plan, expected_jobs
 
 
 @attrs.frozen
 class Stage:
-    """Counts of one job type. `retries` are attempts beyond the first of each job."""
+    """Counts of one job type. `retries` are attempts beyond the first of each job.
+
+    `waiting` counts jobs that are there; those of a map come when it is expanded.
+    """
 
     job_type: str
     expected: int
@@ -32,14 +35,14 @@ class Stage:
     seconds: float
 
 
-def stages(plan: Plan, jobs: Iterable[Job]) -> Sequence[Stage]:
+def stages(plan: Plan, nodes: Iterable[Node]) -> Sequence[Stage]:
     """One entry per job type, in the order of the pipeline.
 
-    `seconds` is the span from the first creation to the last end, so far.
+    `seconds` is the span from the first start of a last attempt to the last end, so far.
     """
-    by_type: dict[str, list[Job]] = {job_type: [] for job_type in expected_jobs(plan)}
-    for job in jobs:
-        by_type[job.job_type].append(job)
+    by_type: dict[str, list[Node]] = {job_type: [] for job_type in expected_jobs(plan)}
+    for node in nodes:
+        by_type[node.job_type].append(node)
     return [_stage(by_type[job_type], job_type, n) for job_type, n in expected_jobs(plan).items()]
 
 
@@ -103,10 +106,10 @@ class Progress(AbstractContextManager["Progress"]):
         self._console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
-def _stage(jobs: Sequence[Job], job_type: str, expected: int) -> Stage:
-    states = [job.state for job in jobs]
-    ends = [job.finished_at for job in jobs if job.finished_at is not None]
-    first = min((job.created_at for job in jobs), default=None)
+def _stage(nodes: Sequence[Node], job_type: str, expected: int) -> Stage:
+    states = [node.state for node in nodes]
+    ends = [node.finished_at for node in nodes if node.finished_at is not None]
+    first = min((node.started_at for node in nodes if node.started_at is not None), default=None)
     return Stage(
         job_type=job_type,
         expected=expected,
@@ -114,7 +117,7 @@ def _stage(jobs: Sequence[Job], job_type: str, expected: int) -> Stage:
         running=states.count("running"),
         waiting=states.count("pending") + states.count("scheduled"),
         failed=states.count("failed") + states.count("cancelled"),
-        attempts=sum(job.attempt for job in jobs),
-        retries=sum(max(0, job.attempt - 1) for job in jobs),
+        attempts=sum(node.attempt for node in nodes),
+        retries=sum(max(0, node.attempt - 1) for node in nodes),
         seconds=(max(ends) - first).total_seconds() if ends and first else 0.0,
     )

@@ -1,13 +1,13 @@
 """The driver of the demo: a real engine, real workers, a source that refuses and a worker that
 dies.
 
-It starts the engine, an upstream on loopback and three workers, submits the first jobs over REST,
-kills one worker with SIGKILL while it holds a lease, waits for the report, proves that nothing was
-lost (`audit`) and prints a summary.
+It starts the engine, an upstream on loopback and three workers, begins one run over REST, follows
+it by its event stream, kills one worker with SIGKILL while it holds a lease, waits until the run
+has ended, proves that nothing was lost (`audit`) and prints a summary.
 
 Invariants:
     I1  Whatever happens, all processes started here have ended when `run_demo` returns.
-    I2  It ends: after `DEADLINE_S` it fails, saying which jobs are not done and what holds them.
+    I2  It ends: after `DEADLINE_S` it fails, saying which nodes are not done and what holds them.
 
 Not here: what the jobs do (`pipeline`), and whether a run was sound (`audit`).
 """
@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TextIO
@@ -27,16 +28,20 @@ import httpx
 from rich.console import Console
 
 from jobengine.demo import advisories, processes, sbom, stub_upstream
-from jobengine.demo.api import Api, Job
+from jobengine.demo.api import Api, Dag, Node
 from jobengine.demo.audit import Observed, audit
-from jobengine.demo.plan import MATCH, REPORT, RUN_LABEL, Plan, first_jobs
+from jobengine.demo.feed import Feed
+from jobengine.demo.plan import MATCH, Plan, run_request
 from jobengine.demo.progress import Progress, stages
 from jobengine.demo.report import from_json
 from jobengine.demo.summary import summarise
 from jobengine.demo.workspace import Workspace
 
 DEADLINE_S = 120.0
-POLL_S = 0.2
+LOOK_S = 0.2
+"""How long at least between two looks at the graph."""
+QUIET_S = 1.0
+"""How long without an event until it is looked at anyway."""
 WORKERS = 3
 SHARDS = 8
 PACE_S = 2.0
@@ -44,11 +49,12 @@ PACE_S = 2.0
 THROTTLED_SOURCE = "pyup"
 THROTTLE_S = 3.0
 RETRY_AFTER_S = 1
-FINAL = frozenset({"completed", "cancelled"})
+ENDED = frozenset({"completed", "failed", "cancelled"})
+DONE = frozenset({"completed", "cancelled"})
 WORKER_TARGET = "jobengine.demo.worker:worker"
 
 
-class DemoFailed(RuntimeError):
+class DemoFailedError(RuntimeError):
     """The run did not come to its end; the text is for people."""
 
 
@@ -66,15 +72,17 @@ class Underway:
     """A demo under way: what the steps of the driver share."""
 
     plan: Plan
+    run_id: str
     api: Api
+    feed: Feed
     workspace: Workspace
     upstream: stub_upstream.Upstream
     engine: processes.Process
     workers: Sequence[processes.Process]
 
-    def jobs(self) -> Sequence[Job]:
-        """The run's jobs, in the order of creation."""
-        return self.api.jobs({RUN_LABEL: self.plan.run})
+    def dag(self) -> Dag:
+        """The run's graph as it is now."""
+        return self.api.dag(self.run_id)
 
 
 def run_demo(*, data_dir: Path, output: TextIO) -> int:
@@ -94,7 +102,7 @@ def run_demo(*, data_dir: Path, output: TextIO) -> int:
     try:
         with _terminate_as_interrupt():
             return _run(plan, data_dir.resolve(), console)
-    except (DemoFailed, processes.ProcessFailed, httpx.HTTPError) as error:
+    except (DemoFailedError, processes.ProcessFailedError, httpx.HTTPError) as error:
         console.print(f"demo failed: {error}", markup=False, highlight=False, soft_wrap=True)
         return 1
 
@@ -106,8 +114,6 @@ def _run(plan: Plan, data_dir: Path, console: Console) -> int:
         demo, console_url = _start(stack, plan, data_dir, workspace)
         progress = stack.enter_context(Progress(console, f"run {plan.run}"))
         progress.say(f"engine is up: {console_url}")
-        for job in first_jobs(plan, demo.upstream.url):
-            demo.api.submit(job)
         killed = _watch(demo, progress, began + DEADLINE_S)
         observed = _observe(demo, killed)
     problems = audit(observed)
@@ -118,6 +124,7 @@ def _run(plan: Plan, data_dir: Path, console: Console) -> int:
         throttled_source=THROTTLED_SOURCE,
         took_s=time.monotonic() - began,
         root=workspace.root,
+        engine_data=data_dir / "engine",
     )
     for problem in problems:
         console.print(f"LOST: {problem}", markup=False, highlight=False, soft_wrap=True)
@@ -138,6 +145,7 @@ def _start(
         retry_after_s=RETRY_AFTER_S,
     )
     stack.enter_context(stub_upstream.serve(upstream))
+    feed = stack.enter_context(Feed())  # left after the engine, which ends its stream
     engine, address = stack.enter_context(processes.engine(data_dir / "engine", logs))
     environ = {
         "JOBENGINE_DEMO_WORKSPACE": str(workspace.root),
@@ -151,40 +159,40 @@ def _start(
     ]
     api = Api(address.http, token=address.token, tenant=address.tenant)
     stack.callback(api.close)
-    return Underway(plan, api, workspace, upstream, engine, workers), address.console
+    run_id = api.create_run(run_request(plan, upstream.url)).run_id
+    feed.follow(partial(api.events, run_id))
+    demo = Underway(plan, run_id, api, feed, workspace, upstream, engine, workers)
+    return demo, address.console
 
 
 def _watch(demo: Underway, progress: Progress, deadline: float) -> Killed:
-    """Until the report is written: show, and kill one worker as soon as it matches components."""
+    """Until the run has ended: show, and kill one worker as soon as it matches components."""
     killed: Killed | None = None
     while time.monotonic() < deadline:
         _check_processes(demo, killed)
-        jobs = demo.jobs()
-        progress.update(stages(demo.plan, jobs))
+        dag = demo.dag()
+        progress.update(stages(demo.plan, dag.nodes))
         if killed is None:
-            killed = _kill_a_holder(demo, jobs)
+            killed = _kill_a_holder(demo, dag.nodes)
             if killed is not None:
                 progress.say(f"killed {killed.name} (pid {killed.pid}) while it matched components")
-        if _finished(jobs):
+        if dag.state in ENDED:
+            if dag.state != "completed":
+                raise DemoFailedError(_why(demo, dag))
             if killed is None:
-                raise DemoFailed("the matching was over before a worker could be killed")
+                raise DemoFailedError("the matching was over before a worker could be killed")
             return killed
-        _check_dead_letters(demo, jobs)
-        time.sleep(POLL_S)
-    raise DemoFailed(_overdue(demo))
+        time.sleep(LOOK_S)
+        demo.feed.wait(QUIET_S)
+    raise DemoFailedError(_overdue(demo))
 
 
-def _finished(jobs: Sequence[Job]) -> bool:
-    """The report is written and nothing is left to do, such as an attempt taken over late."""
-    return all(job.state in FINAL for job in jobs) and any(job.job_type == REPORT for job in jobs)
-
-
-def _kill_a_holder(demo: Underway, jobs: Sequence[Job]) -> Killed | None:
+def _kill_a_holder(demo: Underway, nodes: Sequence[Node]) -> Killed | None:
     """Kill a worker that is matching components; None when there is none to be had now.
 
     It is frozen first, so that what the engine then sees it running is what it dies with.
     """
-    running = {job.job_id: job.attempt for job in jobs if job.state == "running"}
+    running = {node.job_id: node.attempt for node in nodes if node.state == "running"}
     by_pid = {worker.pid: worker for worker in demo.workers}
     for witness in demo.workspace.witnesses():
         if witness.job_type == MATCH and running.get(witness.job_id) == witness.attempt:
@@ -202,7 +210,7 @@ def _kill_a_holder(demo: Underway, jobs: Sequence[Job]) -> Killed | None:
 
 def _held_by(demo: Underway, pid: int) -> Sequence[str]:
     """Jobs that the engine sees running in an attempt which this process began."""
-    running = {job.job_id: job.attempt for job in demo.jobs() if job.state == "running"}
+    running = {node.job_id: node.attempt for node in demo.dag().nodes if node.state == "running"}
     return [
         witness.job_id
         for witness in demo.workspace.witnesses()
@@ -216,33 +224,33 @@ def _check_processes(demo: Underway, killed: Killed | None) -> None:
             raise process.failure(f"ended with {process.popen.returncode}")
 
 
-def _check_dead_letters(demo: Underway, jobs: Sequence[Job]) -> None:
-    if not any(job.state == "failed" for job in jobs):
-        return
-    errors = {job.job_id: job.error for job in jobs}
-    for letter in demo.api.dead_letters():
-        if letter.job_id in errors:
-            error = errors[letter.job_id]
+def _why(demo: Underway, dag: Dag) -> str:
+    lines = [f"the run is {dag.state}:"]
+    for node in dag.nodes:
+        if node.state == "failed":
+            error = demo.api.job(node.job_id).error
             why = "no reason given" if error is None else f"{error.class_}: {error.message}"
-            raise DemoFailed(f"{letter.job_type} {letter.job_id} is a dead letter ({why})")
+            lines.append(f"  {node.key} failed in attempt {node.attempt} ({why})")
+    return "\n".join(lines)
 
 
 def _overdue(demo: Underway) -> str:
     lines = [f"not done after {DEADLINE_S:.0f} s:"]
-    for job in demo.jobs():
-        if job.state not in FINAL:
-            gates = demo.api.explain(job.job_id).gates
+    for node in demo.dag().nodes:
+        if node.state not in DONE:
+            gates = demo.api.explain(node.job_id).gates
             held = "; ".join(f"{gate.gate} {gate.message}".strip() for gate in gates)
-            lines.append(f"  {job.job_type} {job.job_id}: {job.state} {held}".rstrip())
+            lines.append(f"  {node.key}: {node.state} {held}".rstrip())
     return "\n".join(lines)
 
 
 def _observe(demo: Underway, killed: Killed) -> Observed:
-    jobs = demo.jobs()
+    dag = demo.dag()
     return Observed(
         plan=demo.plan,
-        jobs=jobs,
-        histories={job.job_id: demo.api.history(job.job_id) for job in jobs},
+        run=demo.api.run(demo.run_id),
+        dag=dag,
+        histories={node.job_id: demo.api.history(node.job_id) for node in dag.nodes},
         dead_letters=demo.api.dead_letters(),
         witnesses=list(demo.workspace.witnesses()),
         refusals=demo.upstream.refused.total(),

@@ -51,7 +51,7 @@ class Component(msgspec.Struct, frozen=True, kw_only=True):
     locations: tuple[str, ...]
 
 
-class InvalidBom(ValueError):
+class InvalidBomError(ValueError):
     """A document is not valid CycloneDX 1.6 JSON."""
 
 
@@ -133,10 +133,10 @@ def build(components: Iterable[Component], *, created_at: int) -> bytes:
 
 
 def validate(document: bytes) -> None:
-    """Check against the published CycloneDX 1.6 schema. Raises `InvalidBom`, with a reason."""
+    """Check against the published CycloneDX 1.6 schema. Raises `InvalidBomError`, with a reason."""
     error = JsonStrictValidator(SchemaVersion.V1_6).validate_str(document.decode())
     if error is not None:
-        raise InvalidBom(str(error))
+        raise InvalidBomError(str(error))
 
 
 def read(document: bytes) -> tuple[Component, ...]:

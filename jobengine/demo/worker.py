@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from jobengine.demo import sbom
-from jobengine.demo.fetch import UpstreamRefused, fetch
+from jobengine.demo.fetch import UpstreamRefusedError, fetch
 from jobengine.demo.pipeline import Handler, Pipeline
 from jobengine.demo.workspace import Workspace
 from jobengine.sdk import JobContext, JobError, Worker
@@ -50,7 +50,7 @@ def _reporting_refusals(handler: Handler) -> Callable[[JobContext], dict[str, An
     def handle(job: JobContext) -> dict[str, Any]:
         try:
             return handler(job)
-        except UpstreamRefused as refused:
+        except UpstreamRefusedError as refused:
             raise JobError(
                 str(refused),
                 class_="http_429" if refused.http_status == 429 else "http_5xx",

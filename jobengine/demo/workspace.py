@@ -1,31 +1,27 @@
-"""The directory that the demo's jobs share: blobs by content, marks by stage, witnesses.
+"""The directory that the demo's jobs share: blobs by content, and witnesses.
 
     blobs/<sha256>                      what a job produced, named by its content
-    marks/<run>/<stage>/<name>          the digest of the blob that a part of a stage produced
     attempts/<job id>.<attempt>         who started this attempt (process id); created exclusively
 
 Invariants:
     I1  A file is complete as soon as it has its name (written aside, then renamed or linked).
-    I2  A mark is written after its blob, so a mark that is seen can be followed.
-    I3  Marks of one name are equal, whoever writes them: handlers are functions of their payload.
-    I4  An attempt has at most one witness: a second owner of an attempt raises `AttemptSeenTwice`.
+    I2  An attempt has at most one witness: a second owner of one raises `AttemptSeenTwiceError`.
 
-With I1 the fan-in is sound: every part marks itself and then looks. Renames have an order, so
-whoever marks last sees all marks; if it dies before its job completes, the job runs again and sees
-them too.
+Not here: which blob is for whom. Jobs name blobs in their results, payloads of later ones read it
+there.
 """
 
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import attrs
 import msgspec
 
 
-class AttemptSeenTwice(RuntimeError):
+class AttemptSeenTwiceError(RuntimeError):
     """The same attempt of a job was started by two owners."""
 
 
@@ -65,26 +61,15 @@ class Workspace:
             raise ValueError(f"not a digest: {digest!r}")
         return self.root / "blobs" / digest
 
-    def mark(self, run: str, stage: str, name: str, digest: str) -> None:
-        """Say that part `name` of `stage` is done and produced this blob (I2)."""
-        self._write(self._marks(run, stage) / name, digest.encode())
-
-    def marks(self, run: str, stage: str) -> Mapping[str, str]:
-        """Digest by part name, ordered by name, of the parts of a stage that are done."""
-        directory = self._marks(run, stage)
-        if not directory.exists():
-            return {}
-        return {path.name: path.read_text() for path in sorted(directory.iterdir())}
-
     def witness(self, witness: Witness) -> None:
-        """Record the start of an attempt (I4)."""
+        """Record the start of an attempt (I2)."""
         path = self.root / "attempts" / f"{witness.job_id}.{witness.attempt}"
         aside = self._aside(msgspec.json.encode(witness))
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.hardlink_to(aside)
         except FileExistsError as error:
-            raise AttemptSeenTwice(path.name) from error
+            raise AttemptSeenTwiceError(path.name) from error
         finally:
             aside.unlink()
 
@@ -100,9 +85,6 @@ class Workspace:
         """Write a file for people at the root; a later one of that name replaces it."""
         self._write(self.root / name, content)
         return self.root / name
-
-    def _marks(self, run: str, stage: str) -> Path:
-        return self.root / "marks" / hashlib.sha256(run.encode()).hexdigest()[:16] / stage
 
     def _write(self, path: Path, content: bytes) -> None:
         aside = self._aside(content)

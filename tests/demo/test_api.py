@@ -10,42 +10,54 @@ import httpx
 import pytest
 
 from jobengine.demo.api import BASE, Api
+from jobengine.demo.plan import MATCH
 
 
-def job(number: int, run: str) -> dict[str, object]:
-    return {
-        "jobId": f"j{number}",
-        "tenantId": "demo",
-        "jobType": "report.write",
-        "state": "running",
-        "attempt": 1,
-        "failures": 0,
-        "labels": {"demoRun": run, "other": "x"},
-        "createdAt": f"2026-11-01T00:00:0{number}.000Z",
-        "error": {"class": "http_429", "message": "slow down", "httpStatus": 429},
-    }
+def letter(number: int) -> dict[str, object]:
+    return {"jobId": f"j{number}", "tenantId": "demo", "jobType": MATCH, "state": "open"}
 
 
-PAGES = {
-    "": {"items": [job(3, "r1"), job(2, "r2")], "nextPageToken": "p2"},
-    "p2": {"items": [job(1, "r1")], "nextPageToken": None},
+LETTERS = {
+    "": {"items": [letter(3), letter(2)], "nextPageToken": "p2"},
+    "p2": {"items": [letter(1)], "nextPageToken": None},
+}
+DAG = {
+    "runId": "r",
+    "state": "running",
+    "nodes": [
+        {
+            "key": "match[0]",
+            "jobId": "j1",
+            "kind": "job",
+            "type": MATCH,
+            "state": "running",
+            "attempt": 2,
+            "level": 3,
+            "onCriticalPath": True,
+            "startedAt": "2026-11-01T00:00:01.500Z",
+        }
+    ],
+    "edges": [["match", "match[0]"]],
+    "levels": 4,
 }
 
 
 class Engine(BaseHTTPRequestHandler):
-    """Answers two pages of jobs to whoever has the token, 401 to others."""
+    """Answers two pages of dead letters and a graph to whoever has the token, 401 to others."""
 
     def do_GET(self) -> None:
         asked = urlsplit(self.path)
         query = parse_qs(asked.query)
-        page = PAGES[query.get("pageToken", [""])[0]]
         allowed = (
             self.headers["Authorization"] == "Bearer secret"
             and self.headers["X-Stella-Tenant"] == "demo"
-            and asked.path == f"{BASE}/jobs"
-            and query["pageSize"] == ["500"]
         )
-        body = json.dumps(page).encode()
+        if asked.path == f"{BASE}/runs/r/dag":
+            answer: object = DAG
+        else:
+            allowed &= asked.path == f"{BASE}/deadletter" and query["pageSize"] == ["500"]
+            answer = LETTERS[query.get("pageToken", [""])[0]]
+        body = json.dumps(answer).encode()
         self.send_response_only(200 if allowed else 401)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -63,18 +75,24 @@ def url() -> Iterator[str]:
     server.server_close()
 
 
-def test_the_jobs_of_a_run_are_gathered_from_all_pages_in_the_order_of_creation(url: str) -> None:
+def test_a_list_is_gathered_from_all_its_pages(url: str) -> None:
     api = Api(url, token="secret", tenant="demo")
-    jobs = api.jobs({"demoRun": "r1"})
+    letters = api.dead_letters()
     api.close()
-    assert [found.job_id for found in jobs] == ["j1", "j3"]
-    error = jobs[0].error
-    assert error is not None
-    assert (error.class_, error.http_status) == ("http_429", 429)
+    assert [found.job_id for found in letters] == ["j3", "j2", "j1"]
+
+
+def test_a_graph_is_read_with_what_the_demo_needs_of_it(url: str) -> None:
+    api = Api(url, token="secret", tenant="demo")
+    dag = api.dag("r")
+    api.close()
+    [node] = dag.nodes
+    assert (node.key, node.job_type, node.attempt, node.finished_at) == ("match[0]", MATCH, 2, None)
+    assert dag.edges == (("match", "match[0]"),)
 
 
 def test_a_refusal_is_raised(url: str) -> None:
     api = Api(url, token="wrong", tenant="demo")
     with pytest.raises(httpx.HTTPStatusError, match="401"):
-        api.jobs({})
+        api.dag("r")
     api.close()

@@ -1,6 +1,6 @@
 """The proof finds each single thing that is wrong, and nothing in a sound run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 import attrs
@@ -8,9 +8,9 @@ import msgspec
 import pytest
 
 from jobengine.demo import report, sbom
-from jobengine.demo.api import DeadLetter, Failure, Job, Transition
+from jobengine.demo.api import Dag, DeadLetter, Failure, Node, RollUp, Run, Transition
 from jobengine.demo.audit import Observed, audit, plain_loop
-from jobengine.demo.plan import MATCH, Plan, expected_jobs
+from jobengine.demo.plan import JOIN, MAP, MATCH, Plan, expected_jobs
 from jobengine.demo.workspace import Witness
 
 AT = datetime(2026, 11, 1, tzinfo=UTC)
@@ -28,14 +28,17 @@ COMPONENTS = tuple(
 REFUSED = Failure(class_="http_429", message="slow down", http_status=429)
 
 
-def job(job_type: str, attempt: int = 1) -> Job:
-    return Job(
-        job_id=job_type,
+def node(job_type: str, number: int) -> Node:
+    attempt = {"advisories.ingest": 2, MATCH: 2}.get(job_type, 1)
+    key = job_type if number == 0 else f"{job_type}.{number}"
+    return Node(
+        key=key,
+        job_id=key,
+        kind="job" if job_type not in (MAP, JOIN) else job_type.removeprefix("orch."),
         job_type=job_type,
         state="completed",
         attempt=attempt,
-        failures=attempt - 1,
-        created_at=AT,
+        started_at=AT,
         finished_at=AT + timedelta(seconds=1),
     )
 
@@ -58,19 +61,30 @@ def history(*failures: tuple[str, Failure | None]) -> list[Transition]:
 @pytest.fixture(scope="module")
 def sound() -> Observed:
     """A run whose ingest was refused once and whose matching lost its first worker."""
-    attempts = {"advisories.ingest": 2, MATCH: 2}
-    jobs = [job(job_type, attempts.get(job_type, 1)) for job_type in expected_jobs(PLAN)]
-    witnesses = [
-        Witness(job_id=j.job_id, job_type=j.job_type, attempt=number, pid=100 + number)
-        for j in jobs
-        for number in range(1, j.attempt + 1)
+    nodes = [
+        node(job_type, number)
+        for job_type, count in expected_jobs(PLAN).items()
+        for number in range(count)
     ]
-    histories = {j.job_id: history() for j in jobs}
+    witnesses = [
+        Witness(job_id=n.job_id, job_type=n.job_type, attempt=number, pid=100 + number)
+        for n in nodes
+        if n.kind == "job"
+        for number in range(1, n.attempt + 1)
+    ]
+    histories = {n.job_id: history() for n in nodes}
     histories["advisories.ingest"] = history(("error", REFUSED))
     histories[MATCH] = history(("lease_expired", None))
+    counts = RollUp(completed=len(nodes), failed=0, cancelled=0)
     return Observed(
         plan=PLAN,
-        jobs=jobs,
+        run=Run(run_id="r", run_token="r1", state="completed", nodes=len(nodes), roll_up=counts),
+        dag=Dag(
+            run_id="r",
+            state="completed",
+            nodes=tuple(nodes),
+            edges=(("sbom.build", MATCH), (MATCH, "report.write")),
+        ),
         histories=histories,
         dead_letters=[DeadLetter(job_id="of another run", job_type=MATCH, state="open")],
         witnesses=witnesses,
@@ -106,6 +120,18 @@ def with_finding_removed(observed: Observed) -> Observed:
     )
 
 
+def with_nodes(observed: Observed, *nodes: Node) -> Observed:
+    return attrs.evolve(observed, dag=msgspec.structs.replace(observed.dag, nodes=nodes))
+
+
+def with_run(observed: Observed, **fields: object) -> Observed:
+    return attrs.evolve(observed, run=msgspec.structs.replace(observed.run, **fields))
+
+
+def earlier(steps: Sequence[Transition]) -> list[Transition]:
+    return [msgspec.structs.replace(step, at=AT - timedelta(seconds=1)) for step in steps]
+
+
 def with_history(observed: Observed, job_id: str, steps: list[Transition]) -> Observed:
     return attrs.evolve(observed, histories={**observed.histories, job_id: steps})
 
@@ -113,13 +139,20 @@ def with_history(observed: Observed, job_id: str, steps: list[Transition]) -> Ob
 @pytest.mark.parametrize(
     ("tamper", "named"),
     [
-        (lambda o: attrs.evolve(o, jobs=o.jobs[:-1]), "report.write: 0 jobs, planned 1"),
-        (lambda o: attrs.evolve(o, jobs=[*o.jobs, o.jobs[-1]]), "report.write: 2 jobs, planned 1"),
+        (lambda o: with_nodes(o, *o.dag.nodes[:-1]), "orch.join: 2 jobs, planned 3"),
+        (lambda o: with_nodes(o, *o.dag.nodes, o.dag.nodes[-1]), "orch.join: 4 jobs, planned 3"),
         (
-            lambda o: attrs.evolve(
-                o, jobs=[*o.jobs[:-1], msgspec.structs.replace(o.jobs[-1], state="running")]
+            lambda o: with_nodes(
+                o, *o.dag.nodes[1:], msgspec.structs.replace(o.dag.nodes[0], state="running")
             ),
-            "is running",
+            "advisories.ingest is running",
+        ),
+        (lambda o: with_run(o, state="failed"), "the run is failed"),
+        (lambda o: with_run(o, nodes=99), "the run has 99 nodes, 11 in its graph, 11 completed"),
+        (lambda o: with_run(o, roll_up=None), "11 in its graph, 0 completed"),
+        (
+            lambda o: with_history(o, "report.write", earlier(o.histories["report.write"])),
+            "report.write began before components.match had completed",
         ),
         (
             lambda o: attrs.evolve(

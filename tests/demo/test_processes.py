@@ -12,7 +12,7 @@ def test_an_engine_that_cannot_start_is_reported_with_its_log(tmp_path: Path) ->
     occupied = tmp_path / "data"
     occupied.write_text("not a directory")
     with (
-        pytest.raises(processes.ProcessFailed, match=r"engine ended with [1-9]"),
+        pytest.raises(processes.ProcessFailedError, match=r"engine ended with [1-9]"),
         processes.engine(occupied, tmp_path / "logs"),
     ):
         pytest.fail("the block must not be entered")

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from rich.console import Console
 
-from jobengine.demo.api import Job
+from jobengine.demo.api import Node
 from jobengine.demo.plan import INGEST, MATCH, Plan
 from jobengine.demo.progress import Progress, stage_table, stages
 
@@ -13,37 +13,38 @@ AT = datetime(2026, 11, 1, tzinfo=UTC)
 PLAN = Plan(run="r1", created_at=0, shards=2, sources=("ghsa", "pyup"))
 
 
-def job(job_type: str, state: str, attempt: int, took_s: float | None = None) -> Job:
-    return Job(
+def node(job_type: str, state: str, attempt: int, took_s: float | None = None) -> Node:
+    return Node(
+        key="k",
         job_id="j",
+        kind="job",
         job_type=job_type,
         state=state,
         attempt=attempt,
-        failures=0,
-        created_at=AT,
+        started_at=AT if attempt else None,
         finished_at=None if took_s is None else AT + timedelta(seconds=took_s),
     )
 
 
-def test_stages_are_counted_from_the_jobs() -> None:
+def test_stages_are_counted_from_the_nodes() -> None:
     counted = stages(
         PLAN,
         [
-            job(INGEST, "completed", 3, took_s=2.5),
-            job(INGEST, "completed", 1, took_s=1.0),
-            job(INGEST, "scheduled", 0),
-            job(INGEST, "running", 2),
+            node(INGEST, "completed", 3, took_s=2.5),
+            node(INGEST, "completed", 1, took_s=1.0),
+            node(INGEST, "scheduled", 0),
+            node(INGEST, "running", 2),
         ],
     )
     first = counted[0]
     assert (first.expected, first.completed, first.running, first.waiting) == (4, 2, 1, 1)
     assert (first.attempts, first.retries, first.seconds) == (6, 3, 2.5)
-    assert [stage.expected for stage in counted] == [4, 4, 1, 2, 1]
+    assert [stage.expected for stage in counted] == [4, 4, 1, 2, 1, 5, 5]
 
 
 def test_away_from_a_terminal_every_change_is_one_line() -> None:
     output = io.StringIO()
-    running, done = job(MATCH, "running", 1), job(MATCH, "completed", 1, took_s=1)
+    running, done = node(MATCH, "running", 1), node(MATCH, "completed", 1, took_s=1)
     with Progress(Console(file=output), "run") as progress:
         for jobs in ([running], [running], [done], [done]):
             progress.update(stages(PLAN, jobs))

@@ -98,5 +98,5 @@ def test_a_document_that_breaks_the_schema_is_refused(
     debian: tuple[sbom.Component, ...], field: str, value: object
 ) -> None:
     content = json.loads(sbom.build(debian, created_at=CREATED_AT))
-    with pytest.raises(sbom.InvalidBom):
+    with pytest.raises(sbom.InvalidBomError):
         sbom.validate(json.dumps({**content, field: value}).encode())

@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from jobengine.demo.fetch import UpstreamRefused, fetch
+from jobengine.demo.fetch import UpstreamRefusedError, fetch
 from jobengine.demo.stub_upstream import Upstream, serve
 
 SHARDS = {"ghsa": (b'{"a": 1}', b'{"b": 2}'), "pyup": (b'{"c": 3}',)}
@@ -31,7 +31,7 @@ def test_the_throttled_source_answers_429_until_its_time_is_over() -> None:
         clock.now += 50.0
         for waited_s in (0.0, 2.9):
             clock.now += waited_s
-            with pytest.raises(UpstreamRefused, match="answered 429") as refused:
+            with pytest.raises(UpstreamRefusedError, match="answered 429") as refused:
                 fetch(f"{served.url}/pyup/shards/0")
             assert (refused.value.http_status, refused.value.retry_after_s) == (429, 2.0)
         clock.now += 0.1
@@ -41,7 +41,7 @@ def test_the_throttled_source_answers_429_until_its_time_is_over() -> None:
 
 def test_another_source_is_served_meanwhile() -> None:
     with serve(upstream(SettableClock())) as served:
-        with pytest.raises(UpstreamRefused):
+        with pytest.raises(UpstreamRefusedError):
             fetch(f"{served.url}/pyup/shards/0")
         assert fetch(f"{served.url}/ghsa/shards/1") == b'{"b": 2}'
         assert served.refused.total() == 1
