@@ -155,6 +155,11 @@ class TrioRunner:
     async def _work(self) -> None:
         task = trio.lowlevel.current_task()
         done = 0
+
+        def leave(_: Any) -> trio.lowlevel.Abort:
+            self._idle.remove(task)
+            return trio.lowlevel.Abort.SUCCEEDED
+
         while True:
             self._waking = False
             while self._jobs:
@@ -166,10 +171,7 @@ class TrioRunner:
                 if done % BURST_MAX == 0:
                     await trio.lowlevel.checkpoint()
             self._idle.append(task)
-            await trio.lowlevel.wait_task_rescheduled(self._abort)
-
-    def _abort(self, _: Any) -> trio.lowlevel.Abort:
-        return trio.lowlevel.Abort.SUCCEEDED
+            await trio.lowlevel.wait_task_rescheduled(leave)
 
     async def _run(self, job: Job, task: trio.lowlevel.Task) -> None:
         context, handler = job

@@ -113,13 +113,19 @@ class Asks:
         Raises what the ask was refused with, or `AskTimeoutError`.
         """
         ask = self._open[ask_id]
+
+        def leave(_: object) -> Abort:
+            # It is rescheduled by the cancellation; an answer in the same turn must not do it too.
+            ask.task = None
+            return Abort.SUCCEEDED
+
         try:
             with trio.move_on_after(timeout_s):
                 if ask.outcome is not None:
                     await trio.lowlevel.checkpoint()
                     return ask.outcome.unwrap()
                 ask.task = current_task()
-                return await wait_task_rescheduled(_abort)
+                return await wait_task_rescheduled(leave)
             raise AskTimeoutError(ask.target, timeout_s)
         finally:
             self.forget(ask_id)
@@ -213,7 +219,3 @@ class Address(Generic[M]):
             asks.forget(ask_id)
             raise
         return OpenAsk(asks, ask_id)
-
-
-def _abort(_: object) -> Abort:
-    return Abort.SUCCEEDED

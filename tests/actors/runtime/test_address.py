@@ -85,6 +85,17 @@ async def test_a_cancelled_ask_leaves_nothing_behind() -> None:
     assert (len(desk.asks), desk.got) == (0, [])
 
 
+async def test_an_answer_in_the_turn_of_a_cancellation_harms_nobody() -> None:
+    desk = Desk()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(desk.ask)
+        [ask_id] = await desk.box.take()
+        await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+        desk.asks.answer(ask_id, "late")
+    assert (len(desk.asks), desk.got) == (0, [])
+
+
 async def test_only_the_first_answer_counts() -> None:
     desk = Desk()
     async with trio.open_nursery() as nursery:
