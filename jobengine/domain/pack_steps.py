@@ -31,7 +31,7 @@ import msgspec
 from jobengine.domain.errors import ErrorCode, Refusal, RefusedError
 from jobengine.domain.expression import parse_expression
 from jobengine.domain.node import Node, NodeKind
-from jobengine.domain.run_nodes import SCOPE, NodeJob, PolicySpec, reads_of, workerless
+from jobengine.domain.run_nodes import ENVIRONMENT, NodeJob, PolicySpec, reads_of, workerless
 from jobengine.domain.trigger_rule import TriggerRule
 
 __all__ = [
@@ -182,7 +182,7 @@ class _Compiler:
         spots: tuple[_Spot, ...],
         after: tuple[str, ...],
     ) -> None:
-        condition = parse_expression(step.when, SCOPE, f"{path}.when")
+        condition = parse_expression(step.when, ENVIRONMENT, f"{path}.when")
         if isinstance(condition, Refusal):
             raise RefusedError(condition)
         # Only what is false takes the other list: what is neither fails the run at `then`.
@@ -196,7 +196,7 @@ class _Compiler:
             self._add(entry, path, spots, _junction(entry, after, when=when))
             inside = _List(branch, f"{path}.{name}", f"{entry}.", spots, entry, key, optional=True)
             ends += self.steps(inside, (entry,))
-        self._add(key, path, spots, _junction(key, tuple(ends), TriggerRule.NONE_FAILED))
+        self._add(key, path, spots, _junction(key, tuple(ends), TriggerRule.ANY_SUCCEEDED))
 
     def _add(self, key: str, path: str, spots: tuple[_Spot, ...], job: NodeJob) -> None:
         self.made[key] = _Made(path=path, spots=spots, job=job)
