@@ -1,8 +1,8 @@
 """DAG templates as they are registered: what a run of one does, and what inputs it takes.
 
 I1  ``DagDocument`` stands in the sorted order of its stored names.
-I2  A document that was registered can be planned: its nodes form a graph, its templates parse, and
-    its schema is one.
+I2  A document that was registered can be planned: its nodes form a graph, its templates parse and
+    look at declared inputs only, where any are declared, and its schema is one.
 
 Not here: who registers it, and under which version (the shard), how it was written (the doors).
 """
@@ -13,9 +13,9 @@ import msgspec
 
 from jobengine.domain.canonical import EMPTY_OBJECT, canonical
 from jobengine.domain.errors import Refusal
-from jobengine.domain.inputs import refuse_inputs, refuse_schema
+from jobengine.domain.inputs import declared_inputs, refuse_inputs, refuse_schema
 from jobengine.domain.run import RunState
-from jobengine.domain.run_nodes import NodeJob
+from jobengine.domain.run_nodes import NodeJob, prepare_nodes
 from jobengine.domain.run_plan import PlannedRun, plan_run
 from jobengine.domain.run_record import RunRecord
 
@@ -50,7 +50,10 @@ def refuse_dag(document: DagDocument) -> Refusal | None:
     refusal = refuse_schema(bytes(document.inputs), "inputs")
     if refusal is not None:
         return refusal
-    planned = plan_run(_ANY_RUN, document.jobs)
+    prepared = prepare_nodes(document.jobs, inputs=declared_inputs(bytes(document.inputs)))
+    if isinstance(prepared, Refusal):
+        return prepared
+    planned = plan_run(_ANY_RUN, prepared)
     return planned if isinstance(planned, Refusal) else None
 
 

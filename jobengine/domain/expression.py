@@ -95,7 +95,8 @@ class Expression:
 
 def parse_expression(text: str, names: frozenset[str], path: str) -> Expression | Refusal:
     """Parse what stands between ``${`` and ``}``. ``names`` are the parts that the environment
-    will have, ``path`` the place in the document, for the refusal."""
+    will have; where one is ``inputs.NAME``, inputs of other names are refused. ``path`` is where it
+    stands in the document, for the refusal."""
     if len(text) > EXPRESSION_MAX:
         return _refuse(path, text, f"is longer than {EXPRESSION_MAX} characters")
     for literal in _quoted.finditer(text):
@@ -113,10 +114,15 @@ def parse_expression(text: str, names: frozenset[str], path: str) -> Expression 
     looked_at, reads = set[str](), set[str]()
     for name, key in _roots(tree):
         if name not in names:
-            known = ", ".join(sorted(names))
+            known = ", ".join(sorted(each for each in names if "." not in each))
             return _refuse(path, text, f"looks at {name or '@'!r}; there are {known}")
         if name == "results" and key is None:
             return _refuse(path, text, 'names no job; write results.KEY or results."KEY"')
+        if name == "inputs" and key is not None and f"inputs.{key}" not in names:
+            declared = sorted(each for each in names if each.startswith("inputs."))
+            if declared:
+                known = ", ".join(declared)
+                return _refuse(path, text, f"looks at inputs.{key}; declared are {known}")
         looked_at.add(name)
         if name == "results" and key is not None:
             reads.add(key)

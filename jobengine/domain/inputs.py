@@ -17,7 +17,13 @@ import msgspec
 
 from jobengine.domain.errors import ErrorCode, Refusal
 
-__all__ = ["EXPANDED_MAX", "SCHEMA_BYTES_MAX", "refuse_inputs", "refuse_schema"]
+__all__ = [
+    "EXPANDED_MAX",
+    "SCHEMA_BYTES_MAX",
+    "declared_inputs",
+    "refuse_inputs",
+    "refuse_schema",
+]
 
 SCHEMA_BYTES_MAX: Final = 64 * 1024
 EXPANDED_MAX: Final = 10_000
@@ -63,6 +69,15 @@ def refuse_inputs(schema: bytes, inputs: bytes) -> Refusal | None:
     first = found[0]
     why = f"{first['path']}: {first['message']}"
     return Refusal(ErrorCode.INPUTS_INVALID, why, {"path": first["path"], "errors": found})
+
+
+def declared_inputs(schema: bytes) -> frozenset[str]:
+    """The names that a schema declares; none where inputs may have any name."""
+    decoded = msgspec.json.decode(schema)
+    if "patternProperties" in decoded or "propertyNames" in decoded:
+        return frozenset()
+    properties = decoded.get("properties", {})
+    return frozenset(properties) if isinstance(properties, dict) else frozenset()
 
 
 @lru_cache(maxsize=64)

@@ -14,7 +14,7 @@ Not here: request documents (the doors), the graph and the jobs (``run_plan``), 
 (``run_sheet``).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -121,32 +121,37 @@ def workerless(kind: NodeKind, labels: Mapping[str, str] | None = None) -> Defin
 
 
 def prepare_nodes(
-    nodes: Sequence[NodeJob], edges: Iterable[Edge] = ()
+    nodes: Sequence[NodeJob],
+    edges: Iterable[Edge] = (),
+    inputs: Collection[str] = (),
 ) -> Sequence[NodeJob] | Refusal:
     """Nodes with what they read and the digest of what they do; the first thing wrong with one of
-    them, of what can be seen without the rest of the run.
+    them, of what can be seen without the rest of the run. ``inputs`` are those that expressions may
+    look at, where that is known.
 
     Doors prepare the nodes of a growth by this; ``plan_run`` does it itself.
     """
     late: dict[str, set[str]] = {}
     for edge in edges:
         late.setdefault(edge.target, set()).add(edge.source)
+    names = ENVIRONMENT | {f"inputs.{name}" for name in inputs}
     prepared: list[NodeJob] = []
     for place, each in enumerate(nodes):
         path = f"jobs[{place}]"
-        reads = _reads_of(each, path)
+        reads = _reads_of(each, path, names)
         refusal = reads if isinstance(reads, Refusal) else _refuse_definition(each, path)
         if isinstance(reads, Refusal) or refusal is not None:
             assert refusal is not None
             return refusal
-        when = _reads_of_condition(each.node.when, f"{path}.when")
+        when = _reads_of_condition(each.node.when, f"{path}.when", names)
         if isinstance(when, Refusal):
             return when
-        known = {*each.node.depends_on, *late.get(each.node.key, ())}
-        for key in sorted({*(reads or ()), *when}):
-            if key not in known:
-                why = f"reads the result of {key[:160]!r} and does not depend on it; name it there"
-                return _invalid(f"{path}.dependsOn", why)
+        if reads or when:
+            known = {*each.node.depends_on, *late.get(each.node.key, ())}
+            for key in sorted({*(reads or ()), *when}):
+                if key not in known:
+                    why = f"reads the result of {key[:160]!r} and does not depend on it"
+                    return _invalid(f"{path}.dependsOn", f"{why}; name it there")
         prepared.append(_with_node(each, reads))
     return prepared
 
@@ -154,10 +159,10 @@ def prepare_nodes(
 def reads_of(each: NodeJob, path: str) -> Sequence[str] | Refusal:
     """The keys, sorted, whose results the payload and the condition of a node read. ``path`` is its
     place in the document, for the refusal of an expression."""
-    payload = _reads_of(each, path)
+    payload = _reads_of(each, path, ENVIRONMENT)
     if isinstance(payload, Refusal):
         return payload
-    when = _reads_of_condition(each.node.when, f"{path}.when")
+    when = _reads_of_condition(each.node.when, f"{path}.when", ENVIRONMENT)
     return when if isinstance(when, Refusal) else sorted({*(payload or ()), *when})
 
 
@@ -189,38 +194,40 @@ def _refuse_definition(each: NodeJob, path: str) -> Refusal | None:
     return None
 
 
-def _reads_of(each: NodeJob, path: str) -> Sequence[str] | Refusal | None:
+def _reads_of(each: NodeJob, path: str, names: frozenset[str]) -> Sequence[str] | Refusal | None:
     """Whose results the payload reads; None: there is nothing to be evaluated in it."""
     kind = each.node.kind
     if kind in TEMPLATED:
-        template = parse_template(bytes(each.payload), ENVIRONMENT, f"{path}.payload")
+        template = parse_template(bytes(each.payload), names, f"{path}.payload")
         if isinstance(template, Refusal):
             return template
         return None if template.constant else template.reads
     try:
         match kind:
             case NodeKind.MAP:
-                return _reads_of_map(msgspec.json.decode(each.payload, type=MapSpec), path)
+                spec = msgspec.json.decode(each.payload, type=MapSpec)
+                return _reads_of_map(spec, path, names)
             case NodeKind.POLICY:
                 policy = msgspec.json.decode(each.payload, type=PolicySpec)
-                return _reads_of_condition(policy.require, f"{path}.require")
+                return _reads_of_condition(policy.require, f"{path}.require", names)
             case NodeKind.SUB_RUN:
-                return _reads_of_sub_run(msgspec.json.decode(each.payload, type=SubRunSpec), path)
+                run = msgspec.json.decode(each.payload, type=SubRunSpec)
+                return _reads_of_sub_run(run, path, names)
             case _:
                 return None
     except msgspec.ValidationError as error:
         return _invalid(f"{path}.payload", f"is no {kind}: {error}")
 
 
-def _reads_of_map(spec: MapSpec, path: str) -> Sequence[str] | Refusal:
+def _reads_of_map(spec: MapSpec, path: str, names: frozenset[str]) -> Sequence[str] | Refusal:
     if spec.definition.job_type.startswith(WORKERLESS_PREFIX):
         return _invalid(f"{path}.job.jobType", "a list is mapped to jobs that workers take")
     if spec.definition.unique_key is not None:
         return _invalid(f"{path}.job.uniqueKey", "jobs of a run are unique by run token and key")
     if spec.definition.hold:
         return _invalid(f"{path}.job.hold", "jobs of a run wait for approval nodes; add one")
-    over = parse_expression(spec.over, ENVIRONMENT, f"{path}.over")
-    template = parse_template(bytes(spec.payload), ITEM_ENVIRONMENT, f"{path}.job.payload")
+    over = parse_expression(spec.over, names, f"{path}.over")
+    template = parse_template(bytes(spec.payload), names | ITEM_ENVIRONMENT, f"{path}.job.payload")
     if isinstance(over, Refusal):
         return over
     if isinstance(template, Refusal):
@@ -228,17 +235,21 @@ def _reads_of_map(spec: MapSpec, path: str) -> Sequence[str] | Refusal:
     return sorted({*over.reads, *template.reads})
 
 
-def _reads_of_sub_run(spec: SubRunSpec, path: str) -> Sequence[str] | Refusal:
+def _reads_of_sub_run(
+    spec: SubRunSpec, path: str, names: frozenset[str]
+) -> Sequence[str] | Refusal:
     if (spec.dag_id is None) == (bytes(spec.document) == b"null"):
         return _invalid(f"{path}.dagId", "a sub-run has either a DAG or jobs of its own")
-    template = parse_template(bytes(spec.inputs), ENVIRONMENT, f"{path}.inputs")
+    template = parse_template(bytes(spec.inputs), names, f"{path}.inputs")
     return template if isinstance(template, Refusal) else template.reads
 
 
-def _reads_of_condition(text: str | None, path: str) -> Sequence[str] | Refusal:
+def _reads_of_condition(
+    text: str | None, path: str, names: frozenset[str]
+) -> Sequence[str] | Refusal:
     if text is None:
         return ()
-    expression = parse_expression(text, ENVIRONMENT, path)
+    expression = parse_expression(text, names, path)
     return expression if isinstance(expression, Refusal) else sorted(expression.reads)
 
 

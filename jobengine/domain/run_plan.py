@@ -1,7 +1,7 @@
 """From nodes with their jobs to a run as it is created, and to what a run grows by.
 
-I1  Nodes and jobs stand in topological order, ties by key: equal requests give equal plans, in
-    whatever order their nodes came.
+I1  Nodes and jobs stand in topological order, ties by key: equal requests give equal records, nodes
+    and jobs, in whatever order their nodes came.
 I2  A definition names its run, its key and the jobs it depends on.
 
 Not here: what a node may say (``run_nodes``), when it may start (``trigger_rule``).
@@ -26,11 +26,13 @@ __all__ = ["PlannedRun", "jobs_of_growth", "plan_document", "plan_rerun", "plan_
 
 
 class PlannedRun(msgspec.Struct, frozen=True, kw_only=True):
-    """``nodes`` without joins, ``jobs`` with them, both in topological order."""
+    """``nodes`` without joins, ``jobs`` with them, both in topological order; ``graph`` has the
+    nodes as they were given."""
 
     record: RunRecord
     nodes: Sequence[Node]
     jobs: Sequence[NewJob]
+    graph: Graph
 
 
 # The fields of a definition stand sorted; what is left to sort are the names of its labels.
@@ -110,7 +112,7 @@ def _planned(
         )
     )
     record = msgspec.structs.replace(record, nodes=len(graph), inputs_hash=does)
-    return PlannedRun(record=record, nodes=ordered, jobs=made)
+    return PlannedRun(record=record, nodes=ordered, jobs=made, graph=graph)
 
 
 def jobs_of_growth(

@@ -6,7 +6,7 @@ members are never templates.
 
 I1  What is filled in is never looked at again: a value with ``${`` in it stays as it is.
 I2  Filling in costs what the payload may be large at most, plus what the expressions cost.
-I3  A payload with expressions is nested ``_DEPTH_MAX`` deep at most.
+I3  A payload with ``${`` in it is nested ``DEPTH_MAX`` deep at most.
 
 Not here: what an expression may be (``expression``).
 """
@@ -21,12 +21,13 @@ from jobengine.domain.canonical import NotCanonicalError, canonical_of
 from jobengine.domain.errors import ErrorCode, Refusal
 from jobengine.domain.expression import Expression, ExpressionError, parse_expression
 
-__all__ = ["Template", "TemplateError", "parse_template"]
+__all__ = ["DEPTH_MAX", "Template", "TemplateError", "depth_of", "parse_template"]
+
+DEPTH_MAX: Final = 100
 
 _OPENS: Final = "${"
 _QUOTES: Final = "'\"`"
 _EXPRESSIONS_MAX: Final = 1000
-_DEPTH_MAX: Final = 100
 
 
 class TemplateError(Exception):
@@ -73,8 +74,8 @@ def parse_template(payload: bytes, names: frozenset[str], path: str) -> Template
     if _OPENS.encode() not in payload:
         return Template(frozenset(), (), payload, {})
     value = msgspec.json.decode(payload)
-    if _depth(value) > _DEPTH_MAX:
-        why = f"{path}: a template is nested {_DEPTH_MAX} deep at most; flatten it"
+    if depth_of(value) > DEPTH_MAX:
+        why = f"{path}: a template is nested {DEPTH_MAX} deep at most; flatten it"
         return Refusal(ErrorCode.TEMPLATE_INVALID, why, {"path": path})
     spots: dict[str, Sequence[_Piece]] = {}
     looked_at, reads, count = set[str](), set[str](), 0
@@ -95,7 +96,7 @@ def parse_template(payload: bytes, names: frozenset[str], path: str) -> Template
     return Template(frozenset(looked_at), tuple(sorted(reads)), payload, spots)
 
 
-def _depth(value: Any) -> int:
+def depth_of(value: Any) -> int:
     """How deep lists and objects are nested; without recursion, for it may be deep."""
     depth, level = 0, [value]
     while level := [each for each in level if isinstance(each, dict | list)]:
