@@ -25,10 +25,11 @@ import anyio
 import httpx
 
 from jobengine.wire.artifacts import StoredArtifact
-from jobengine.wire.worker import ArtifactNote, Lease
+from jobengine.wire.engine_messages import Lease
+from jobengine.wire.worker_messages import ArtifactNote
 
 __all__ = [
-    "ArtifactDamaged",
+    "ArtifactDamagedError",
     "Download",
     "Progress",
     "Source",
@@ -46,7 +47,7 @@ Progress: TypeAlias = Callable[[int, int], None]
 """Called with bytes done and bytes in all, from the thread that does them."""
 
 
-class ArtifactDamaged(Exception):
+class ArtifactDamagedError(Exception):
     """What arrived does not have the digest it was asked by."""
 
 
@@ -155,7 +156,9 @@ class Download:
         self._mime = headers.get("content-type", OCTETS)
         coming = int(headers.get("content-length", "0"))
         if http_status != 206 and self._received:
-            raise ArtifactDamaged(f"the engine does not go on with {self.digest} where it ended")
+            raise ArtifactDamagedError(
+                f"the engine does not go on with {self.digest} where it ended"
+            )
         self._size_bytes = self._received + coming
 
     def take(self, piece: bytes) -> None:
@@ -167,9 +170,9 @@ class Download:
             self._progress(self._received, self._size_bytes)
 
     def finish(self) -> StoredArtifact:
-        """All pieces were taken. Raises `ArtifactDamaged`."""
+        """All pieces were taken. Raises `ArtifactDamagedError`."""
         if f"sha256:{self._found.hexdigest()}" != self.digest:
-            raise ArtifactDamaged(f"what arrived as {self.digest} is something else")
+            raise ArtifactDamagedError(f"what arrived as {self.digest} is something else")
         if self._part is not None and self._path is not None:
             self._part.close()
             # The part was made for its owner alone; the file gets what others here would have.

@@ -1,50 +1,34 @@
 """`AsyncClient`: the REST interface from Trio and asyncio; see `client`."""
 
-import functools
 import random
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, Concatenate, ParamSpec, Self, TypeVar, overload
+from typing import Any, BinaryIO, Self, overload
 
 import anyio
 import httpx
 
 from jobengine.sdk.artifacts import PIECE_BYTES, Download, Progress, Source, Upload
-from jobengine.sdk.exchange import Answer, Call, Operation, Pause, Unreachable
+from jobengine.sdk.awaiting import AwaitingOperations
 from jobengine.sdk.feed import Event, Feed
 from jobengine.sdk.job_operations import is_final
-from jobengine.sdk.operations import Operations
-from jobengine.sdk.requests import Requests, busy_for_s, lower
+from jobengine.sdk.requests import busy_for_s, lower
+from jobengine.sdk.run_operations import run_is_final
+from jobengine.sdk.runs import AsyncRun, AsyncRunHandle
 from jobengine.wire.artifacts import StoredArtifact
 from jobengine.wire.jobs import DeadLetterView, JobView
 from jobengine.wire.operating import RedriveView, WorkerView
+from jobengine.wire.runs import RunLedgerRecord, RunView
 
 __all__ = ["AsyncClient"]
 
-P = ParamSpec("P")
-T = TypeVar("T")
 
-
-def _awaiting(
-    operation: Callable[Concatenate[Operations, P], Operation[T]],
-) -> "Callable[Concatenate[AsyncClient, P], Awaitable[T]]":
-    @functools.wraps(operation)
-    async def call(self: "AsyncClient", /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return await self._drive(operation(self._operations, *args, **kwargs))
-
-    return call
-
-
-class AsyncClient(Requests):
+class AsyncClient(AwaitingOperations):
     """`Client` for Trio and asyncio. Cancelling a call leaves open whether the engine did it;
     repeat it with the same `idempotency_key` to find out.
     """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._http = httpx.AsyncClient(timeout=self._timeout_s, verify=self._tls or True)
 
     async def __aenter__(self) -> Self:
         return self
@@ -56,59 +40,6 @@ class AsyncClient(Requests):
         """Close idle connections."""
         await self._http.aclose()
 
-    submit = _awaiting(Operations.submit)
-    submit_many = _awaiting(Operations.submit_many)
-    get = _awaiting(Operations.get)
-    history = _awaiting(Operations.history)
-    jobs_page = _awaiting(Operations.jobs_page)
-    dead_letters_page = _awaiting(Operations.dead_letters_page)
-    cancel = _awaiting(Operations.cancel)
-    retry = _awaiting(Operations.retry)
-    replay = _awaiting(Operations.replay)
-    release = _awaiting(Operations.release)
-    dead_letter = _awaiting(Operations.dead_letter)
-    replay_dead_letter = _awaiting(Operations.replay_dead_letter)
-    retry_dead_letter = _awaiting(Operations.retry_dead_letter)
-    discard_dead_letter = _awaiting(Operations.discard_dead_letter)
-    artifact = _awaiting(Operations.artifact)
-    prioritize = _awaiting(Operations.prioritize)
-    dead_letter_stats = _awaiting(Operations.dead_letter_stats)
-    dead_letter_summary = _awaiting(Operations.dead_letter_summary)
-    redrive = _awaiting(Operations.redrive)
-    redrives_page = _awaiting(Operations.redrives_page)
-    redrive_state = _awaiting(Operations.redrive_state)
-    pause_redrive = _awaiting(Operations.pause_redrive)
-    resume_redrive = _awaiting(Operations.resume_redrive)
-    stop_redrive = _awaiting(Operations.stop_redrive)
-    workers_page = _awaiting(Operations.workers_page)
-    worker = _awaiting(Operations.worker)
-    drain_worker = _awaiting(Operations.drain_worker)
-    create_source = _awaiting(Operations.create_source)
-    sources_page = _awaiting(Operations.sources_page)
-    source = _awaiting(Operations.source)
-    update_source = _awaiting(Operations.update_source)
-    delete_source = _awaiting(Operations.delete_source)
-    pause_source = _awaiting(Operations.pause_source)
-    resume_source = _awaiting(Operations.resume_source)
-    throttle_source = _awaiting(Operations.throttle_source)
-    source_bucket = _awaiting(Operations.source_bucket)
-    set_source_bucket = _awaiting(Operations.set_source_bucket)
-    create_quota = _awaiting(Operations.create_quota)
-    quotas_page = _awaiting(Operations.quotas_page)
-    quota_summary_page = _awaiting(Operations.quota_summary_page)
-    quota = _awaiting(Operations.quota)
-    update_quota = _awaiting(Operations.update_quota)
-    delete_quota = _awaiting(Operations.delete_quota)
-    pause_quota = _awaiting(Operations.pause_quota)
-    resume_quota = _awaiting(Operations.resume_quota)
-    pauses_page = _awaiting(Operations.pauses_page)
-    pause_tenant = _awaiting(Operations.pause_tenant)
-    resume_tenant = _awaiting(Operations.resume_tenant)
-    pause_queue = _awaiting(Operations.pause_queue)
-    resume_queue = _awaiting(Operations.resume_queue)
-    explain = _awaiting(Operations.explain)
-    explain_queue = _awaiting(Operations.explain_queue)
-
     async def list(self, **filters: Any) -> AsyncIterator[JobView]:
         """All jobs that match (filters of `jobs_page`), fetched page by page."""
         while True:
@@ -118,6 +49,43 @@ class AsyncClient(Requests):
             if page.next_page_token is None:
                 return
             filters["page_token"] = page.next_page_token
+
+    def run(self, run_token: str, **head: Any) -> AsyncRun:
+        """A run to be written node by node; `head` is RunDraft's: `inputs`, `dag_id`, …
+
+        `async with client.run("nightly-7") as run: run.job("fetch", "osv.fetch")` submits it at
+        the end.
+        """
+        return AsyncRun(self, run_token, **head)
+
+    def run_handle(self, run_id: str) -> AsyncRunHandle:
+        """A run that is there already; asks nothing."""
+        return AsyncRunHandle(self, run_id)
+
+    async def runs(self, **filters: Any) -> AsyncIterator[RunView]:
+        """All runs that match (filters of `runs_page`), newest first, fetched page by page."""
+        while True:
+            page = await self.runs_page(**filters)
+            for run in page.items:
+                yield run
+            if page.next_page_token is None:
+                return
+            filters["page_token"] = page.next_page_token
+
+    async def export_runs(
+        self, started_from: str, started_before: str, *, page_size: int | None = None
+    ) -> AsyncIterator[RunLedgerRecord]:
+        """The records of ended runs, by start and id, fetched page by page; instants are RFC
+        3339."""
+        token: str | None = None
+        while True:
+            page = await self.run_records_page(
+                started_from, started_before, page_size=page_size, page_token=token
+            )
+            for record in page.items:
+                yield record
+            if (token := page.next_page_token) is None:
+                return
 
     async def redrives(self) -> AsyncIterator[RedriveView]:
         """All redrives, newest first, fetched page by page."""
@@ -179,8 +147,8 @@ class AsyncClient(Requests):
     ) -> StoredArtifact | bytes:
         """Fetch an artifact into a file, in pieces; without `to`, into memory.
 
-        A broken connection is taken up where it ended. Raises ArtifactDamaged when the bytes do not
-        have the digest; a path is then as it was, while an open file has them.
+        A broken connection is taken up where it ended. Raises ArtifactDamagedError when the bytes
+        do not have the digest; a path is then as it was, while an open file has them.
         """
         with Download(digest, to, progress) as download:
             for wait_s in self._operations.waits():
@@ -213,6 +181,24 @@ class AsyncClient(Requests):
                 if is_final(job):
                     return job
         raise TimeoutError(f"job {job_id} is {job.state} after {timeout_s} s")
+
+    async def wait_run(self, run_id: str, timeout_s: float = 60.0) -> RunView:
+        """The run once it has ended, however it did; raises TimeoutError."""
+        until = time.monotonic() + timeout_s
+        run = await self.run_state(run_id)
+        if run_is_final(run):
+            return run
+        async with aclosing(self._watch(f"/stream/runs/{run_id}", {}, Feed(), until)) as stream:
+            async for event in stream:
+                if event is None or event.type.startswith("run."):
+                    run = await self.run_state(run_id)
+                    if run_is_final(run):
+                        return run
+        raise TimeoutError(f"run {run_id} is {run.state} after {timeout_s} s")
+
+    def watch_run(self, run_id: str) -> AsyncGenerator[Event | None, None]:
+        """`Client.watch_run`; leave it early within `contextlib.aclosing`."""
+        return self._watch(f"/stream/runs/{run_id}", {}, Feed(), float("inf"))
 
     async def events(self, *, after: int | None = None, **filters: str) -> AsyncIterator[Event]:
         """The tenant's events from behind `after` (or from now), resumed across connections.
@@ -259,26 +245,6 @@ class AsyncClient(Requests):
             else:
                 await response.aread()
                 yield None, busy_for_s(response)
-
-    async def _drive(self, operation: Operation[T]) -> T:
-        try:
-            step = next(operation)
-            while True:
-                if isinstance(step, Pause):
-                    await anyio.sleep(step.seconds)
-                    step = operation.send(None)
-                else:
-                    step = operation.send(await self._call(step))
-        except StopIteration as end:
-            result: T = end.value
-            return result
-
-    async def _call(self, call: Call) -> Answer | Unreachable:
-        try:
-            response = await self._http.send(self._request(self._http, call))
-        except httpx.TransportError as error:
-            return Unreachable(error)
-        return Answer(response.status_code, lower(response.headers), response.content)
 
 
 @asynccontextmanager

@@ -17,7 +17,7 @@ from typing import Final, TypeAlias
 
 import attrs
 
-__all__ = ["Bearer", "Standing", "TokenSource", "TokenUnavailable", "token_source"]
+__all__ = ["Bearer", "Standing", "TokenSource", "TokenUnavailableError", "token_source"]
 
 TokenSource: TypeAlias = str | Path | Callable[[], str]
 """A token, a file that holds one, or a function that gives one and may block for a while."""
@@ -25,7 +25,7 @@ TokenSource: TypeAlias = str | Path | Callable[[], str]
 _TOKEN_CHARACTERS_MAX: Final = 16_384
 
 
-class TokenUnavailable(Exception):
+class TokenUnavailableError(Exception):
     """The source gives no token now; the message says why."""
 
 
@@ -54,7 +54,7 @@ class Bearer:
     def read(self) -> str | None:
         """The token as it is now; None without one. Blocks on a file or function.
 
-        Raises `TokenUnavailable`.
+        Raises `TokenUnavailableError`.
         """
         source = self._source
         if source is None or isinstance(source, str):
@@ -64,9 +64,11 @@ class Bearer:
         try:
             token: object = source()
         except Exception as error:
-            raise TokenUnavailable(f"the token function failed: {error!r}") from error
+            raise TokenUnavailableError(f"the token function failed: {error!r}") from error
         if not isinstance(token, str):
-            raise TokenUnavailable(f"the token function gave {type(token).__name__}, not a text")
+            raise TokenUnavailableError(
+                f"the token function gave {type(token).__name__}, not a text"
+            )
         return _only_word(token, "the token function gave no token")
 
 
@@ -75,7 +77,7 @@ def _read_file(path: Path) -> str:
         with path.open(encoding="utf-8") as file:
             text = file.read(_TOKEN_CHARACTERS_MAX)
     except OSError as error:
-        raise TokenUnavailable(f"token file {path}: {error.strerror}") from None
+        raise TokenUnavailableError(f"token file {path}: {error.strerror}") from None
     except UnicodeDecodeError:
         text = ""
     return _only_word(text, f"token file {path} does not hold one token and nothing else")
@@ -84,7 +86,7 @@ def _read_file(path: Path) -> str:
 def _only_word(text: str, otherwise: str) -> str:
     words = text.split()
     if len(words) != 1:
-        raise TokenUnavailable(otherwise)
+        raise TokenUnavailableError(otherwise)
     return words[0]
 
 

@@ -1,46 +1,35 @@
 """`Client`: the REST interface from blocking code. `async_client` has the same for async code.
 
-Both are drivers of the same `operations`. Every POST carries an Idempotency-Key, but for that of
+Both drive the same `operations`, each as a call of its own (`blocking`, `awaiting`); here stand
+lists, streams, artifacts and waiting. Every POST carries an Idempotency-Key, but for that of
 bytes, and is repeated on connection errors, 429 and 503.
 """
 
-import functools
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Concatenate, ParamSpec, Self, TypeVar, overload
+from typing import Any, BinaryIO, Self, overload
 
 import httpx
 
 from jobengine.sdk.artifacts import Download, Progress, Source, Upload
-from jobengine.sdk.exchange import Answer, Call, Operation, Pause, Unreachable
+from jobengine.sdk.blocking import BlockingOperations
 from jobengine.sdk.feed import Event, Feed
 from jobengine.sdk.job_operations import is_final
-from jobengine.sdk.operations import Operations
-from jobengine.sdk.requests import Requests, busy_for_s, lower
+from jobengine.sdk.requests import busy_for_s, lower
+from jobengine.sdk.run_operations import run_is_final
+from jobengine.sdk.runs import Run, RunHandle
 from jobengine.wire.artifacts import StoredArtifact
 from jobengine.wire.jobs import DeadLetterView, JobView
 from jobengine.wire.operating import RedriveView, WorkerView
+from jobengine.wire.runs import RunLedgerRecord, RunView
 
 __all__ = ["Client"]
 
-P = ParamSpec("P")
-T = TypeVar("T")
 
-
-def _blocking(
-    operation: Callable[Concatenate[Operations, P], Operation[T]],
-) -> "Callable[Concatenate[Client, P], T]":
-    @functools.wraps(operation)
-    def call(self: "Client", /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return self._drive(operation(self._operations, *args, **kwargs))
-
-    return call
-
-
-class Client(Requests):
+class Client(BlockingOperations):
     """Blocking client; safe to share between threads. Use as a context manager, or `close`.
 
     `url`, `token` and `tenant` default to JOBENGINE_URL, JOBENGINE_TOKEN and JOBENGINE_TENANT.
@@ -48,10 +37,6 @@ class Client(Requests):
     JOBENGINE_CA_FILE names, else what the system trusts. Refusals raise ApiError, a server out of
     reach httpx.TransportError.
     """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._http = httpx.Client(timeout=self._timeout_s, verify=self._tls or True)
 
     def __enter__(self) -> Self:
         return self
@@ -63,59 +48,6 @@ class Client(Requests):
         """Close idle connections."""
         self._http.close()
 
-    submit = _blocking(Operations.submit)
-    submit_many = _blocking(Operations.submit_many)
-    get = _blocking(Operations.get)
-    history = _blocking(Operations.history)
-    jobs_page = _blocking(Operations.jobs_page)
-    dead_letters_page = _blocking(Operations.dead_letters_page)
-    cancel = _blocking(Operations.cancel)
-    retry = _blocking(Operations.retry)
-    replay = _blocking(Operations.replay)
-    release = _blocking(Operations.release)
-    dead_letter = _blocking(Operations.dead_letter)
-    replay_dead_letter = _blocking(Operations.replay_dead_letter)
-    retry_dead_letter = _blocking(Operations.retry_dead_letter)
-    discard_dead_letter = _blocking(Operations.discard_dead_letter)
-    artifact = _blocking(Operations.artifact)
-    prioritize = _blocking(Operations.prioritize)
-    dead_letter_stats = _blocking(Operations.dead_letter_stats)
-    dead_letter_summary = _blocking(Operations.dead_letter_summary)
-    redrive = _blocking(Operations.redrive)
-    redrives_page = _blocking(Operations.redrives_page)
-    redrive_state = _blocking(Operations.redrive_state)
-    pause_redrive = _blocking(Operations.pause_redrive)
-    resume_redrive = _blocking(Operations.resume_redrive)
-    stop_redrive = _blocking(Operations.stop_redrive)
-    workers_page = _blocking(Operations.workers_page)
-    worker = _blocking(Operations.worker)
-    drain_worker = _blocking(Operations.drain_worker)
-    create_source = _blocking(Operations.create_source)
-    sources_page = _blocking(Operations.sources_page)
-    source = _blocking(Operations.source)
-    update_source = _blocking(Operations.update_source)
-    delete_source = _blocking(Operations.delete_source)
-    pause_source = _blocking(Operations.pause_source)
-    resume_source = _blocking(Operations.resume_source)
-    throttle_source = _blocking(Operations.throttle_source)
-    source_bucket = _blocking(Operations.source_bucket)
-    set_source_bucket = _blocking(Operations.set_source_bucket)
-    create_quota = _blocking(Operations.create_quota)
-    quotas_page = _blocking(Operations.quotas_page)
-    quota_summary_page = _blocking(Operations.quota_summary_page)
-    quota = _blocking(Operations.quota)
-    update_quota = _blocking(Operations.update_quota)
-    delete_quota = _blocking(Operations.delete_quota)
-    pause_quota = _blocking(Operations.pause_quota)
-    resume_quota = _blocking(Operations.resume_quota)
-    pauses_page = _blocking(Operations.pauses_page)
-    pause_tenant = _blocking(Operations.pause_tenant)
-    resume_tenant = _blocking(Operations.resume_tenant)
-    pause_queue = _blocking(Operations.pause_queue)
-    resume_queue = _blocking(Operations.resume_queue)
-    explain = _blocking(Operations.explain)
-    explain_queue = _blocking(Operations.explain_queue)
-
     def list(self, **filters: Any) -> Iterator[JobView]:
         """All jobs that match (filters of `jobs_page`), fetched page by page."""
         while True:
@@ -124,6 +56,40 @@ class Client(Requests):
             if page.next_page_token is None:
                 return
             filters["page_token"] = page.next_page_token
+
+    def run(self, run_token: str, **head: Any) -> Run:
+        """A run to be written node by node; `head` is RunDraft's: `inputs`, `dag_id`, …
+
+        `with client.run("nightly-7") as run: run.job("fetch", "osv.fetch")` submits it at the end.
+        """
+        return Run(self, run_token, **head)
+
+    def run_handle(self, run_id: str) -> RunHandle:
+        """A run that is there already; asks nothing."""
+        return RunHandle(self, run_id)
+
+    def runs(self, **filters: Any) -> Iterator[RunView]:
+        """All runs that match (filters of `runs_page`), newest first, fetched page by page."""
+        while True:
+            page = self.runs_page(**filters)
+            yield from page.items
+            if page.next_page_token is None:
+                return
+            filters["page_token"] = page.next_page_token
+
+    def export_runs(
+        self, started_from: str, started_before: str, *, page_size: int | None = None
+    ) -> Iterator[RunLedgerRecord]:
+        """The records of ended runs, by start and id, fetched page by page; instants are RFC
+        3339."""
+        token: str | None = None
+        while True:
+            page = self.run_records_page(
+                started_from, started_before, page_size=page_size, page_token=token
+            )
+            yield from page.items
+            if (token := page.next_page_token) is None:
+                return
 
     def redrives(self) -> Iterator[RedriveView]:
         """All redrives, newest first, fetched page by page."""
@@ -182,8 +148,8 @@ class Client(Requests):
     ) -> StoredArtifact | bytes:
         """Fetch an artifact into a file, in pieces; without `to`, into memory.
 
-        A broken connection is taken up where it ended. Raises ArtifactDamaged when the bytes do not
-        have the digest; a path is then as it was, while an open file has them.
+        A broken connection is taken up where it ended. Raises ArtifactDamagedError when the bytes
+        do not have the digest; a path is then as it was, while an open file has them.
         """
         with Download(digest, to, progress) as download:
             for wait_s in self._operations.waits():
@@ -215,6 +181,27 @@ class Client(Requests):
             if is_final(job):
                 return job
         raise TimeoutError(f"job {job_id} is {job.state} after {timeout_s} s")
+
+    def wait_run(self, run_id: str, timeout_s: float = 60.0) -> RunView:
+        """The run once it has ended, however it did; raises TimeoutError."""
+        until = time.monotonic() + timeout_s
+        run = self.run_state(run_id)
+        if run_is_final(run):
+            return run
+        for event in self._watch(f"/stream/runs/{run_id}", {}, Feed(), until):
+            if event is None or event.type.startswith("run."):
+                run = self.run_state(run_id)
+                if run_is_final(run):
+                    return run
+        raise TimeoutError(f"run {run_id} is {run.state} after {timeout_s} s")
+
+    def watch_run(self, run_id: str) -> Iterator[Event | None]:
+        """Events of a run from now on, resumed across connections and restarts of the engine.
+
+        None says that the stream has opened, or was quiet for a while: what is read of the run
+        after the first None lacks nothing that no event will tell. Does not end by itself.
+        """
+        return self._watch(f"/stream/runs/{run_id}", {}, Feed(), float("inf"))
 
     def events(self, *, after: int | None = None, **filters: str) -> Iterator[Event]:
         """The tenant's events from behind `after` (or from now), resumed across connections.
@@ -257,23 +244,3 @@ class Client(Requests):
             else:
                 response.read()
                 yield None, busy_for_s(response)
-
-    def _drive(self, operation: Operation[T]) -> T:
-        try:
-            step = next(operation)
-            while True:
-                if isinstance(step, Pause):
-                    time.sleep(step.seconds)
-                    step = operation.send(None)
-                else:
-                    step = operation.send(self._call(step))
-        except StopIteration as end:
-            result: T = end.value
-            return result
-
-    def _call(self, call: Call) -> Answer | Unreachable:
-        try:
-            response = self._http.send(self._request(self._http, call))
-        except httpx.TransportError as error:
-            return Unreachable(error)
-        return Answer(response.status_code, lower(response.headers), response.content)

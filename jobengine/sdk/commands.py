@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 import attrs
 
-from jobengine.wire.worker import Lease
+from jobengine.wire.engine_messages import Lease
 
 StopReason = Literal["cancelled", "timed_out", "lost", "drain"]
 

@@ -1,19 +1,21 @@
 """What a handler sees of its job.
 
-Every method of `JobContext` may be called from any thread and, `artifact` aside, returns at once;
+Every method of `JobContext` may be called from any thread and, `artifact` and `expand` aside,
+returns at once;
 messages leave in the order of the calls, before the outcome. Deliberately not here: running the
 handler, what its end means (`outcomes`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias, TypeVar, overload
+from typing import Any, Protocol, TypeVar, overload
 
 import msgspec
 
 from jobengine.sdk.artifacts import Source, note_of_file, note_of_stored
 from jobengine.sdk.commands import SignOfLife, Stopped, StopReason
+from jobengine.sdk.job_log import JobLog
 from jobengine.sdk.outcomes import (
     Cancellation,
     JobStopped,
@@ -22,54 +24,33 @@ from jobengine.sdk.outcomes import (
     outcome_of_error,
     within,
 )
+from jobengine.sdk.run_operations import extension
 from jobengine.sdk.session import Posted
 from jobengine.wire.artifacts import StoredArtifact
+from jobengine.wire.engine_messages import Lease
 from jobengine.wire.fields import raw
 from jobengine.wire.jobs import JobRequest
-from jobengine.wire.worker import (
+from jobengine.wire.runs import EdgeRequest, ExtendRequest, NodeRequest
+from jobengine.wire.worker_messages import (
     Complete,
     Fail,
-    Lease,
-    Log,
-    LogLine,
     Progress,
     Release,
     Throttled,
     Watermark,
 )
 
-Level: TypeAlias = Literal["debug", "info", "warning", "error"]
 T = TypeVar("T")
-Store: TypeAlias = Callable[[Source, str | None, str], StoredArtifact]
-"""Stores bytes under a media type, or a guessed one, for a tenant; blocks."""
-TEXT_MAX: Final = 16_384
 
 
-class JobLog:
-    """Log lines of one attempt: `log("text")`, `log.warning("text")`; streamed and kept."""
+class Door(Protocol):
+    """What handlers ask of the engine while they work; each call blocks."""
 
-    __slots__ = ("_job",)
+    def store(self, source: Source, mime: str | None, tenant: str) -> StoredArtifact:
+        """Store bytes under a media type, or a guessed one."""
 
-    def __init__(self, job: "JobContext") -> None:
-        self._job = job
-
-    def __call__(self, text: str, level: Level = "info") -> None:
-        now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        line = LogLine(now.replace("+00:00", "Z"), level, clean(text, TEXT_MAX))
-        lease = self._job.lease
-        self._job.post(Log(lease_id=lease.lease_id, token=lease.token, lines=[line]))
-
-    def debug(self, text: str) -> None:
-        self(text, "debug")
-
-    def info(self, text: str) -> None:
-        self(text, "info")
-
-    def warning(self, text: str) -> None:
-        self(text, "warning")
-
-    def error(self, text: str) -> None:
-        self(text, "error")
+    def extend(self, run_id: str, growth: ExtendRequest, tenant: str) -> list[str]:
+        """Grow a run; answers the ids of the new jobs."""
 
 
 class JobContext:
@@ -80,16 +61,16 @@ class JobContext:
     """
 
     __slots__ = (
-        "_cancelled", "_follow_ups", "_payload", "_store", "interrupt", "lease", "post",
+        "_cancelled", "_door", "_follow_ups", "_payload", "interrupt", "lease", "post",
         "stop_reason", "where",
     )  # fmt: skip
 
     def __init__(
-        self, lease: Lease, post: Callable[[Posted], None], store: Store | None = None
+        self, lease: Lease, post: Callable[[Posted], None], door: Door | None = None
     ) -> None:
         self.lease = lease
         self.post = post
-        self._store = store
+        self._door = door
         self.stop_reason: StopReason | None = None
         self.interrupt: Callable[[], None] | None = None
         self.where: Any = None
@@ -142,6 +123,16 @@ class JobContext:
     @property
     def project(self) -> str | None:
         return self.lease.project_id
+
+    @property
+    def run_id(self) -> str | None:
+        """The run that the job is of, if any."""
+        return self.lease.run_id
+
+    @property
+    def node_key(self) -> str | None:
+        """The job's key in its run."""
+        return self.lease.node_key
 
     @property
     def cancelled(self) -> Cancellation:
@@ -213,10 +204,10 @@ class JobContext:
         lease = self.lease
         if source is None:
             note = note_of_file(lease, Path(first), name, mime)
-        elif self._store is None:
+        elif self._door is None:
             raise RuntimeError("this job runs without an engine to store bytes in")
         else:
-            stored = self._store(source, mime, lease.tenant_id)
+            stored = self._door.store(source, mime, lease.tenant_id)
             note = note_of_stored(lease, stored, str(first), mime)
         self.post(note)
         assert note.digest is not None
@@ -260,6 +251,28 @@ class JobContext:
         if self._follow_ups is None:
             self._follow_ups = []
         self._follow_ups.append(request)
+
+    def expand(
+        self,
+        jobs: Sequence[NodeRequest | Mapping[str, Any]] = (),
+        edges: Sequence[EdgeRequest | Mapping[str, Any]] = (),
+    ) -> list[str]:
+        """Add nodes and edges to the job's own run at once; answers the ids of their jobs.
+
+        Mappings have the names of the wire: `{"key": "scan-1", "jobType": "scan", "dependsOn":
+        [job.node_key]}`, `{"from": "scan-1", "to": "report"}`. All of it is added or nothing;
+        edges go into nodes that have not begun. A later attempt that adds the same keys again is
+        refused with `RUN_INVALID`.
+
+        Blocks, so that an async handler calls it in a worker thread. Raises ApiError,
+        msgspec.ValidationError for what cannot be right, and RuntimeError for a job of no run.
+        """
+        lease = self.lease
+        if lease.run_id is None:
+            raise RuntimeError("this job is of no run; follow_up creates jobs beside it")
+        if self._door is None:
+            raise RuntimeError("this job runs without an engine that has its run")
+        return self._door.extend(lease.run_id, extension(jobs, edges), lease.tenant_id)
 
     def outcome_of(self, result: Any) -> Complete | Fail:
         """The outcome of a handler that returned; one that cannot be sent is a failure."""

@@ -17,10 +17,11 @@ from jobengine.sdk.commands import (
     StopJob,
     Stopped,
 )
-from jobengine.sdk.context import JobContext, Store
+from jobengine.sdk.context import Door, JobContext
 from jobengine.sdk.runners import Job, Post, Runner
 from jobengine.sdk.session import Posted
-from jobengine.wire.worker import Complete, Fail, Lease, Release
+from jobengine.wire.engine_messages import Lease
+from jobengine.wire.worker_messages import Complete, Fail, Release
 
 Room = Literal["thread", "trio", "asyncio"]
 _log: Final = logging.getLogger("jobengine.sdk")
@@ -43,10 +44,10 @@ class Crew:
         handlers: Mapping[str, Handler],
         runners: Mapping[Room, Runner],
         post: Post,
-        store: Store | None = None,
+        door: Door | None = None,
     ) -> None:
         self._post = post
-        self._store = store
+        self._door = door
         self._at_work: dict[str, tuple[JobContext, Runner]] = {}
         self._stations = {
             job_type: (handler.function, runners[handler.room])
@@ -82,7 +83,7 @@ class Crew:
         batches: dict[Runner, list[Job]] = {}
         for lease in leases:
             function, runner = self._stations[lease.job_type]
-            context = JobContext(lease, self._post, self._store)
+            context = JobContext(lease, self._post, self._door)
             self._at_work[lease.lease_id] = (context, runner)
             batch = batches.get(runner)
             if batch is None:

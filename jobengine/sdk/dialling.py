@@ -15,7 +15,7 @@ import trio
 from trio_websocket import WebSocketConnection, wrap_client_stream
 
 from jobengine.sdk.trust import explain
-from jobengine.wire.worker import SUBPROTOCOL
+from jobengine.wire.frames import SUBPROTOCOL
 
 __all__ = ["CONNECT_S_MAX", "dialled", "fault_of", "host_of", "shake_hands"]
 

@@ -8,7 +8,7 @@ Invariants
         that of an artifact's bytes, which are stored once however often they are sent.
     I2  Only what is safe is repeated: connection errors, 429, 503, and answers that say when.
 
-Not here: which operations there are (`operations`), who drives them (`client`, `async_client`).
+Not here: which operations there are (`operations`), who drives them (`blocking`, `awaiting`).
 Sources: RFC 9110 §10.2.3 (Retry-After).
 """
 
@@ -18,6 +18,7 @@ from collections.abc import Generator, Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeVar
+from urllib.parse import quote
 
 import attrs
 import msgspec
@@ -36,8 +37,11 @@ __all__ = [
     "Pause",
     "Unreachable",
     "error_of",
+    "forced",
+    "named",
     "query_of",
     "retry_after_s",
+    "signed",
 ]
 
 T = TypeVar("T")
@@ -130,6 +134,28 @@ def query_of(**values: str | int | None) -> dict[str, str]:
     return {name: str(value) for name, value in values.items() if value is not None}
 
 
+def forced(force: bool) -> dict[str, str]:
+    """The query that takes away also what is in use."""
+    return {"force": "true"} if force else {}
+
+
+def named(group: str, name: str) -> str:
+    """The path of one member of a group."""
+    return f"/{group}/{quote(name, safe='')}"
+
+
+def signed(reason: str | None, ticket: str | None, revision: int | None = None) -> dict[str, str]:
+    """The headers of an act: why, by which ticket, and the revision it was decided from."""
+    headers = {}
+    if reason is not None:
+        headers["X-Stella-Operator-Reason"] = reason
+    if ticket is not None:
+        headers["X-Stella-Operator-Ticket"] = ticket
+    if revision is not None:
+        headers["If-Match"] = f'"{revision}"'
+    return headers
+
+
 @attrs.frozen
 class Exchange:
     """What all requests of a client share; the operations stand on it."""
@@ -151,13 +177,26 @@ class Exchange:
         ticket: str | None,
         body: msgspec.Struct | None = None,
     ) -> Operation[T]:
-        headers = {}
-        if reason is not None:
-            headers["X-Stella-Operator-Reason"] = reason
-        if ticket is not None:
-            headers["X-Stella-Operator-Ticket"] = ticket
         sent = b"{}" if body is None else msgspec.json.encode(body)
-        return (yield from self._post(path, kind, sent, headers=headers))
+        return (yield from self._post(path, kind, sent, headers=signed(reason, ticket)))
+
+    def _change(
+        self,
+        method: Literal["PUT", "PATCH", "DELETE"],
+        path: str,
+        kind: type[T],
+        headers: Mapping[str, str],
+        body: msgspec.Struct | None = None,
+        query: Mapping[str, str] | None = None,
+    ) -> Operation[T]:
+        """What may be sent twice without a key: it has the same effect."""
+        sent = {**self.headers, **headers}
+        data = None
+        if body is not None:
+            sent["Content-Type"] = JSON
+            data = msgspec.json.encode(body)
+        answer = yield from self._exchange(Call(method, BASE + path, query or {}, sent, data))
+        return msgspec.json.decode(answer.body, type=kind)
 
     def _get(
         self, path: str, kind: type[T], query: Mapping[str, str] | None = None

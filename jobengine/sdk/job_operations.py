@@ -1,4 +1,4 @@
-"""What a client can ask about jobs: create, look up, list, and what operators do to one.
+"""What a client can ask about jobs: create, find, list, operate on, and why one does not start.
 
 Not here: dead letters and redrives (`dead_letter_operations`), a job's artifacts (`operations`).
 """
@@ -11,9 +11,17 @@ import attrs
 import msgspec
 
 from jobengine.sdk.context import job_request
-from jobengine.sdk.exchange import NDJSON, Exchange, Operation, query_of
-from jobengine.wire.jobs import BulkAnswer, HistoryItem, JobRequest, JobStateName, JobView, Page
-from jobengine.wire.operating import PrioritizeRequest
+from jobengine.sdk.exchange import NDJSON, Exchange, Operation, named, query_of
+from jobengine.wire.explanations import JobExplanation, QueueExplanation
+from jobengine.wire.jobs import (
+    BulkAnswer,
+    HistoryItem,
+    JobRequest,
+    JobStateName,
+    JobView,
+    Page,
+)
+from jobengine.wire.operating import JobSummary, PrioritizeRequest
 
 __all__ = ["JobOperations", "is_final"]
 
@@ -127,6 +135,19 @@ class JobOperations(Exchange):
         """Give a waiting job another priority; 9 goes first."""
         path, body = f"/jobs/{job_id}:prioritize", PrioritizeRequest(priority)
         return (yield from self._operate(path, JobView, reason, ticket, body))
+
+    def explain(self, job_id: str) -> Operation[JobExplanation]:
+        """Why a job does not start: every closed gate, and what opens it."""
+        return (yield from self._get(f"{named('jobs', job_id)}/explain", JobExplanation))
+
+    def explain_queue(self, queue: str, *, count: int | None = None) -> Operation[QueueExplanation]:
+        """Why the first jobs of a queue do not start."""
+        path = f"{named('queues', queue)}/explain"
+        return (yield from self._get(path, QueueExplanation, query_of(count=count)))
+
+    def jobs_summary(self) -> Operation[JobSummary]:
+        """How many jobs of the tenant are unfinished, by state."""
+        return (yield from self._get("/jobs/summary", JobSummary))
 
 
 def _chunks(requests: Iterable[JobRequest], count_max: int) -> Iterator[list[bytes]]:

@@ -23,16 +23,13 @@ from jobengine.sdk.commands import (
 )
 from jobengine.sdk.outbox import Outbox, Outcome
 from jobengine.sdk.slots import Slots
+from jobengine.wire.engine_messages import Cancel, ErrorFrame, Lease, Nack
 from jobengine.wire.jobs import JobFailure
-from jobengine.wire.worker import (
+from jobengine.wire.worker_messages import (
     ArtifactNote,
-    Cancel,
     Credit,
-    ErrorFrame,
     Fail,
-    Lease,
     Log,
-    Nack,
     Progress,
     Release,
     Throttled,

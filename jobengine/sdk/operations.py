@@ -1,22 +1,25 @@
 """What a client can ask of the REST interface: all operations, each decided once.
 
-`client` has one driver for blocking and one for async use; an operation itself does no I/O.
-Here stand those on workers and artifacts; those on jobs, dead letters and admission have modules of
-their own.
+`blocking` drives them for blocking code, `awaiting` for async; an operation itself does no I/O.
+Here stand those on workers and artifacts; those on jobs, runs, DAGs, packs, dead letters, sources,
+limits and pauses have modules of their own.
 Not here: how an exchange goes, and when it is repeated (`exchange`). Paths: see `docs`, REST
 contract.
 """
 
-from urllib.parse import quote
-
 import attrs
 import msgspec
 
-from jobengine.sdk.admission_operations import AdmissionOperations
-from jobengine.sdk.artifacts import OCTETS, ArtifactDamaged, Upload, path_of
+from jobengine.sdk.artifacts import OCTETS, ArtifactDamagedError, Upload, path_of
+from jobengine.sdk.dag_operations import DagOperations
 from jobengine.sdk.dead_letter_operations import DeadLetterOperations
-from jobengine.sdk.exchange import BASE, ApiError, Call, Operation, query_of
+from jobengine.sdk.exchange import BASE, ApiError, Call, Operation, named, query_of
 from jobengine.sdk.job_operations import JobOperations
+from jobengine.sdk.limit_operations import LimitOperations
+from jobengine.sdk.pack_operations import PackOperations
+from jobengine.sdk.pause_operations import PauseOperations
+from jobengine.sdk.run_operations import RunOperations
+from jobengine.sdk.source_operations import SourceOperations
 from jobengine.wire.artifacts import StoredArtifact
 from jobengine.wire.jobs import Page
 from jobengine.wire.operating import DrainRequest, WorkerView
@@ -25,7 +28,16 @@ __all__ = ["Operations"]
 
 
 @attrs.frozen
-class Operations(JobOperations, DeadLetterOperations, AdmissionOperations):
+class Operations(
+    JobOperations,
+    RunOperations,
+    DagOperations,
+    PackOperations,
+    DeadLetterOperations,
+    SourceOperations,
+    LimitOperations,
+    PauseOperations,
+):
     """The operations of one client, with what all of their requests share."""
 
     def workers_page(
@@ -37,13 +49,13 @@ class Operations(JobOperations, DeadLetterOperations, AdmissionOperations):
 
     def worker(self, worker_id: str) -> Operation[WorkerView]:
         """One attached worker."""
-        return (yield from self._get(f"/workers/{quote(worker_id, safe='')}", WorkerView))
+        return (yield from self._get(named("workers", worker_id), WorkerView))
 
     def drain_worker(
         self, worker_id: str, *, reason: str, ticket: str, within_s: int = 300
     ) -> Operation[WorkerView]:
         """Grant a worker no more leases, and tell it to end what it holds by then."""
-        path, body = f"/workers/{quote(worker_id, safe='')}:drain", DrainRequest(within_s)
+        path, body = f"{named('workers', worker_id)}:drain", DrainRequest(within_s)
         return (yield from self._operate(path, WorkerView, reason, ticket, body))
 
     def upload_artifact(self, upload: Upload) -> Operation[StoredArtifact]:
@@ -52,7 +64,7 @@ class Operations(JobOperations, DeadLetterOperations, AdmissionOperations):
         answer = yield from self._exchange(Call("POST", BASE + "/artifacts", {}, sent, upload))
         stored = msgspec.json.decode(answer.body, type=StoredArtifact)
         if stored.digest != upload.digest:
-            raise ArtifactDamaged(f"{upload.digest} was stored as {stored.digest}")
+            raise ArtifactDamagedError(f"{upload.digest} was stored as {stored.digest}")
         return stored
 
     def artifact(self, digest: str) -> Operation[StoredArtifact]:

@@ -12,8 +12,9 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Final, TypeAlias
 
+from jobengine.wire.frames import encode_frames
 from jobengine.wire.jobs import ProgressNote
-from jobengine.wire.worker import (
+from jobengine.wire.worker_messages import (
     ArtifactNote,
     Complete,
     Fail,
@@ -23,7 +24,6 @@ from jobengine.wire.worker import (
     Release,
     Watermark,
     WorkerMessage,
-    encode_frames,
 )
 
 Outcome: TypeAlias = Complete | Fail | Release

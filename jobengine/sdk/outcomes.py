@@ -8,9 +8,10 @@ from typing import Any, Final
 import msgspec
 
 from jobengine.sdk.commands import Stopped, StopReason
+from jobengine.wire.engine_messages import Lease
 from jobengine.wire.fields import DELAY_S_MAX, PAYLOAD_BYTES_MAX, raw_null
 from jobengine.wire.jobs import JobFailure, JobRequest
-from jobengine.wire.worker import Complete, Fail, Lease, Release
+from jobengine.wire.worker_messages import Complete, Fail, Release
 
 __all__ = [
     "Cancellation",
@@ -48,7 +49,7 @@ class JobError(Exception):
         self.retry_after_s = within(retry_after_s)
 
 
-class Snooze(Exception):
+class Snooze(Exception):  # noqa: N818 -- a wish, not an error
     """Raised by a handler to give the job back for `delay_s` seconds; costs no retry."""
 
     def __init__(self, delay_s: float, reason: str = "snooze") -> None:
@@ -57,7 +58,7 @@ class Snooze(Exception):
         self.reason = reason
 
 
-class JobStopped(Exception):
+class JobStopped(Exception):  # noqa: N818 -- like a cancellation, not an error
     """Raised by `JobContext.check` in a handler that was told to stop."""
 
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import httpx
 
@@ -16,11 +16,27 @@ from jobengine.sdk.feed import Feed
 from jobengine.sdk.operations import Operations
 from jobengine.sdk.trust import trusted
 
-__all__ = ["DEFAULT_URL", "Requests", "busy_for_s", "lower"]
+__all__ = ["DEFAULT_URL", "Pressure", "Requests", "busy_for_s", "lower"]
 
 DEFAULT_URL: Final = "http://127.0.0.1:7070"
 QUIET_S_MAX: Final = 40.0
 """The engine comments every 15 s; a stream silent for longer than this is dead."""
+
+
+class Pressure(NamedTuple):
+    """What the engine last said in answer to new work: how many jobs of the tenant waited (None
+    until it has said so), and whether the engine was so busy that low priorities wait (`elevated`)
+    or new work is refused (`shedding`)."""
+
+    backlog: int | None = None
+    load: str = "normal"
+
+    def after(self, headers: Mapping[str, str]) -> "Pressure":
+        """As it is once an answer with these headers came."""
+        backlog, load = headers.get("x-jobengine-backlog", ""), headers.get("x-jobengine-load")
+        if backlog.isdecimal():
+            return Pressure(int(backlog), load or "normal")
+        return self if load is None else self._replace(load=load)
 
 
 class Requests:
@@ -49,6 +65,12 @@ class Requests:
         self._timeout_s = timeout_s
         self._tls = verify if isinstance(verify, ssl.SSLContext) else trusted(verify)
         self._operations = Operations(given, retries_max)
+        self._pressure = Pressure()
+
+    @property
+    def pressure(self) -> Pressure:
+        """What the engine last said of the tenant's backlog and of its load; asks nothing."""
+        return self._pressure
 
     def _stream_request(
         self, path: str, query: Mapping[str, str], feed: Feed, until: float
@@ -81,6 +103,11 @@ class Requests:
         if isinstance(body, Upload):
             request.stream = body
         return request
+
+    def _answer(self, response: httpx.Response) -> Answer:
+        headers = lower(response.headers)
+        self._pressure = self._pressure.after(headers)
+        return Answer(response.status_code, headers, response.content)
 
 
 def lower(headers: httpx.Headers) -> dict[str, str]:

@@ -33,29 +33,30 @@ from jobengine.sdk.commands import (
 from jobengine.sdk.leases import Leases
 from jobengine.sdk.outbox import Outbox, Outcome
 from jobengine.sdk.slots import Slots
-from jobengine.wire.worker import (
+from jobengine.wire.engine_messages import (
     Ack,
-    ArtifactNote,
     Cancel,
-    Complete,
-    Drain,
     DrainNotice,
     ErrorFrame,
+    Lease,
+    Nack,
+    Redirect,
+    Welcome,
+)
+from jobengine.wire.frames import Malformed, decode_engine_frame
+from jobengine.wire.worker_messages import (
+    ArtifactNote,
+    Complete,
+    Drain,
     Fail,
     Heartbeat,
     Hello,
-    Lease,
     LeaseRef,
     Log,
-    Malformed,
-    Nack,
     Progress,
-    Redirect,
     Release,
     Throttled,
     Watermark,
-    Welcome,
-    decode_engine_frame,
 )
 
 Posted: TypeAlias = (

@@ -15,7 +15,7 @@ from math import inf
 from typing import NamedTuple
 
 from jobengine.sdk.commands import StopReason
-from jobengine.wire.worker import Lease
+from jobengine.wire.engine_messages import Lease
 
 
 class Held:

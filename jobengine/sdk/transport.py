@@ -26,19 +26,19 @@ from trio_websocket import (
     WebSocketConnection,
 )
 
-from jobengine.sdk.bearer import Bearer, Standing, TokenUnavailable
+from jobengine.sdk.bearer import Bearer, Standing, TokenUnavailableError
 from jobengine.sdk.commands import HangUp, Notice
 from jobengine.sdk.crew import Crew
 from jobengine.sdk.dialling import CONNECT_S_MAX, dialled, fault_of, host_of, shake_hands
 from jobengine.sdk.exchange import Answer, error_of
 from jobengine.sdk.session import Posted, WorkerSession
-from jobengine.wire.worker import CLOSE_TOKEN_ENDED
+from jobengine.wire.frames import CLOSE_TOKEN_ENDED
 
 CLOSE_S_MAX: Final = 2.0
 _POLICY_VIOLATION: Final = 1008
 
 
-class WorkerRejected(Exception):
+class WorkerRejectedError(Exception):
     """The worker's token is refused, or there is none, and that will not change by itself.
 
     `http_status` is None when there was no token to show.
@@ -68,7 +68,7 @@ class Link:
         self._bearer = bearer
         self._standing = Standing(bearer.renewable, session.config.refused_s_max)
         self._warned = ""
-        self.rejected: WorkerRejected | None = None
+        self.rejected: WorkerRejectedError | None = None
         self._crew: Crew
         self._inbox: deque[Posted] = deque()
         self._drain_asked = self._release_asked = False
@@ -189,7 +189,7 @@ class Link:
                 with trio.move_on_after(CLOSE_S_MAX):
                     await socket.aclose()
                 nursery.cancel_scope.cancel()
-        except* TokenUnavailable as group:
+        except* TokenUnavailableError as group:
             self._refused(str(group.exceptions[0]))
         except* ConnectionRejected as group:
             self._rejected_by(group.exceptions[0])
@@ -198,7 +198,7 @@ class Link:
             self._warn_once(f"no connection to {host_of(self._url)}: {why}")
 
     async def _headers_now(self) -> list[tuple[bytes, bytes]]:
-        """The headers of a handshake, with the token as it is now. Raises `TokenUnavailable`."""
+        """A handshake's headers, with the token as it is now. Raises `TokenUnavailableError`."""
         read = self._bearer.read
         try:
             with trio.fail_after(CONNECT_S_MAX):
@@ -208,7 +208,7 @@ class Link:
                     else read()
                 )
         except trio.TooSlowError:
-            raise TokenUnavailable("the token function did not answer in time") from None
+            raise TokenUnavailableError("the token function did not answer in time") from None
         if token is None:
             return self._headers
         return [(b"Authorization", f"Bearer {token}".encode()), *self._headers]
@@ -236,7 +236,7 @@ class Link:
             advice = "; give one that is renewed as token_file, JOBENGINE_TOKEN_FILE or a function"
         what = f"the engine does not let this worker in: {why}{advice}"
         self._crew.perform([Notice("error", what)])
-        self.rejected = WorkerRejected(what, http_status)
+        self.rejected = WorkerRejectedError(what, http_status)
 
     def _warn_once(self, text: str) -> None:
         if text != self._warned:

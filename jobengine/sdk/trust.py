@@ -7,7 +7,7 @@ from typing import Final
 
 import trio
 
-__all__ = ["TrustUnusable", "explain", "trusted"]
+__all__ = ["TrustUnusableError", "explain", "trusted"]
 
 _ADVICE: Final = {
     "UNKNOWN_CA": "the engine does not know who signed this worker's certificate: use one that an "
@@ -26,22 +26,22 @@ _CUT: Final = (
 _CUT_REASONS: Final = ("UNEXPECTED_EOF_WHILE_READING", "CERTIFICATE_REQUIRED")
 
 
-class TrustUnusable(ValueError):
+class TrustUnusableError(ValueError):
     """The file of authorities cannot be used; the message names it and says why."""
 
 
 def trusted(ca_file: str | Path | None = None) -> ssl.SSLContext | None:
     """A context that trusts the authorities of this PEM file and no others; by default of the file
-    that JOBENGINE_CA_FILE names. None when neither is given. Raises `TrustUnusable`."""
+    that JOBENGINE_CA_FILE names. None when neither is given. Raises `TrustUnusableError`."""
     path = ca_file or os.environ.get("JOBENGINE_CA_FILE")
     if not path:
         return None
     try:
         return ssl.create_default_context(cafile=path)
     except ssl.SSLError:
-        raise TrustUnusable(f"CA file {path}: it holds no certificate in PEM form") from None
+        raise TrustUnusableError(f"CA file {path}: it holds no certificate in PEM form") from None
     except OSError as error:
-        raise TrustUnusable(f"CA file {path}: {error.strerror}") from None
+        raise TrustUnusableError(f"CA file {path}: {error.strerror}") from None
 
 
 def explain(error: BaseException, *, over_tls: bool) -> str:

@@ -29,11 +29,11 @@ from jobengine.sdk.bearer import Bearer, token_source
 from jobengine.sdk.commands import SessionConfig
 from jobengine.sdk.context import JobContext
 from jobengine.sdk.crew import Crew, Handler, Room
+from jobengine.sdk.rest_door import RestDoor
 from jobengine.sdk.runners import AsyncioRunner, Runner, ThreadRunner, TrioRunner
 from jobengine.sdk.session import WorkerSession
 from jobengine.sdk.transport import Link
 from jobengine.sdk.trust import trusted
-from jobengine.sdk.uploader import Uploader
 
 F = TypeVar("F", bound=Callable[[JobContext], Any])
 SDK_NAME: Final = "jobengine-python/1"
@@ -53,7 +53,7 @@ class Worker:
     `queues` narrows the leases further. `stall_s` None switches stall detection off. `tls` is for
     wss:// URLs: whom to trust, and the certificate to show; without it, the authorities in the file
     that JOBENGINE_CA_FILE names, else those of the system. `api_url` (default JOBENGINE_URL, else
-    the same host at port 7070) is where handlers store bytes.
+    the same host at port 7070) is where handlers store bytes and grow runs.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Worker:
         self._tenant = tenant or os.environ.get("JOBENGINE_TENANT")
         self._tls = tls or trusted()
         rest = api_url or os.environ.get("JOBENGINE_URL") or api_url_of(self._url)
-        self._uploader = Uploader(rest, self._bearer.read, self._tenant, self._tls)
+        self._door = RestDoor(rest, self._bearer.read, self._tenant, self._tls)
         self._handlers: dict[str, Handler] = {}
         self._link: Link | None = None
         self._asked: list[Literal["drain", "release"]] = []
@@ -132,7 +132,7 @@ class Worker:
         return register
 
     def run(self) -> None:
-        """Serve until drained; raises WorkerRejected when the token is refused for good.
+        """Serve until drained; raises WorkerRejectedError when the token is refused for good.
 
         In the main thread SIGTERM and SIGINT drain: what runs may finish within
         `drain_timeout_s`, the rest is released. A second signal releases at once.
@@ -143,7 +143,7 @@ class Worker:
     async def run_async(self) -> None:
         """`run` within Trio, without signals. Cancelling it releases all leases at once."""
         link, runners = self._assemble()
-        crew = Crew(self._handlers, runners, link.post, self._uploader)
+        crew = Crew(self._handlers, runners, link.post, self._door)
         async with trio.open_nursery() as nursery:
             if (on_trio := runners.get("trio")) is not None:
                 await nursery.start(on_trio.serve)  # type: ignore[attr-defined]
@@ -157,7 +157,7 @@ class Worker:
     async def run_asyncio(self) -> None:
         """`run` within asyncio, without signals. Cancelling it releases all leases at once."""
         link, runners = self._assemble()
-        crew = Crew(self._handlers, runners, link.post, self._uploader)
+        crew = Crew(self._handlers, runners, link.post, self._door)
         on_asyncio = runners.get("asyncio")
         if isinstance(on_asyncio, AsyncioRunner):
             on_asyncio.attach()

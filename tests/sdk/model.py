@@ -8,24 +8,17 @@ from collections.abc import Iterator
 
 import msgspec
 
-from jobengine.wire.worker import (
-    Ack,
-    Cancel,
+from jobengine.wire.engine_messages import Ack, Cancel, EngineMessage, Lease, Nack, Welcome
+from jobengine.wire.frames import Malformed, decode_worker_frame, encode_frame
+from jobengine.wire.worker_messages import (
     Complete,
     Credit,
     Drain,
-    EngineMessage,
     Fail,
     Heartbeat,
     Hello,
-    Lease,
-    Malformed,
-    Nack,
     Release,
-    Welcome,
     WorkerMessage,
-    decode_worker_frame,
-    encode_frame,
 )
 
 Outcome = Complete | Fail | Release

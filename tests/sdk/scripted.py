@@ -11,7 +11,8 @@ from trio_websocket import (
     serve_websocket,
 )
 
-from jobengine.wire.worker import SUBPROTOCOL, Ack, EngineMessage, Lease, encode_frame
+from jobengine.wire.engine_messages import Ack, EngineMessage, Lease
+from jobengine.wire.frames import SUBPROTOCOL, encode_frame
 from tests.sdk.model import EngineModel
 
 

@@ -14,7 +14,7 @@ import pytest
 import trio
 
 from jobengine.auth.tokens import Tokens
-from jobengine.sdk import ApiError, ArtifactDamaged, AsyncClient, Client, JobContext, Worker
+from jobengine.sdk import ApiError, ArtifactDamagedError, AsyncClient, Client, JobContext, Worker
 from jobengine.sdk.addresses import api_url_of
 from tests.cli.conftest import Run, run
 from tests.http.opened import Opened, opened
@@ -201,7 +201,7 @@ def test_damaged_bytes_do_not_get_the_name_of_the_file(
     door, client = breaking
     door.each, door.data = 10**6, b"x" + BYTES[1:]
     (tmp_path / "copy").write_bytes(b"as it was")
-    with pytest.raises(ArtifactDamaged):
+    with pytest.raises(ArtifactDamagedError):
         client.download_artifact(DIGEST, tmp_path / "copy")
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"as it was"]
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import trio
 
-from jobengine.sdk import JobContext, Worker, WorkerRejected
-from jobengine.sdk.bearer import Bearer, Standing, TokenUnavailable, token_source
-from jobengine.wire.worker import CLOSE_TOKEN_ENDED
+from jobengine.sdk import JobContext, Worker, WorkerRejectedError
+from jobengine.sdk.bearer import Bearer, Standing, TokenUnavailableError, token_source
+from jobengine.wire.frames import CLOSE_TOKEN_ENDED
 from tests.sdk.model import lease
 from tests.sdk.scripted import ScriptedEngine, running, scripted_engine
 
@@ -25,11 +25,11 @@ def shown(engine: ScriptedEngine) -> list[str]:
     return [handshake["authorization"] for handshake in engine.handshakes]
 
 
-async def end_of(worker: Worker, refused: list[WorkerRejected]) -> None:
+async def end_of(worker: Worker, refused: list[WorkerRejectedError]) -> None:
     """Run a worker that is going to be rejected; puts the rejection into the list."""
     try:
         await worker.run_async()
-    except WorkerRejected as error:
+    except WorkerRejectedError as error:
         refused.append(error)
 
 
@@ -75,7 +75,7 @@ async def test_a_token_that_cannot_be_renewed_ends_the_worker_and_stops_its_hand
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     stopped = trio.Event()
-    refused: list[WorkerRejected] = []
+    refused: list[WorkerRejectedError] = []
     async with scripted_engine() as engine, trio.open_nursery() as nursery:
         worker = worker_of(engine, token="text")
 
@@ -102,7 +102,7 @@ async def test_a_token_that_cannot_be_renewed_ends_the_worker_and_stops_its_hand
 async def test_patience_with_a_source_that_gives_nothing_new_is_bounded(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    refused: list[WorkerRejected] = []
+    refused: list[WorkerRejectedError] = []
     async with scripted_engine() as engine:
         worker = worker_of(engine, token=lambda: "old", refused_s_max=0.05, reconnect_max_s=0.01)
         with trio.fail_after(10):
@@ -119,7 +119,7 @@ async def test_patience_with_a_source_that_gives_nothing_new_is_bounded(
 async def test_a_token_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     async with scripted_engine() as engine:
         worker = worker_of(engine, token_file=tmp_path / "absent")
-        with trio.fail_after(10), pytest.raises(WorkerRejected) as caught:
+        with trio.fail_after(10), pytest.raises(WorkerRejectedError) as caught:
             await worker.run_async()
         assert str(tmp_path / "absent") in str(caught.value)
         assert caught.value.http_status is None
@@ -143,7 +143,7 @@ def test_what_is_given_goes_before_the_environment_and_a_file_before_a_text(
 @pytest.mark.parametrize("content", [b"", b"two words", b"\xff\xfe"])
 def test_a_file_without_exactly_one_token_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "token").write_bytes(content)
-    with pytest.raises(TokenUnavailable, match="does not hold one token"):
+    with pytest.raises(TokenUnavailableError, match="does not hold one token"):
         Bearer(tmp_path / "token").read()
 
 
@@ -151,11 +151,11 @@ def test_a_function_that_fails_or_gives_no_text_is_refused() -> None:
     def broken() -> str:
         raise OSError("vault is sealed")
 
-    with pytest.raises(TokenUnavailable, match="vault is sealed"):
+    with pytest.raises(TokenUnavailableError, match="vault is sealed"):
         Bearer(broken).read()
-    with pytest.raises(TokenUnavailable, match="NoneType"):
+    with pytest.raises(TokenUnavailableError, match="NoneType"):
         Bearer(lambda: None).read()  # type: ignore[arg-type]
-    with pytest.raises(TokenUnavailable):
+    with pytest.raises(TokenUnavailableError):
         Bearer(lambda: " ").read()
     assert Bearer(lambda: "t\n").read() == "t"
 

@@ -15,27 +15,22 @@ from jobengine.sdk.commands import (
     Stopped,
 )
 from jobengine.sdk.session import WorkerSession
+from jobengine.wire.engine_messages import Ack, ErrorFrame, Nack, Redirect, Welcome
+from jobengine.wire.frames import decode_worker_frame, encode_frame
 from jobengine.wire.jobs import JobFailure
-from jobengine.wire.worker import (
-    Ack,
+from jobengine.wire.worker_messages import (
     ArtifactNote,
     Complete,
     Credit,
     Drain,
-    ErrorFrame,
     Fail,
     Heartbeat,
     Hello,
     Log,
     LogLine,
-    Nack,
     Progress,
-    Redirect,
     Release,
-    Welcome,
     WorkerMessage,
-    decode_worker_frame,
-    encode_frame,
 )
 from tests.sdk.model import cancel, lease
 

@@ -15,21 +15,10 @@ from jobengine.sdk.commands import (
     Stopped,
 )
 from jobengine.sdk.session import WorkerSession
+from jobengine.wire.engine_messages import Ack, Cancel, Lease, Nack, Welcome
+from jobengine.wire.frames import decode_engine_frame, decode_worker_frame, encode_frame
 from jobengine.wire.jobs import JobFailure
-from jobengine.wire.worker import (
-    Ack,
-    Cancel,
-    Complete,
-    Fail,
-    Hello,
-    Lease,
-    Nack,
-    Release,
-    Welcome,
-    decode_engine_frame,
-    decode_worker_frame,
-    encode_frame,
-)
+from jobengine.wire.worker_messages import Complete, Fail, Hello, Release
 from tests.sdk.model import EngineModel, cancel, lease
 
 CAPACITY = 3

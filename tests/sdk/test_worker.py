@@ -12,8 +12,8 @@ import pytest
 import trio
 import trio.lowlevel
 
-from jobengine.sdk import JobContext, JobError, Snooze, Worker, WorkerRejected
-from jobengine.wire.worker import (
+from jobengine.sdk import JobContext, JobError, Snooze, Worker, WorkerRejectedError
+from jobengine.wire.worker_messages import (
     ArtifactNote,
     Complete,
     Drain,
@@ -268,7 +268,7 @@ async def test_a_refused_token_ends_the_worker() -> None:
         engine.reject_with = 401
         worker = make(engine)
         worker.handler("noop")(lambda job: None)
-        with trio.fail_after(10), pytest.raises(WorkerRejected) as refused:
+        with trio.fail_after(10), pytest.raises(WorkerRejectedError) as refused:
             await worker.run_async()
         assert refused.value.http_status == 401
 

@@ -1,0 +1,42 @@
+"""The log of one attempt, as its handler writes it."""
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
+from jobengine.sdk.outcomes import clean
+from jobengine.wire.worker_messages import Log, LogLine
+
+if TYPE_CHECKING:
+    from jobengine.sdk.context import JobContext
+
+__all__ = ["JobLog"]
+
+Level: TypeAlias = Literal["debug", "info", "warning", "error"]
+TEXT_MAX: Final = 16_384
+
+
+class JobLog:
+    """Log lines of one attempt: `log("text")`, `log.warning("text")`; streamed and kept."""
+
+    __slots__ = ("_job",)
+
+    def __init__(self, job: "JobContext") -> None:
+        self._job = job
+
+    def __call__(self, text: str, level: Level = "info") -> None:
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        line = LogLine(now.replace("+00:00", "Z"), level, clean(text, TEXT_MAX))
+        lease = self._job.lease
+        self._job.post(Log(lease_id=lease.lease_id, token=lease.token, lines=[line]))
+
+    def debug(self, text: str) -> None:
+        self(text, "debug")
+
+    def info(self, text: str) -> None:
+        self(text, "info")
+
+    def warning(self, text: str) -> None:
+        self(text, "warning")
+
+    def error(self, text: str) -> None:
+        self(text, "error")
