@@ -15,16 +15,19 @@ from jobengine.cli.blackout import blackout
 from jobengine.cli.breaker import breaker
 from jobengine.cli.completion import completion
 from jobengine.cli.config import config
+from jobengine.cli.dag import dag
 from jobengine.cli.database import database
 from jobengine.cli.deadletter import deadletter
 from jobengine.cli.demo import demo
-from jobengine.cli.failure import CommandFailed, ExitCode
+from jobengine.cli.failure import CommandFailedError, ExitCode
 from jobengine.cli.governance import governance
 from jobengine.cli.job import job
 from jobengine.cli.openapi import openapi
+from jobengine.cli.pack import pack
 from jobengine.cli.pause import pause, resume
 from jobengine.cli.queue import queue
 from jobengine.cli.quota import quota
+from jobengine.cli.run import run
 from jobengine.cli.serve import serve
 from jobengine.cli.source import source
 from jobengine.cli.throttle import throttle, weight
@@ -59,6 +62,9 @@ for command in (
     worker,
     workers,
     job,
+    run,
+    dag,
+    pack,
     queue,
     artifact,
     deadletter,
@@ -97,7 +103,7 @@ def main(arguments: list[str] | None = None) -> int:
     except click.ClickException as error:
         error.show()
         return ExitCode.ERROR
-    except CommandFailed as failure:
+    except CommandFailedError as failure:
         print(f"jobengine: {failure}", file=sys.stderr)
         return failure.exit_code
     except BrokenPipeError:

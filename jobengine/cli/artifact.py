@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from jobengine.cli.connection import Engine, engine_options
-from jobengine.cli.failure import CommandFailed
+from jobengine.cli.failure import CommandFailedError
 from jobengine.cli.output import Form, print_fields, print_json
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def get(engine: Engine, output: Form, digest: str, to: str | None) -> None:
     A file appears when it is complete. On stdout they come before they can be verified: exit code 0
     says that they were.
     """
-    from jobengine.sdk import ArtifactDamaged
+    from jobengine.sdk import ArtifactDamagedError
 
     place = to or digest.removeprefix("sha256:")
     with engine.client() as client, _progress("fetching") as told, _reading(place):
@@ -53,8 +53,8 @@ def get(engine: Engine, output: Form, digest: str, to: str | None) -> None:
         sink = sys.stdout.buffer if place == "-" else Path(place)
         try:
             stored = client.download_artifact(digest, sink, progress=told)
-        except ArtifactDamaged as error:
-            raise CommandFailed(str(error)) from None
+        except ArtifactDamagedError as error:
+            raise CommandFailedError(str(error)) from None
     if place == "-":
         sys.stdout.buffer.flush()
     else:
@@ -90,7 +90,7 @@ def _reading(place: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise CommandFailed(f"{place}: {error.strerror or error}") from None
+        raise CommandFailedError(f"{place}: {error.strerror or error}") from None
 
 
 @contextmanager

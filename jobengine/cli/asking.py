@@ -22,7 +22,7 @@ def ask(
     reason: str | None = None,
     ticket: str | None = None,
 ) -> Any:
-    """The JSON that the engine answers. Raises `CommandFailed` for whatever it refuses.
+    """The JSON that the engine answers. Raises `CommandFailedError` for whatever it refuses.
 
     Sent once: what a lost answer would have shown is not to be had again by asking again.
     """

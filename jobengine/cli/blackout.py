@@ -1,15 +1,16 @@
 """`jobengine blackout`: windows in which nothing new starts."""
 
 from itertools import islice
-from typing import Any
-from urllib.parse import quote
+from typing import TYPE_CHECKING
 
 import click
 
-from jobengine.cli.asking import ask
 from jobengine.cli.connection import Engine, audited, engine_options
 from jobengine.cli.output import Form, print_fields, print_json, print_table
-from jobengine.cli.paging import every_asked
+from jobengine.cli.paging import every
+
+if TYPE_CHECKING:
+    from jobengine.wire.blackouts import BlackoutView, CronRule, OneOffRule
 
 __all__ = ["blackout"]
 
@@ -24,8 +25,8 @@ def blackout() -> None:
 @engine_options
 def list_blackouts(engine: Engine, output: Form, limit: int) -> None:
     """List the blackouts, by id."""
-    pages = every_asked(lambda query: ask(engine, "GET", "/blackouts", query=query))
-    found = list(islice(pages, limit))
+    with engine.client() as client:
+        found = list(islice(every(client.blackouts_page), limit))
     if output == "json":
         print_json(found)
         return
@@ -33,11 +34,11 @@ def list_blackouts(engine: Engine, output: Form, limit: int) -> None:
         ("BLACKOUT", "OF", "WINDOWS", "DRAINS", "REASON"),
         [
             (
-                one["blackoutId"],
+                one.blackout_id,
                 _part(one),
-                "; ".join(map(_rule_text, one["calendar"])),
-                "yes" if one.get("drain") else "no",
-                one["reason"],
+                "; ".join(map(_rule_text, one.calendar)),
+                "yes" if one.drain else "no",
+                one.reason,
             )
             for one in found
         ],
@@ -77,24 +78,29 @@ def create(
     ticket: str,
 ) -> None:
     """Set up BLACKOUT, of the whole tenant without --type or --source."""
+    from jobengine.wire.blackouts import BlackoutScopeName, CronRule, OneOffRule
+
     if job_type is not None and source is not None:
         raise click.UsageError("give --type or --source, and one of them only")
     if bool(crons) != (seconds is not None):
         raise click.UsageError("--cron and --seconds go together")
     if not windows and not crons:
         raise click.UsageError("give --window or --cron")
-    calendar: list[dict[str, Any]] = [
-        {"kind": "one_off", "startAt": start, "endAt": end} for start, end in windows
-    ]
-    calendar += [
-        {"kind": "recurring", "cron": cron, "durationSeconds": seconds, "zone": zone}
-        for cron in crons
-    ]
-    scope = "job_type" if job_type is not None else "source" if source is not None else "tenant"
-    body = {"blackoutId": blackout_id, "scope": scope, "calendar": calendar, "drain": drain}
-    if scope != "tenant":
-        body["key"] = job_type or source
-    made = ask(engine, "POST", "/blackouts", body, reason=reason, ticket=ticket)
+    calendar: list[OneOffRule | CronRule] = [OneOffRule(start, end) for start, end in windows]
+    calendar += [CronRule(cron, seconds or 0, zone) for cron in crons]
+    scope: BlackoutScopeName = "tenant"
+    if job_type is not None or source is not None:
+        scope = "source" if job_type is None else "job_type"
+    with engine.client() as client:
+        made = client.create_blackout(
+            scope,
+            calendar,
+            reason=reason,
+            ticket=ticket,
+            blackout_id=blackout_id,
+            key=job_type or source,
+            drain=drain,
+        )
     _print_blackout(made, output)
 
 
@@ -103,7 +109,8 @@ def create(
 @engine_options
 def show(engine: Engine, output: Form, blackout_id: str) -> None:
     """Show one blackout."""
-    _print_blackout(ask(engine, "GET", _path(blackout_id)), output)
+    with engine.client() as client:
+        _print_blackout(client.blackout(blackout_id), output)
 
 
 @blackout.command()
@@ -114,11 +121,12 @@ def show(engine: Engine, output: Form, blackout_id: str) -> None:
 @engine_options
 def preview(engine: Engine, output: Form, blackout_id: str, count: int) -> None:
     """Show the next windows of BLACKOUT."""
-    found = ask(engine, "GET", f"{_path(blackout_id)}/preview", query={"count": str(count)})
+    with engine.client() as client:
+        found = client.preview_blackout(blackout_id, count=count)
     if output == "json":
         print_json(found)
         return
-    print_table(("FROM", "UNTIL"), [(one["startAt"], one["endAt"]) for one in found["windows"]])
+    print_table(("FROM", "UNTIL"), [(one.start_at, one.end_at) for one in found.windows])
 
 
 @blackout.command()
@@ -130,40 +138,38 @@ def delete(
     engine: Engine, output: Form, blackout_id: str, force: bool, reason: str, ticket: str
 ) -> None:
     """Take BLACKOUT away."""
-    query = {"force": "true"} if force else None
-    gone = ask(engine, "DELETE", _path(blackout_id), query=query, reason=reason, ticket=ticket)
+    with engine.client() as client:
+        gone = client.delete_blackout(blackout_id, reason=reason, ticket=ticket, force=force)
     if output == "json":
         print_json(gone)
     else:
-        print_fields([("blackout", gone["name"]), ("removed", gone["removedAt"])])
+        print_fields([("blackout", gone.name), ("removed", gone.removed_at)])
 
 
-def _path(blackout_id: str) -> str:
-    return f"/blackouts/{quote(blackout_id, safe='')}"
+def _part(found: "BlackoutView") -> str:
+    return " ".join(filter(None, (found.scope, found.key)))
 
 
-def _part(found: dict[str, Any]) -> str:
-    return " ".join(filter(None, (found["scope"], found.get("key"))))
+def _rule_text(rule: "OneOffRule | CronRule") -> str:
+    from jobengine.wire.blackouts import OneOffRule
+
+    if isinstance(rule, OneOffRule):
+        return f"{rule.start_at} to {rule.end_at}"
+    return f"{rule.cron} ({rule.zone}) for {rule.duration_seconds} s"
 
 
-def _rule_text(rule: dict[str, Any]) -> str:
-    if rule["kind"] == "one_off":
-        return f"{rule['startAt']} to {rule['endAt']}"
-    return f"{rule['cron']} ({rule['zone']}) for {rule['durationSeconds']} s"
-
-
-def _print_blackout(found: dict[str, Any], output: Form) -> None:
+def _print_blackout(found: "BlackoutView", output: Form) -> None:
     if output == "json":
         print_json(found)
         return
     print_fields(
         [
-            ("blackout", found["blackoutId"]),
+            ("blackout", found.blackout_id),
             ("of", _part(found)),
-            *(("window", _rule_text(rule)) for rule in found["calendar"]),
-            ("drains", "yes" if found.get("drain") else "no"),
-            ("reason", found["reason"]),
-            ("revision", found["revision"]),
-            ("changed", found["changedAt"]),
+            *(("window", _rule_text(rule)) for rule in found.calendar),
+            ("drains", "yes" if found.drain else "no"),
+            ("reason", found.reason),
+            ("revision", found.revision),
+            ("changed", found.changed_at),
         ]
     )

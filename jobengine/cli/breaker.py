@@ -1,15 +1,16 @@
 """`jobengine breaker`: the circuit breakers of sources."""
 
 from itertools import islice
-from typing import Any
-from urllib.parse import quote
+from typing import TYPE_CHECKING
 
 import click
 
-from jobengine.cli.asking import ask
 from jobengine.cli.connection import Engine, audited, engine_options
 from jobengine.cli.output import Form, print_fields, print_json, print_table
-from jobengine.cli.paging import every_asked
+from jobengine.cli.paging import every
+
+if TYPE_CHECKING:
+    from jobengine.wire.sources import BreakerView
 
 __all__ = ["breaker"]
 
@@ -24,8 +25,8 @@ def breaker() -> None:
 @engine_options
 def list_breakers(engine: Engine, output: Form, limit: int) -> None:
     """List the breakers, by source."""
-    pages = every_asked(lambda query: ask(engine, "GET", "/breakers", query=query))
-    found = list(islice(pages, limit))
+    with engine.client() as client:
+        found = list(islice(every(client.breakers_page), limit))
     if output == "json":
         print_json(found)
         return
@@ -33,12 +34,12 @@ def list_breakers(engine: Engine, output: Form, limit: int) -> None:
         ("SOURCE", "POSITION", "CAUSE", "FAILED", "OF", "OPENS"),
         [
             (
-                one["sourceId"],
-                one["position"],
-                one.get("cause"),
-                one["failures"],
-                one["outcomes"],
-                one.get("opensAt"),
+                one.source_id,
+                one.position,
+                one.cause,
+                one.failures,
+                one.outcomes,
+                one.opens_at,
             )
             for one in found
         ],
@@ -51,9 +52,9 @@ def _force(name: str, what: str) -> None:
     @audited
     @engine_options
     def force(engine: Engine, output: Form, source_id: str, reason: str, ticket: str) -> None:
-        path = f"/breakers/{quote(source_id, safe='')}:{name}"
-        done = ask(engine, "POST", path, {}, reason=reason, ticket=ticket)
-        _print_breaker(done, output)
+        with engine.client() as client:
+            operate = getattr(client, f"{name}_breaker")
+            _print_breaker(operate(source_id, reason=reason, ticket=ticket), output)
 
 
 _force("open", "Let nothing of SOURCE start until it is released or closed.")
@@ -61,15 +62,15 @@ _force("close", "Let jobs of SOURCE start, whatever it answers.")
 _force("release", "Let the breaker judge by what it sees again.")
 
 
-def _print_breaker(found: dict[str, Any], output: Form) -> None:
+def _print_breaker(found: "BreakerView", output: Form) -> None:
     if output == "json":
         print_json(found)
         return
     print_fields(
         [
-            ("source", found["sourceId"]),
-            ("position", found["position"]),
-            ("cause", found.get("cause")),
-            ("opens", found.get("opensAt")),
+            ("source", found.source_id),
+            ("position", found.position),
+            ("cause", found.cause),
+            ("opens", found.opens_at),
         ]
     )

@@ -54,6 +54,15 @@ def _are_origins(_: object, field: "attrs.Attribute[str | None]", value: str | N
         raise ValueError(f"{field.name}: {error}") from None
 
 
+def _is_public_url(_: object, field: "attrs.Attribute[str | None]", value: str | None) -> None:
+    from jobengine.http.callbacks import public_url_of
+
+    try:
+        public_url_of(value or "http://localhost")
+    except ValueError as error:
+        raise ValueError(f"{field.name} {error}") from None
+
+
 @attrs.frozen(kw_only=True)
 class NodeOptions:
     """How a node is reached and what it runs on; the rest is in `Settings`."""
@@ -78,6 +87,10 @@ class NodeOptions:
 
     cors_origins: str | None = attrs.field(default=None, validator=_are_origins)
     """Origins whose pages may read answers, exactly and with commas; none when not set."""
+
+    public_url: str | None = attrs.field(default=None, validator=_is_public_url)
+    """What addresses of callbacks begin with, such as https://jobs.example.com; the URL of the
+    listener when not set."""
 
     key_file: Path | None = None
     """The Ed25519 key that signs tokens; `key.pem` in the data directory when not set."""

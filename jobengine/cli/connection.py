@@ -15,7 +15,7 @@ import attrs
 import click
 from click.core import ParameterSource
 
-from jobengine.cli.failure import CommandFailed, ExitCode
+from jobengine.cli.failure import CommandFailedError, ExitCode
 from jobengine.cli.output import output_option
 
 if TYPE_CHECKING:
@@ -37,14 +37,14 @@ class Engine:
 
     @contextmanager
     def client(self) -> "Iterator[Client]":
-        """A client for the block, whose faults leave it as `CommandFailed`."""
+        """A client for the block, whose faults leave it as `CommandFailedError`."""
         import httpx
 
         from jobengine.sdk import ApiError, Client
-        from jobengine.sdk.trust import TrustUnusable
+        from jobengine.sdk.trust import TrustUnusableError
 
         if not self.token:
-            raise CommandFailed(
+            raise CommandFailedError(
                 "no token: set JOBENGINE_TOKEN or give --token-file (`jobengine up` prints one)",
                 ExitCode.DENIED,
             )
@@ -53,15 +53,15 @@ class Engine:
                 yield client
         except ApiError as error:
             raise _refusal(error) from None
-        except TrustUnusable as error:
-            raise CommandFailed(str(error)) from None
+        except TrustUnusableError as error:
+            raise CommandFailedError(str(error)) from None
         except (httpx.TransportError, httpx.InvalidURL) as error:
             if "CERTIFICATE_VERIFY_FAILED" in str(error):
-                raise CommandFailed(
+                raise CommandFailedError(
                     f"the certificate of {self.url} is not accepted ({error}): name its authority "
                     "in JOBENGINE_CA_FILE"
                 ) from None
-            raise CommandFailed(
+            raise CommandFailedError(
                 f"no engine answers at {self.url} ({error}): start one with `jobengine up`, or "
                 "correct --url"
             ) from None
@@ -111,7 +111,7 @@ def engine_options(command: F) -> F:
 
 
 def read_secret(place: str) -> str:
-    """The one line of a file, or of stdin for `-`. Raises `CommandFailed`."""
+    """The one line of a file, or of stdin for `-`. Raises `CommandFailedError`."""
     try:
         if place == "-":
             text = sys.stdin.read(_SECRET_CHARACTERS_MAX)
@@ -119,12 +119,14 @@ def read_secret(place: str) -> str:
             with Path(place).open(encoding="utf-8") as file:
                 text = file.read(_SECRET_CHARACTERS_MAX)
     except OSError as error:
-        raise CommandFailed(f"{place}: {error.strerror}") from None
+        raise CommandFailedError(f"{place}: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise CommandFailed(f"{place} holds no token") from None
+        raise CommandFailedError(f"{place} holds no token") from None
     lines = text.split()
     if len(lines) != 1:
-        raise CommandFailed(f"{place} does not hold one token and nothing else", ExitCode.DENIED)
+        raise CommandFailedError(
+            f"{place} does not hold one token and nothing else", ExitCode.DENIED
+        )
     return lines[0]
 
 
@@ -165,7 +167,7 @@ def _require(_: click.Context, parameter: click.Parameter, value: str | None) ->
     return value
 
 
-def _refusal(error: "ApiError") -> CommandFailed:
+def _refusal(error: "ApiError") -> CommandFailedError:
     code = {
         400: ExitCode.USAGE,
         401: ExitCode.DENIED,
@@ -179,4 +181,4 @@ def _refusal(error: "ApiError") -> CommandFailed:
         message += ": give a valid --token or JOBENGINE_TOKEN"
     elif error.code == "TENANT_REQUIRED":
         message += ": give --tenant or JOBENGINE_TENANT"
-    return CommandFailed(message, code)
+    return CommandFailedError(message, code)

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import click
 
 from jobengine.cli.configuration import Configuration
-from jobengine.cli.failure import CommandFailed, ExitCode
+from jobengine.cli.failure import CommandFailedError, ExitCode
 from jobengine.cli.node_options import config_option, configured, database_option
 from jobengine.cli.output import Form, output_option, print_json, print_table
 
@@ -112,11 +112,11 @@ def _ask(configuration: Configuration, question: Callable[..., Awaitable[T]]) ->
 
     conninfo = configuration.options.database_url
     if conninfo is None:
-        raise CommandFailed("name the database with --database-url or JOBENGINE_DATABASE_URL")
+        raise CommandFailedError("name the database with --database-url or JOBENGINE_DATABASE_URL")
     try:
         answer: Any = trio.run(question, conninfo, configuration.settings)
     except ProgrammerError as error:
-        raise CommandFailed(f"this database cannot be used: {error}") from None
+        raise CommandFailedError(f"this database cannot be used: {error}") from None
     except Exception as error:
         failure = explained(error)
         if failure is None:

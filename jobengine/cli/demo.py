@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from jobengine.cli.failure import CommandFailed
+from jobengine.cli.failure import CommandFailedError
 from jobengine.cli.node_options import configured
 
 __all__ = ["demo"]
@@ -32,7 +32,7 @@ def demo(data: Path | None) -> int:
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("jobengine"):
             raise
-        raise CommandFailed(
+        raise CommandFailedError(
             f"the demo needs {error.name}, which is not installed: "
             "pip install 'jobengine[demo,embedded]'"
         ) from None

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from jobengine.cli.output import print_fields, print_table
 
 if TYPE_CHECKING:
-    from jobengine.wire.admission import JobExplanation
+    from jobengine.wire.explanations import JobExplanation
 
 __all__ = ["print_explanation", "waits_for"]
 

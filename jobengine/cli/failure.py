@@ -1,13 +1,13 @@
 """How a command ends when it cannot do what was asked: one line for a person, a code for a program.
 
 Deliberately not here: which faults there are. The commands know what they call, and turn its faults
-into `CommandFailed`; what they do not know is a fault of jobengine and keeps its traceback.
+into `CommandFailedError`; what they do not know is a fault of jobengine and keeps its traceback.
 """
 
 from collections.abc import Iterator
 from enum import IntEnum
 
-__all__ = ["CommandFailed", "ExitCode", "leaves"]
+__all__ = ["CommandFailedError", "ExitCode", "leaves"]
 
 
 class ExitCode(IntEnum):
@@ -20,7 +20,7 @@ class ExitCode(IntEnum):
     USAGE = 64
 
 
-class CommandFailed(Exception):
+class CommandFailedError(Exception):
     """The message is one line that ends in its remedy where there is one."""
 
     def __init__(self, message: str, exit_code: ExitCode = ExitCode.ERROR) -> None:

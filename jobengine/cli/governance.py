@@ -9,7 +9,7 @@ import click
 
 from jobengine.cli.asking import ask
 from jobengine.cli.connection import Engine, engine_options
-from jobengine.cli.failure import CommandFailed, ExitCode
+from jobengine.cli.failure import CommandFailedError, ExitCode
 from jobengine.cli.output import Form, print_fields, print_json, print_table
 
 __all__ = ["governance"]
@@ -99,7 +99,9 @@ def apply(engine: Engine, output: Form, file: Path, reason: str, ticket: str | N
     try:
         body = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise CommandFailed(f"{file} holds no JSON document: {error}", ExitCode.USAGE) from None
+        raise CommandFailedError(
+            f"{file} holds no JSON document: {error}", ExitCode.USAGE
+        ) from None
     _set(_of_platform(engine), body, output, reason, ticket)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from jobengine.cli.connection import Engine, audited, engine_options
-from jobengine.cli.failure import CommandFailed, ExitCode
+from jobengine.cli.failure import CommandFailedError, ExitCode
 from jobengine.cli.output import Form, print_fields, print_json, print_table
 
 if TYPE_CHECKING:
@@ -247,7 +247,7 @@ def _finished(client: "Client", job_id: str, wait_s: float) -> "JobView":
     try:
         return client.wait(job_id, wait_s)
     except TimeoutError as error:
-        raise CommandFailed(str(error)) from None
+        raise CommandFailedError(str(error)) from None
 
 
 def _payload(text: str) -> Any:

@@ -1,6 +1,6 @@
 """One node from start to stop: database, engine, doors, signals.
 
-I1  Nesting is the order of stopping: doors, engine, database (`http/doors.py`, `engine.py`).
+I1  Nesting is the order of stopping: doors, engine, database (`http/doors.py`, `engine`).
 I2  The first SIGINT or SIGTERM stops in order, the second at once, the third as the system does.
     While the node is still starting, the first one already stops at once.
 I3  SIGHUP reads the certificates again; what is wrong with them is logged, and the old ones stay.
@@ -20,28 +20,30 @@ import structlog
 import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from jobengine.actors.runtime.supervisor import SupervisionFailed
-from jobengine.auth.keys import KeyFileError, load_or_create_key
+from jobengine.actors.runtime.supervisor import SupervisionFailedError
+from jobengine.auth.keys import KeyFileError, KeyRing, load_or_create_key
 from jobengine.cli.configuration import Configuration, NodeOptions, endpoint_of
-from jobengine.cli.failure import CommandFailed, ExitCode, leaves
+from jobengine.cli.failure import CommandFailedError, ExitCode, leaves
 from jobengine.cli.logs import log_to_stderr
 from jobengine.cli.trust import trust_of
 from jobengine.engine import (
-    DatabaseFactMismatch,
-    DatabaseInUse,
+    DatabaseFactMismatchError,
+    DatabaseInUseError,
     EmbeddedServerError,
-    MigrationFailed,
-    RolesRefused,
-    SchemaMismatch,
+    MigrationFailedError,
+    RolesRefusedError,
+    SchemaMismatchError,
+    Understanding,
     open_database,
     open_engine,
 )
+from jobengine.http.callbacks import Callbacks, public_url_of
 from jobengine.http.doors import Doors, Endpoint, open_doors
 from jobengine.http.security import Cors, origins_of, redactor_of
-from jobengine.http.server import AddressUnavailable
-from jobengine.http.tls import TlsFiles, TlsUnusable
-from jobengine.http.worker_door import ListenFailed
-from jobengine.store.errors import ProgrammerError, StoreUnavailable
+from jobengine.http.server import AddressUnavailableError
+from jobengine.http.tls import TlsFiles, TlsUnusableError
+from jobengine.http.worker_door import ListenFailedError
+from jobengine.store.errors import ProgrammerError, StoreUnavailableError
 from jobengine.store.port import Store
 
 __all__ = ["explained", "load_key", "make_data_dir", "run_node"]
@@ -49,16 +51,16 @@ __all__ = ["explained", "load_key", "make_data_dir", "run_node"]
 _COLLECTOR_THRESHOLDS: Final = (50_000, 50, 100)
 _PAUSE_S: Final = (0.5, 5.0)
 _EXPLAIN_THEMSELVES: Final = (
-    AddressUnavailable,
-    DatabaseFactMismatch,
-    DatabaseInUse,
+    AddressUnavailableError,
+    DatabaseFactMismatchError,
+    DatabaseInUseError,
     EmbeddedServerError,
     KeyFileError,
-    ListenFailed,
-    MigrationFailed,
-    RolesRefused,
-    SchemaMismatch,
-    TlsUnusable,
+    ListenFailedError,
+    MigrationFailedError,
+    RolesRefusedError,
+    SchemaMismatchError,
+    TlsUnusableError,
 )
 
 _log = structlog.get_logger("jobengine.node")
@@ -76,7 +78,7 @@ def run_node(
 
     Without `any_login`, a login that row-level security does not bind is refused.
 
-    Main thread only. Raises `CommandFailed` for what an operator can mend.
+    Main thread only. Raises `CommandFailedError` for what an operator can mend.
     """
     log_to_stderr(configuration.options.log_level, redactor_of(configuration.settings))
     for name, meant in configuration.unknown.items():
@@ -103,20 +105,20 @@ def _tune_collector() -> None:
     gc.set_threshold(*_COLLECTOR_THRESHOLDS)
 
 
-def explained(error: BaseException) -> CommandFailed | None:
+def explained(error: BaseException) -> CommandFailedError | None:
     """What an operator should read of an error (or a group) that a node or database ended with."""
     for leaf in leaves(error):
         match leaf:
-            case CommandFailed():
+            case CommandFailedError():
                 return leaf
-            case StoreUnavailable():
-                return CommandFailed(
+            case StoreUnavailableError():
+                return CommandFailedError(
                     f"the database does not answer ({leaf}): start it, or correct --database-url"
                 )
-            case SupervisionFailed():
-                return CommandFailed(f"the engine gave up: {leaf}; its log says why")
+            case SupervisionFailedError():
+                return CommandFailedError(f"the engine gave up: {leaf}; its log says why")
             case _ if isinstance(leaf, _EXPLAIN_THEMSELVES):
-                return CommandFailed(str(leaf))
+                return CommandFailedError(str(leaf))
     return None
 
 
@@ -129,7 +131,7 @@ def make_data_dir(configuration: Configuration) -> None:
         path.mkdir(parents=True)
         path.chmod(0o711 if os.geteuid() == 0 else 0o700)
     except OSError as error:
-        raise CommandFailed(
+        raise CommandFailedError(
             f"{path} cannot be made a data directory ({error.strerror}): name another with --data"
         ) from None
 
@@ -138,14 +140,14 @@ def load_key(configuration: Configuration, *, create: bool) -> Ed25519PrivateKey
     """The key of a node; without `create` it must be there."""
     path = configuration.key_file
     if not create and not path.exists():
-        raise CommandFailed(
+        raise CommandFailedError(
             f"there is no key file {path}: make one with "
             f"`jobengine token new-key --key-file {path}`, or name another with --key-file"
         )
     try:
         return load_or_create_key(path)
     except KeyFileError as error:
-        raise CommandFailed(str(error)) from None
+        raise CommandFailedError(str(error)) from None
 
 
 @attrs.define
@@ -169,9 +171,12 @@ class _Node:
 
     async def _serve(self) -> None:
         settings, options = self.configuration.settings, self.configuration.options
+        ring, public_url = KeyRing(self.key), options.public_url
+        callbacks = Callbacks(lambda: ring, public_url and public_url_of(public_url))
+        understanding = Understanding(sign_callback=callbacks.address)
         async with (
             self._open_store() as store,
-            open_engine(store, settings) as engine,
+            open_engine(store, settings, understanding=understanding) as engine,
             open_doors(
                 engine,
                 self.key,
@@ -181,6 +186,7 @@ class _Node:
                 trust=trust_of(self.configuration),
                 cors=Cors(origins_of(options.cors_origins or "")),
                 tls=_tls_files(options),
+                callbacks=callbacks,
             ) as doors,
         ):
             self._doors = doors
@@ -200,7 +206,7 @@ class _Node:
             while store is None:
                 try:
                     store = await stack.enter_async_context(self._database())
-                except (StoreUnavailable, DatabaseInUse) as error:
+                except (StoreUnavailableError, DatabaseInUseError) as error:
                     left_s = until - trio.current_time()
                     if left_s <= 0:
                         raise
@@ -210,7 +216,7 @@ class _Node:
                     await trio.sleep(min(pause_s, left_s))
                     pause_s = min(2 * pause_s, pause_s_max)
                 except ProgrammerError as error:
-                    raise CommandFailed(f"this database cannot be used: {error}") from error
+                    raise CommandFailedError(f"this database cannot be used: {error}") from error
             yield store
 
     def _database(self) -> AbstractAsyncContextManager[Store]:
@@ -238,20 +244,20 @@ class _Node:
             return
         try:
             self._doors.reload_tls()
-        except TlsUnusable as error:
+        except TlsUnusableError as error:
             _log.error("certificate_not_reloaded", reason=str(error))
         else:
             _log.info("certificate_reloaded")
 
 
 def _tls_files(options: NodeOptions) -> TlsFiles | None:
-    """Raises `CommandFailed` when one file is named without the other it needs."""
+    """Raises `CommandFailedError` when one file is named without the other it needs."""
     certificate, key = options.tls_cert, options.tls_key
     if (certificate is None) != (key is None):
         given, missing = ("tls-cert", "tls-key") if key is None else ("tls-key", "tls-cert")
-        raise CommandFailed(f"--{given} needs --{missing} beside it")
+        raise CommandFailedError(f"--{given} needs --{missing} beside it")
     if certificate is None or key is None:
         if options.tls_client_ca is not None:
-            raise CommandFailed("--tls-client-ca needs --tls-cert and --tls-key beside it")
+            raise CommandFailedError("--tls-client-ca needs --tls-cert and --tls-key beside it")
         return None
     return TlsFiles(certificate=certificate, key=key, client_ca=options.tls_client_ca)

@@ -6,7 +6,7 @@ from typing import Any, Final, Literal, TypeVar
 
 import click
 
-__all__ = ["Form", "output_option", "print_fields", "print_json", "print_table"]
+__all__ = ["Form", "output_option", "print_fields", "print_json", "print_table", "printable"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 Form = Literal["table", "json"]
@@ -51,6 +51,9 @@ def print_fields(fields: Sequence[tuple[str, object]]) -> None:
 
 
 def _cell(value: object) -> str:
-    text = "-" if value is None else str(value)
-    # What a tenant wrote must not steer the terminal of an operator.
+    return printable("-" if value is None else str(value))
+
+
+def printable(text: str) -> str:
+    """Text on one line; what a tenant wrote must not steer the terminal of an operator."""
     return "".join(letter if letter.isprintable() else "�" for letter in text)

@@ -1,12 +1,12 @@
 """Lists that the SDK answers a page at a time."""
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from jobengine.wire.jobs import Page
 
-__all__ = ["every", "every_asked"]
+__all__ = ["every"]
 
 T = TypeVar("T")
 
@@ -20,14 +20,3 @@ def every(page_of: "Callable[..., Page[T]]") -> Iterator[T]:
         token = page.next_page_token
         if token is None:
             return
-
-
-def every_asked(page_of: Callable[[dict[str, str]], Any]) -> Iterator[dict[str, Any]]:
-    """As `every`, of pages as JSON that are asked for by a query."""
-    query: dict[str, str] = {}
-    while True:
-        page = page_of(query)
-        yield from page["items"]
-        if page["nextPageToken"] is None:
-            return
-        query = {"pageToken": page["nextPageToken"]}

@@ -10,7 +10,7 @@ from jobengine.cli.output import Form, print_fields, print_json, print_table
 from jobengine.cli.paging import every
 
 if TYPE_CHECKING:
-    from jobengine.wire.admission import QuotaView
+    from jobengine.wire.quotas import QuotaUse, QuotaView
 
 __all__ = ["quota"]
 
@@ -54,7 +54,7 @@ def list_quotas(engine: Engine, output: Form, limit: int) -> None:
                 one.starts_this_hour,
                 one.max_per_hour,
                 one.waiting,
-                "paused" if one.paused else "active",
+                _state(one),
             )
             for one in found
         ],
@@ -75,6 +75,7 @@ def show(engine: Engine, output: Form, quota_id: str) -> None:
 @click.option("--type", "job_type", help="Of this job type only.")
 @click.option("--project", help="Of this project only.")
 @_limited
+@click.option("--paused", is_flag=True, help="Let nothing start until it is resumed.")
 @reasoned
 @engine_options
 def create(
@@ -83,6 +84,7 @@ def create(
     quota_id: str,
     job_type: str | None,
     project: str | None,
+    paused: bool,
     reason: str,
     ticket: str | None,
     **limits: int | None,
@@ -98,6 +100,7 @@ def create(
             quota_id=quota_id,
             scope=scope,
             key=job_type or project,
+            paused=paused,
             **limits,
         )
     _print_quota(made, output)
@@ -177,6 +180,13 @@ _switch("pause", "Let nothing start that QUOTA is about.")
 _switch("resume", "Let what QUOTA is about start again.")
 
 
+def _state(found: "QuotaView | QuotaUse") -> str:
+    if found.paused:
+        return "paused"
+    limited = found.max_active is not None or found.max_per_hour is not None
+    return "active" if limited else "no limits"
+
+
 def _print_quota(found: "QuotaView", output: Form) -> None:
     if output == "json":
         print_json(found)
@@ -188,7 +198,7 @@ def _print_quota(found: "QuotaView", output: Form) -> None:
             ("at once", found.max_active),
             ("an hour", found.max_per_hour),
             ("burst", found.burst),
-            ("state", "paused" if found.paused else "active"),
+            ("state", _state(found)),
             ("revision", found.revision),
             ("changed", found.changed_at),
         ]

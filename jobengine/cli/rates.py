@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from jobengine.wire.admission import RatePolicy, RateView
+    from jobengine.wire.rates import RatePolicy, RateView
 
 __all__ = ["rate_options", "rate_text", "rate_wanted"]
 
@@ -29,7 +29,7 @@ def rate_wanted(
     rpm: float | None, per_second: float | None, burst: int | None, cooldown: int | None
 ) -> "RatePolicy | None":
     """The rate that the options say, None when they say nothing. Raises `click.UsageError`."""
-    from jobengine.wire.admission import RatePolicy
+    from jobengine.wire.rates import RatePolicy
 
     if rpm is None and per_second is None:
         if burst is not None or cooldown is not None:

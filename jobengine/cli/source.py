@@ -10,7 +10,7 @@ from jobengine.cli.output import Form, print_fields, print_json, print_table
 from jobengine.cli.rates import rate_options, rate_text, rate_wanted
 
 if TYPE_CHECKING:
-    from jobengine.wire.admission import SourceView
+    from jobengine.wire.sources import SourceView
 
 __all__ = ["source"]
 

@@ -1,15 +1,17 @@
 """`jobengine throttle`: rates that jobs share, and the shares of job types."""
 
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from jobengine.cli.asking import ask
 from jobengine.cli.connection import Engine, engine_options, reasoned
 from jobengine.cli.output import Form, print_fields, print_json, print_table
-from jobengine.cli.paging import every_asked
+from jobengine.cli.paging import every
 from jobengine.cli.rates import rate_options, rate_text, rate_wanted
+
+if TYPE_CHECKING:
+    from jobengine.wire.rates import ThrottleScope, ThrottleView
 
 __all__ = ["throttle", "weight"]
 
@@ -33,14 +35,14 @@ def throttle() -> None:
 @engine_options
 def list_throttles(engine: Engine, output: Form, limit: int) -> None:
     """List the rates."""
-    pages = every_asked(lambda query: ask(engine, "GET", "/throttles", query=query))
-    found = list(islice(pages, limit))
+    with engine.client() as client:
+        found = list(islice(every(client.throttles_page), limit))
     if output == "json":
         print_json(found)
         return
     print_table(
         ("OF", "KEY", "RATE", "CHANGED"),
-        [(one["scope"], one.get("key"), _rate(one), one["changedAt"]) for one in found],
+        [(one.scope, one.key, rate_text(one.rate), one.changed_at) for one in found],
     )
 
 
@@ -62,9 +64,9 @@ def put(
     rate = rate_wanted(**given)
     if rate is None:
         raise click.UsageError("give --rpm or --per-second; `throttle remove` takes a rate away")
-    body = {**_scope(job_type, source), "rate": _told(rate)}
-    done = ask(engine, "PUT", "/throttles", body, reason=reason, ticket=ticket)
-    _print_throttle(done, output)
+    part = _scope(job_type, source)
+    with engine.client() as client:
+        _print_throttle(client.set_throttle(*part, rate, reason=reason, ticket=ticket), output)
 
 
 @throttle.command()
@@ -80,9 +82,9 @@ def remove(
     ticket: str | None,
 ) -> None:
     """Take the rate of the whole tenant away, or of what is named."""
-    body = {**_scope(job_type, source), "rate": None}
-    done = ask(engine, "PUT", "/throttles", body, reason=reason, ticket=ticket)
-    _print_throttle(done, output)
+    part = _scope(job_type, source)
+    with engine.client() as client:
+        _print_throttle(client.set_throttle(*part, None, reason=reason, ticket=ticket), output)
 
 
 @click.group()
@@ -95,14 +97,14 @@ def weight() -> None:
 @engine_options
 def list_weights(engine: Engine, output: Form, limit: int) -> None:
     """List the shares that differ from 1."""
-    pages = every_asked(lambda query: ask(engine, "GET", "/weights", query=query))
-    found = list(islice(pages, limit))
+    with engine.client() as client:
+        found = list(islice(every(client.weights_page), limit))
     if output == "json":
         print_json(found)
         return
     print_table(
         ("TYPE", "WEIGHT", "CHANGED"),
-        [(one["jobType"], one["weight"], one["changedAt"]) for one in found],
+        [(one.job_type, one.weight, one.changed_at) for one in found],
     )
 
 
@@ -115,39 +117,26 @@ def set_weight(
     engine: Engine, output: Form, job_type: str, share: int, reason: str, ticket: str | None
 ) -> None:
     """Give jobs of TYPE the share WEIGHT; 1 is that of all others."""
-    body = {"jobType": job_type, "weight": None if share == 1 else share}
-    done = ask(engine, "PUT", "/weights", body, reason=reason, ticket=ticket)
+    weight = None if share == 1 else share
+    with engine.client() as client:
+        done = client.set_weight(job_type, weight, reason=reason, ticket=ticket)
     if output == "json":
         print_json(done)
     else:
-        print_fields([("type", done["jobType"]), ("weight", done["weight"])])
+        print_fields([("type", done.job_type), ("weight", done.weight)])
 
 
-def _scope(job_type: str | None, source: str | None) -> dict[str, str]:
+def _scope(job_type: str | None, source: str | None) -> tuple["ThrottleScope", str | None]:
     if job_type is not None and source is not None:
         raise click.UsageError("give --type or --source, and one of them only")
     if job_type is not None:
-        return {"scope": "job_type", "key": job_type}
-    return {"scope": "tenant"} if source is None else {"scope": "source", "key": source}
+        return "job_type", job_type
+    return ("tenant", None) if source is None else ("source", source)
 
 
-def _told(rate: Any) -> Any:
-    import msgspec
-
-    return msgspec.to_builtins(rate)
-
-
-def _rate(found: dict[str, Any]) -> str | None:
-    import msgspec
-
-    from jobengine.wire.admission import RateView
-
-    return rate_text(msgspec.convert(found.get("rate"), RateView | None))
-
-
-def _print_throttle(found: dict[str, Any], output: Form) -> None:
+def _print_throttle(found: "ThrottleView", output: Form) -> None:
     if output == "json":
         print_json(found)
         return
-    part = " ".join(filter(None, (found["scope"], found.get("key"))))
-    print_fields([("of", part), ("rate", _rate(found) or "none")])
+    part = " ".join(filter(None, (found.scope, found.key)))
+    print_fields([("of", part), ("rate", rate_text(found.rate) or "none")])

@@ -9,7 +9,7 @@ import click
 
 from jobengine.cli.asking import ask
 from jobengine.cli.connection import Engine, audited, engine_options, read_secret
-from jobengine.cli.failure import CommandFailed
+from jobengine.cli.failure import CommandFailedError
 from jobengine.cli.node_options import config_option, configured, data_option
 from jobengine.cli.output import Form, output_option, print_json
 
@@ -97,7 +97,7 @@ def new_key(key_file: str) -> None:
 
     configuration = configured(key_file=key_file)
     if configuration.key_file.exists():
-        raise CommandFailed(f"{configuration.key_file} exists already; it is left as it is")
+        raise CommandFailedError(f"{configuration.key_file} exists already; it is left as it is")
     load_key(configuration, create=True)
     print(configuration.key_file)
 
@@ -133,7 +133,7 @@ def rotate(
             configuration.key_file, now_at + (0 if at_once else overlap * 1_000_000), now_at
         )
     except KeyFileError as error:
-        raise CommandFailed(str(error)) from None
+        raise CommandFailedError(str(error)) from None
     print(key_id_of(ring.signer.public_key()))
 
 
@@ -170,14 +170,14 @@ def revoke(
 
 def _id_of(bearer: str) -> dict[str, str]:
     """What revokes a token: its id, and when that may be forgotten. Nothing is verified."""
-    from jobengine.auth.claims import TokenInvalid
+    from jobengine.auth.claims import TokenInvalidError
     from jobengine.auth.signatures import unverified_id
     from jobengine.domain.instant import to_rfc3339
 
     try:
         token_id, expires_at = unverified_id(bearer)
-    except TokenInvalid as error:
-        raise CommandFailed(f"--bearer-file: {error}") from None
+    except TokenInvalidError as error:
+        raise CommandFailedError(f"--bearer-file: {error}") from None
     body = {"tokenId": token_id}
     # Issuers' clocks differ from ours, so the id is kept a day longer than it has to be.
     if expires_at is not None:

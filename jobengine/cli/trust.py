@@ -4,21 +4,21 @@ from jobengine.auth.claims import ClaimNames
 from jobengine.auth.issuers import ExternalIssuer, IssuerRules
 from jobengine.auth.jwks_source import JwksSource
 from jobengine.cli.configuration import Configuration
-from jobengine.cli.failure import CommandFailed
+from jobengine.cli.failure import CommandFailedError
 from jobengine.http.identities import Trust
 
 __all__ = ["trust_of"]
 
 
 def trust_of(configuration: Configuration) -> Trust:
-    """Raises `CommandFailed` where an external issuer is named by halves."""
+    """Raises `CommandFailedError` where an external issuer is named by halves."""
     options = configuration.options
     named = {"jwks": options.jwks, "issuer": options.issuer, "audience": options.audience}
     missing = [name for name, value in named.items() if value is None]
     if len(missing) == len(named):
         return Trust(key_file=configuration.key_file)
     if options.jwks is None or options.issuer is None or options.audience is None:
-        raise CommandFailed(
+        raise CommandFailedError(
             f"an external issuer needs --jwks, --issuer and --audience; missing: "
             f"{', '.join(f'--{name}' for name in missing)}"
         )
@@ -35,7 +35,7 @@ def trust_of(configuration: Configuration) -> Trust:
         )
         source = JwksSource(options.jwks, ttl_s=options.jwks_ttl_s)
     except ValueError as error:
-        raise CommandFailed(f"--jwks, --issuer: {error}") from None
+        raise CommandFailedError(f"--jwks, --issuer: {error}") from None
     return Trust(key_file=configuration.key_file, issuers=[ExternalIssuer(rules, source)])
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from jobengine.cli.configuration import LOG_LEVELS
-from jobengine.cli.failure import CommandFailed, ExitCode
+from jobengine.cli.failure import CommandFailedError, ExitCode
 from jobengine.cli.logs import log_to_stderr
 
 if TYPE_CHECKING:
@@ -56,8 +56,8 @@ def run(
     jobengine.sdk.Worker. What the module itself says about URL, token and tenant goes before the
     options. The first signal lets running jobs finish, the second gives them back.
     """
-    from jobengine.sdk import WorkerRejected
-    from jobengine.sdk.trust import TrustUnusable
+    from jobengine.sdk import WorkerRejectedError
+    from jobengine.sdk.trust import TrustUnusableError
 
     log_to_stderr(log_level)
     for name, value in {
@@ -70,10 +70,10 @@ def run(
             os.environ[name] = value
     try:
         _load(target).run()
-    except TrustUnusable as error:
-        raise CommandFailed(str(error)) from None
-    except WorkerRejected as error:
-        raise CommandFailed(f"{error}; check token and tenant", ExitCode.DENIED) from None
+    except TrustUnusableError as error:
+        raise CommandFailedError(str(error)) from None
+    except WorkerRejectedError as error:
+        raise CommandFailedError(f"{error}; check token and tenant", ExitCode.DENIED) from None
 
 
 def _load(target: str) -> "Worker":
@@ -88,11 +88,11 @@ def _load(target: str) -> "Worker":
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise
-        raise CommandFailed(
+        raise CommandFailedError(
             f"there is no module {error.name}: run this where it can be imported from"
         ) from None
     found = getattr(module, attribute, None)
     if not isinstance(found, Worker):
         what = "nothing" if found is None else f"of type {type(found).__name__}"
-        raise CommandFailed(f"{target} is {what}, not a jobengine.sdk.Worker")
+        raise CommandFailedError(f"{target} is {what}, not a jobengine.sdk.Worker")
     return found

@@ -113,6 +113,17 @@ def test_a_quota_is_set_up_listed_and_taken_away(cli: Run) -> None:
     assert cells(cli("quota", "delete", "night", "--reason", "r"), "quota") == "night"
 
 
+def test_a_quota_that_only_pauses_is_resumed_and_says_that_it_has_no_limits(cli: Run) -> None:
+    made = cli("quota", "create", "stop", "--project", "alpha", "--paused", "--reason", "r")
+    assert cells(made, "state") == "paused"
+    assert cells(cli("quota", "resume", "stop", "--reason", "r"), "state") == "no limits"
+    assert cli("quota", "list").stdout.splitlines()[1].rstrip().endswith("no limits")
+    assert cells(cli("quota", "pause", "stop", "--reason", "r"), "state") == "paused"
+    limited = cli("quota", "set", "stop", "--max-active", 2, "--reason", "r")
+    assert (cells(limited, "state"), cells(limited, "at once")) == ("paused", "2")
+    assert cells(cli("quota", "resume", "stop", "--reason", "r"), "state") == "active"
+
+
 def test_rates_and_weights_are_set_listed_and_taken_away(cli: Run) -> None:
     put = cli("throttle", "set", "--type", "scan", "--rpm", 120, "--reason", "r")
     assert (cells(put, "of"), cells(put, "rate")) == ("job_type scan", "120 a minute, burst 2")
