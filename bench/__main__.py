@@ -23,6 +23,7 @@ from bench import (
     memory,
     pickup,
     recovery,
+    runs,
     store_limit,
     throughput,
 )
@@ -32,6 +33,8 @@ from bench.fairness import FairnessCase
 from bench.harness.errors import BenchmarkError, leaves
 from bench.harness.options import Options, target_options
 from bench.harness.report import Report
+from bench.run_shapes import SHAPES
+from bench.runs import RunCase
 from bench.throughput import ThroughputCase
 
 _INTERRUPTED = 130
@@ -116,10 +119,10 @@ def run_fairness(**given: Any) -> None:
 
 @bench.command(name="adaptive")
 @target_options
-@click.option("--seconds", default=180.0, help="How long each phase is measured.")
-@click.option("--settle-s", default=300.0, help="How long each phase may settle first.")
-@click.option("--burst", default=10, help="Of the upstream.")
-@click.option("--per-minute", default=1_200, help="The hidden limit of the first phase.")
+@click.option("--seconds", default=25.0, help="How long each phase is measured.")
+@click.option("--rise-s", default=60.0, help="How long the last phase may settle first.")
+@click.option("--settle-s", default=15.0, help="How long the others may.")
+@click.option("--per-second", default=50, help="The hidden limit, before it falls to a half.")
 def run_adaptive(**given: Any) -> None:
     """How near to an upstream's hidden, moving limit."""
     options, rest = _split(given)
@@ -187,6 +190,20 @@ def run_dag(**given: Any) -> None:
     """Planning a run and advancing it, against networkx. No engine process, no database."""
     options, rest = _split(given)
     _run(lambda: dag.run(options, **rest))
+
+
+@bench.command(name="runs")
+@target_options
+@click.option("--payload-bytes", default=100)
+@click.option("--width", default=1_000, help="Nodes of a level, of a layered run.")
+@click.option(
+    "--shape", "shapes", multiple=True, type=click.Choice(tuple(SHAPES)), default=("layered",)
+)
+@click.option("--nodes", default=10_000, help="Nodes of each run.")
+def run_runs(**given: Any) -> None:
+    """A run from request to end, to as many single jobs; its graph and chart."""
+    options, rest = _split(given)
+    _run(lambda: runs.run(options, RunCase(**rest)))
 
 
 @bench.command(name="all")

@@ -23,7 +23,6 @@ from bench.harness.target import Target
 from bench.load.jobs import job_texts
 from jobengine.auth.apikeys import new_api_key
 from jobengine.auth.authenticator import Authenticator
-from jobengine.auth.pages import PageTokens
 from jobengine.auth.scopes import Scope
 from jobengine.auth.tokens import Identity, Tokens
 from jobengine.domain.change import ApiKeyRow
@@ -59,9 +58,8 @@ async def run(options: Options, *, requests: int, payload_bytes: int) -> Report:
         front = Front(
             gateway=engine.gateway,
             tokens=tokens,
-            pages=PageTokens(tokens.ring),
             readiness=_never_asked,
-            render_metrics=bytes,
+            render_metrics=_no_metrics,
             gate=RequestGate(RateLimits()),
         )
         bodies = [text.encode() for text in _texts(requests, payload_bytes)]
@@ -208,6 +206,10 @@ def _uncharged(identity: Identity, tenant_id: str) -> None:
 
 
 async def _no_body() -> bytes:
+    return b""
+
+
+async def _no_metrics() -> bytes:
     return b""
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 import attrs
 import trio
 
-from bench.harness.errors import MeasurementFailed
+from bench.harness.errors import MeasurementFailedError
 from bench.harness.options import Options
 from bench.harness.report import Report, report_on
 from bench.harness.target import Target, open_target
@@ -102,5 +102,5 @@ async def _measure(
     if target.database is not None:
         states = await trio.to_thread.run_sync(target.database.count_jobs, target.tenant, job_type)
         if states != {"scheduled": warm_up + jobs}:
-            raise MeasurementFailed(f"{warm_up + jobs} jobs should be scheduled: {states}")
+            raise MeasurementFailedError(f"{warm_up + jobs} jobs should be scheduled: {states}")
     return {"jobs_per_s": rate_of(done), "cpu_us_per_job": cpu}

@@ -19,7 +19,7 @@ import trio
 
 from bench.harness.children import LoadProcess, open_load
 from bench.harness.database import Totals
-from bench.harness.errors import MeasurementFailed
+from bench.harness.errors import MeasurementFailedError
 from bench.harness.options import Options
 from bench.harness.report import Report, report_on
 from bench.harness.target import Target, open_target
@@ -73,18 +73,37 @@ class Tenant:
 
 async def run(options: Options, case: ThroughputCase, *, limits: bool = False) -> Report:
     """With ``limits`` each round is run once more, its jobs of a source with a rate and of a type
-    with quotas, all too wide to hold anything up; `ratio` is to the same round without."""
+    with quotas, all too wide to hold anything up; every other time that comes first. ``ratio`` is
+    its jobs a second to those of the same round without, ``cpu_ratio`` is that round's CPU a job,
+    of all processes, to its own."""
     async with open_target(options) as target, open_tenants(target, options, case) as tenants:
         report = report_on(target, "throughput", "jobs_per_s", "jobs/s", **attrs.asdict(case))
         for number in range(options.rounds):
+            limited = None
+            if limits and number % 2:
+                limited = await _measure_limited(target, tenants, case, number)
             plain = await measure_round(target, tenants, case, number)
+            if limits and limited is None:
+                limited = await _measure_limited(target, tenants, case, number)
             report.add("throughput", **plain)
-            if limits:
-                source_id = await _limit(target, tenants, number)
-                limited = await measure_round(target, tenants, case, number, source_id)
-                ratio = limited["jobs_per_s"] / plain["jobs_per_s"]
-                report.add("with limits", ratio=ratio, **limited)
+            if limited is not None:
+                report.add("with limits", **_ratios(limited, plain), **limited)
         return report
+
+
+async def _measure_limited(
+    target: Target, tenants: Sequence[Tenant], case: ThroughputCase, number: int
+) -> dict[str, Any]:
+    source_id = await _limit(target, tenants, number)
+    return await measure_round(target, tenants, case, number, source_id)
+
+
+def _ratios(limited: dict[str, Any], plain: dict[str, Any]) -> dict[str, float]:
+    ratios = {"ratio": limited["jobs_per_s"] / plain["jobs_per_s"]}
+    spent = sum((limited["cpu_us_per_job"] or {}).values())
+    if spent:
+        ratios["cpu_ratio"] = sum(plain["cpu_us_per_job"].values()) / spent
+    return ratios
 
 
 async def _limit(target: Target, tenants: Sequence[Tenant], number: int) -> str:
@@ -111,7 +130,7 @@ async def _limit(target: Target, tenants: Sequence[Tenant], number: int) -> str:
                 body = msgspec.json.encode(control)
                 status, said = await client.post(f"{_API}/{path}", body, "application/json")
                 if status != 201:
-                    raise MeasurementFailed(f"{path}: HTTP {status}: {said[:500]!r}")
+                    raise MeasurementFailedError(f"{path}: HTTP {status}: {said[:500]!r}")
     return source_id
 
 
@@ -244,6 +263,6 @@ def _verify(
     for tenant in tenants:
         states = target.require_database().count_jobs(tenant.target.tenant, job_type)
         if states != {"completed": jobs}:
-            raise MeasurementFailed(f"{jobs} jobs should be completed: {states}")
+            raise MeasurementFailedError(f"{jobs} jobs should be completed: {states}")
     if entries != _ENTRIES_PER_JOB * jobs * len(tenants):
-        raise MeasurementFailed(f"{jobs * len(tenants)} jobs left {entries} ledger entries")
+        raise MeasurementFailedError(f"{jobs * len(tenants)} jobs left {entries} ledger entries")

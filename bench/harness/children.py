@@ -21,7 +21,7 @@ from typing import IO, Any, Final
 
 import trio
 
-from bench.harness.errors import ChildDied
+from bench.harness.errors import ChildDiedError
 
 __all__ = ["LoadProcess", "open_load", "start_child", "stop_child", "wait_gone"]
 
@@ -124,7 +124,7 @@ class LoadProcess:
             await self._changed.wait()
 
     async def listen(self) -> None:
-        """Take in what the process says, until it ends; then raise `ChildDied`."""
+        """Take in what the process says, until it ends; then raise `ChildDiedError`."""
         line = bytearray()
         async for chunk in self._said:
             end, *starts = chunk.split(b"\n")
@@ -133,7 +133,7 @@ class LoadProcess:
                 await self._hear(json.loads(line))
                 line = bytearray(start)
         await wait_gone(self._process)
-        raise ChildDied(f"the {self.kind} process ended with {self._process.returncode}")
+        raise ChildDiedError(f"the {self.kind} process ended with {self._process.returncode}")
 
     async def _hear(self, said: dict[str, Any]) -> None:
         if "count" in said:
@@ -155,7 +155,8 @@ class LoadProcess:
 @asynccontextmanager
 async def open_load(kind: str, **plan: Any) -> AsyncIterator[LoadProcess]:
     """A load process of `bench.load` for the block; `plan` may hold a token, so it travels by its
-    standard input. The process's death within the block raises `ChildDied`, in an exception group.
+    standard input. The process's death within the block raises `ChildDiedError`, in an exception
+    group.
     """
     command = [sys.executable, "-m", "bench.load", kind]
     load = LoadProcess(kind, start_child(command, stdin=subprocess.PIPE))

@@ -13,7 +13,7 @@ import attrs
 import trio
 
 from bench.harness.children import start_child, stop_child, wait_gone
-from bench.harness.errors import EngineStartFailed
+from bench.harness.errors import EngineStartFailedError
 
 __all__ = ["EngineProcess", "start_engine"]
 
@@ -70,7 +70,7 @@ async def start_engine(
 ) -> EngineProcess:
     """Start an engine and wait until it serves. Its log is `engine.log` beside the data.
 
-    Settings of the surrounding environment do not reach it. Raises `EngineStartFailed`.
+    Settings of the surrounding environment do not reach it. Raises `EngineStartFailedError`.
     """
     settings = dict(settings or {})
     log_path = data_dir.parent / "engine.log"
@@ -90,7 +90,7 @@ async def start_engine(
     if said is None:
         await stop_child(process)
         end = log_path.read_text(errors="replace").splitlines()[-_LOG_LINES_SHOWN:]
-        raise EngineStartFailed("\n".join(["the engine did not start", *end]))
+        raise EngineStartFailedError("\n".join(["the engine did not start", *end]))
     return EngineProcess(
         process=process,
         data_dir=data_dir,

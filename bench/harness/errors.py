@@ -2,22 +2,28 @@
 
 from collections.abc import Iterator
 
-__all__ = ["BenchmarkError", "ChildDied", "EngineStartFailed", "MeasurementFailed", "leaves"]
+__all__ = [
+    "BenchmarkError",
+    "ChildDiedError",
+    "EngineStartFailedError",
+    "MeasurementFailedError",
+    "leaves",
+]
 
 
 class BenchmarkError(Exception):
     """The message says what happened, for whoever ran the benchmark."""
 
 
-class ChildDied(BenchmarkError):
+class ChildDiedError(BenchmarkError):
     """A process that was still needed has ended."""
 
 
-class EngineStartFailed(BenchmarkError):
+class EngineStartFailedError(BenchmarkError):
     """The engine ended before it served; the message holds the end of its log."""
 
 
-class MeasurementFailed(BenchmarkError):
+class MeasurementFailedError(BenchmarkError):
     """What was measured is not what should have happened, so its figures mean nothing."""
 
 

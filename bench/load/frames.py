@@ -16,7 +16,7 @@ from wsproto.events import AcceptConnection, RejectConnection, Request
 
 from jobengine.http.byte_stream import ByteStream, PlainStream, TlsBytes
 
-__all__ = ["Disconnected", "FrameClient", "open_frames"]
+__all__ = ["DisconnectedError", "FrameClient", "open_frames"]
 
 _RECEIVE_BYTES: Final = 65_536
 _CLOSE_S_MAX: Final = 2.0
@@ -25,7 +25,7 @@ _TEXT, _CLOSE, _PING, _PONG = 0x81, 0x88, 0x89, 0x8A
 _LENGTH_16, _LENGTH_64 = 126, 127
 
 
-class Disconnected(Exception):
+class DisconnectedError(Exception):
     """There is no connection to be had, or none any more."""
 
 
@@ -39,7 +39,7 @@ class FrameClient:
         self._writing = False
 
     async def send(self, text: str) -> None:
-        """Send a frame, and all that were collected. Raises `Disconnected`."""
+        """Send a frame, and all that were collected. Raises `DisconnectedError`."""
         self.send_nowait(text)
         await self.flush()
 
@@ -57,12 +57,12 @@ class FrameClient:
                 data, self._outgoing = bytes(self._outgoing), bytearray()
                 await self._stream.send_all(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            raise Disconnected("the connection broke") from error
+            raise DisconnectedError("the connection broke") from error
         finally:
             self._writing = False
 
     async def receive(self) -> str:
-        """The next message. Raises `Disconnected`."""
+        """The next message. Raises `DisconnectedError`."""
         while True:
             while (frame := self._take()) is not None:
                 kind, payload = frame
@@ -72,7 +72,7 @@ class FrameClient:
                     self._outgoing += _frame(_PONG, payload)
                     await self.flush()
                 elif kind == _CLOSE:
-                    raise Disconnected(f"closed with {int.from_bytes(payload[:2], 'big')}")
+                    raise DisconnectedError(f"closed with {int.from_bytes(payload[:2], 'big')}")
             await self._fill()
 
     async def aclose(self) -> None:
@@ -81,16 +81,16 @@ class FrameClient:
         with trio.move_on_after(_CLOSE_S_MAX):
             try:
                 await self.flush()
-            except Disconnected:
+            except DisconnectedError:
                 return
 
     async def _fill(self) -> None:
         try:
             data = await self._stream.receive_some(_RECEIVE_BYTES)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            raise Disconnected("the connection broke") from error
+            raise DisconnectedError("the connection broke") from error
         if not data:
-            raise Disconnected("the engine hung up")
+            raise DisconnectedError("the engine hung up")
         self._incoming += data
 
     def _take(self) -> tuple[int, bytes] | None:
@@ -113,7 +113,7 @@ class FrameClient:
 async def open_frames(
     url: str, subprotocol: str, headers: Sequence[tuple[bytes, bytes]]
 ) -> AsyncIterator[FrameClient]:
-    """A connection to a `ws` or `wss` URL for the block. Raises `Disconnected`, also when the
+    """A connection to a `ws` or `wss` URL for the block. Raises `DisconnectedError`, also when the
     handshake is refused, and OSError."""
     parts = urlsplit(url)
     host, secure = parts.hostname or "", parts.scheme == "wss"
@@ -149,17 +149,17 @@ async def _shake_hands(stream: ByteStream, request: Request) -> bytes:
         while (end := said.find(b"\r\n\r\n")) < 0:
             data = await stream.receive_some(_RECEIVE_BYTES)
             if not data:
-                raise Disconnected("the engine hung up")
+                raise DisconnectedError("the engine hung up")
             said += data
     except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-        raise Disconnected("the connection broke") from error
+        raise DisconnectedError("the connection broke") from error
     protocol.receive_data(bytes(said[: end + 4]))
     for event in protocol.events():
         if isinstance(event, AcceptConnection):
             return bytes(said[end + 4 :])
         if isinstance(event, RejectConnection):
-            raise Disconnected(f"refused with {event.status_code}")
-    raise Disconnected("the engine does not speak WebSocket")
+            raise DisconnectedError(f"refused with {event.status_code}")
+    raise DisconnectedError("the engine does not speak WebSocket")
 
 
 def _frame(kind: int, payload: bytes) -> bytes:

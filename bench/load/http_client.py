@@ -22,27 +22,44 @@ class HttpClient:
 
     async def post(self, path: str, body: bytes, media_type: str) -> tuple[int, bytes]:
         """Status and body of the answer."""
-        connection = self._connection
         headers = [
             *self._headers,
             (b"Content-Type", media_type.encode()),
             (b"Content-Length", str(len(body)).encode()),
         ]
         request = h11.Request(method="POST", target=path, headers=headers)
-        events = (request, h11.Data(data=body), h11.EndOfMessage())
+        response, answer = await self._exchange(request, h11.Data(data=body))
+        return response.status_code, answer
+
+    async def read(self, path: str) -> tuple[int, bytes]:
+        """Status and body of the answer."""
+        request = h11.Request(method="GET", target=path, headers=self._headers)
+        response, answer = await self._exchange(request)
+        return response.status_code, answer
+
+    async def get(self, path: str) -> tuple[int, dict[bytes, bytes]]:
+        """Status and headers of the answer; their names are in lower case."""
+        request = h11.Request(method="GET", target=path, headers=self._headers)
+        response, _ = await self._exchange(request)
+        return response.status_code, dict(response.headers)
+
+    async def _exchange(self, *asked: h11.Event) -> tuple[h11.Response, bytes]:
+        connection = self._connection
+        events = (*asked, h11.EndOfMessage())
         await self._stream.send_all(b"".join(connection.send(event) or b"" for event in events))
-        status, parts = 0, bytearray()
+        response, parts = None, bytearray()
         while not isinstance(event := connection.next_event(), h11.EndOfMessage):
             if event is h11.NEED_DATA:
                 connection.receive_data(await self._stream.receive_some())
             elif isinstance(event, h11.Response):
-                status = event.status_code
+                response = event
             elif isinstance(event, h11.Data):
                 parts += event.data
             elif isinstance(event, h11.ConnectionClosed):
-                raise trio.BrokenResourceError("the engine closed the connection")
+                raise trio.BrokenResourceError("the server closed the connection")
         connection.start_next_cycle()
-        return status, bytes(parts)
+        assert response is not None
+        return response, bytes(parts)
 
 
 @asynccontextmanager

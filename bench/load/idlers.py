@@ -7,7 +7,9 @@ import trio
 from bench.load.frames import FrameClient
 from bench.load.talk import Orders, Say, tell_count
 from bench.load.worker_door import dial, hear
-from jobengine.wire.worker import Credit, Heartbeat, Hello, Lease, encode_frame
+from jobengine.wire.engine_messages import Lease
+from jobengine.wire.frames import encode_frame
+from jobengine.wire.worker_messages import Credit, Heartbeat, Hello
 
 __all__ = ["run"]
 

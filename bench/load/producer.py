@@ -15,11 +15,13 @@ import attrs
 import msgspec
 import trio
 
-from bench.load.frames import Disconnected, FrameClient
+from bench.load.frames import DisconnectedError, FrameClient
 from bench.load.jobs import job_texts
 from bench.load.talk import Orders, Say, tell_count
-from bench.load.worker_door import Refused, dial, hear
-from jobengine.wire.worker import Ack, EngineMessage, Hello, Nack, Submit, encode_frame
+from bench.load.worker_door import RefusedError, dial, hear
+from jobengine.wire.engine_messages import Ack, EngineMessage, Nack
+from jobengine.wire.frames import encode_frame
+from jobengine.wire.worker_messages import Hello, Submit
 
 __all__ = ["run"]
 
@@ -124,9 +126,9 @@ class _Link:
                     while True:
                         for message in await hear(socket):
                             self._heard(message, nursery)
-            except* (Disconnected, OSError) as group:
+            except* (DisconnectedError, OSError) as group:
                 if not self._plan.get("redial"):
-                    raise Refused("the connection broke") from group
+                    raise RefusedError("the connection broke") from group
             self._socket = None
             await trio.sleep(_REDIAL_S)
 
@@ -160,7 +162,7 @@ class _Link:
         if self._socket is not None:
             try:
                 await self._socket.flush()
-            except Disconnected:
+            except DisconnectedError:
                 self._socket = None
 
     async def _send_again(self) -> None:
@@ -173,7 +175,7 @@ class _Link:
             self._acked(message, time.time_ns())
         elif isinstance(message, Nack) and isinstance(message.ref, int):
             if not self._plan.get("redial"):
-                raise Refused(repr(message))
+                raise RefusedError(repr(message))
             if (batch := self._pending.get(message.ref)) is not None:
                 nursery.start_soon(self._send_later, batch)
 
@@ -188,7 +190,7 @@ class _Link:
         if batch is None:
             return
         if any(item.outcome == "rejected" for item in ack.jobs) or len(ack.jobs) != batch.jobs:
-            raise Refused(f"{len(ack.jobs)} outcomes, of them rejected: {ack.jobs[:1]}")
+            raise RefusedError(f"{len(ack.jobs)} outcomes, of them rejected: {ack.jobs[:1]}")
         producer = self._producer
         producer.acked += batch.jobs
         if producer.record is not None:

@@ -5,21 +5,14 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from bench.load.frames import FrameClient, open_frames
-from jobengine.wire.worker import (
-    SUBPROTOCOL,
-    EngineMessage,
-    ErrorFrame,
-    Hello,
-    Malformed,
-    Welcome,
-    decode_engine_frame,
-    encode_frame,
-)
+from jobengine.wire.engine_messages import EngineMessage, ErrorFrame, Welcome
+from jobengine.wire.frames import SUBPROTOCOL, Malformed, decode_engine_frame, encode_frame
+from jobengine.wire.worker_messages import Hello
 
-__all__ = ["Refused", "dial", "hear"]
+__all__ = ["RefusedError", "dial", "hear"]
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """The engine does not accept what was sent."""
 
 
@@ -34,15 +27,15 @@ async def dial(plan: dict[str, Any], hello: Hello) -> AsyncIterator[FrameClient]
         await socket.send(encode_frame([hello]))
         for message in await hear(socket):
             if not isinstance(message, Welcome):
-                raise Refused(repr(message))
+                raise RefusedError(repr(message))
         yield socket
 
 
 async def hear(socket: FrameClient) -> list[EngineMessage]:
-    """The messages of the next frame. Raises `Refused` for an error."""
+    """The messages of the next frame. Raises `RefusedError` for an error."""
     messages: list[EngineMessage] = []
     for message in decode_engine_frame(await socket.receive()):
         if isinstance(message, Malformed | ErrorFrame):
-            raise Refused(repr(message))
+            raise RefusedError(repr(message))
         messages.append(message)
     return messages

@@ -3,8 +3,8 @@
 import pytest
 import trio
 
-from bench.load.frames import Disconnected, FrameClient, open_frames
-from jobengine.actors.frame_channel import ChannelClosed
+from bench.load.frames import DisconnectedError, FrameClient, open_frames
+from jobengine.actors.frame_channel import ChannelClosedError
 from jobengine.http.byte_stream import PlainStream
 from jobengine.http.websocket_frames import text_frame
 from jobengine.http.worker_socket import SocketChannel
@@ -17,7 +17,7 @@ class Door:
     def __init__(self, status: int = 101) -> None:
         self.status = status
         self.heard: list[str | bytes] = []
-        self.closed: ChannelClosed | None = None
+        self.closed: ChannelClosedError | None = None
         self.over = trio.Event()
 
     async def serve(self, transport: trio.SocketStream) -> None:
@@ -34,7 +34,7 @@ class Door:
                 self.heard.append(frame)
                 for _ in range(2):
                     await channel.send(str(frame))
-        except ChannelClosed as closed:
+        except ChannelClosedError as closed:
             self.closed = closed
             self.over.set()
 
@@ -79,7 +79,7 @@ async def test_a_refused_handshake_names_the_status() -> None:
     with trio.fail_after(5):
         async with trio.open_nursery() as nursery:
             url = await opened(nursery, Door(status=403))
-            with pytest.raises(Disconnected, match="403"):
+            with pytest.raises(DisconnectedError, match="403"):
                 async with open_frames(url, "v1", []):
                     pass
             nursery.cancel_scope.cancel()
@@ -109,11 +109,11 @@ async def test_a_ping_is_answered_and_a_close_ends_the_connection() -> None:
     client = FrameClient(stream, b"")
     assert await client.receive() == "one"
     assert stream.sent[0] == 0x8A
-    with pytest.raises(Disconnected, match="1001"):
+    with pytest.raises(DisconnectedError, match="1001"):
         await client.receive()
 
 
 async def test_a_connection_that_ends_within_a_frame_is_an_error() -> None:
     client = FrameClient(Piecemeal(text_frame("one")[:-1]), b"")
-    with pytest.raises(Disconnected):
+    with pytest.raises(DisconnectedError):
         await client.receive()
