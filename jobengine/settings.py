@@ -159,6 +159,10 @@ class Settings:
     session_frames_burst: int = _count(40_000, 1, 10_000_000)
     """Frames of one worker at once; a frame can hold many messages."""
 
+    # ---- telemetry
+    metric_keys_max: int = _count(100, 0, 100_000)
+    """Breakers, buckets, quotas and other gates that `/metrics` shows, of each kind."""
+
     # ---- the database
     pool_size_max: int = _count(6, 1, 100)
     """Connections for tenants' reads; shards have three, commits `commits_in_flight_max`."""

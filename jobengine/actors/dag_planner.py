@@ -19,7 +19,7 @@ import attrs
 import trio
 
 from jobengine.actors.node_evaluation import NodeEvaluation
-from jobengine.actors.run_making import LaterError, PlanDocument, RunMaking
+from jobengine.actors.run_making import LaterError, RunMaking
 from jobengine.actors.run_reading import read_run
 from jobengine.actors.run_sheets import RunSheets
 from jobengine.actors.runtime.address import ActorStoppedError, Address, Asks, AskTimeoutError
@@ -33,7 +33,6 @@ from jobengine.core.dag_planner import DagPlanner, PlannerLimits
 from jobengine.domain.errors import Refusal
 from jobengine.domain.node import NodeKind
 from jobengine.domain.run import ENDED
-from jobengine.domain.run_plan import plan_document
 from jobengine.domain.run_record import RunRecord
 from jobengine.domain.run_sheet import SignCallback
 from jobengine.messages.dag_planner import (
@@ -89,8 +88,8 @@ Answered = Callable[[Any, Exception | None], None]
 
 @attrs.define(kw_only=True)
 class DagPlannerActor:
-    """``calls`` asks the lease shard of the same number. ``plan_document`` understands documents of
-    DAGs and sub-runs; ``sign_callback`` makes the addresses that templates see."""
+    """``calls`` asks the lease shard of the same number; ``sign_callback`` makes the addresses that
+    templates see."""
 
     shard: int
     mailbox: Mailbox[PlannerMessage | ShardBegun]
@@ -101,7 +100,6 @@ class DagPlannerActor:
     dice: Dice
     asks: Asks
     limits: PlannerLimits = attrs.field(factory=PlannerLimits)
-    plan_document: PlanDocument = plan_document
     sign_callback: SignCallback | None = None
     core: DagPlanner | None = None
     _fenced: bool = False
@@ -144,7 +142,6 @@ class DagPlannerActor:
             store=self.store,
             clock=self.clock,
             dice=self.dice,
-            plan_document=self.plan_document,
             tell=self.mailbox.deliver,
             create=self.calls.ask,
             admit=self._admit,

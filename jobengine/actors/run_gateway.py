@@ -165,9 +165,8 @@ class RunGateway:
     ) -> RunAnswer:
         """A new run, of that token, of what did not complete and all behind it."""
         ended, rerun_id = await self._ended(tenant_id, run_id), self._new_id()
-        return await self._change(
+        return await self._rerun(
             tenant_id,
-            run_id,
             lambda ask_id: RetryFailed(
                 ask_id=ask_id,
                 tenant_id=tenant_id,
@@ -184,9 +183,8 @@ class RunGateway:
     ) -> RunAnswer:
         """A new run, of that token, of one node and all behind it, and what did not complete."""
         ended, rerun_id = await self._ended(tenant_id, run_id), self._new_id()
-        return await self._change(
+        return await self._rerun(
             tenant_id,
-            run_id,
             lambda ask_id: ReplayFrom(
                 ask_id=ask_id,
                 tenant_id=tenant_id,
@@ -222,6 +220,11 @@ class RunGateway:
         self, tenant_id: str, run_id: str, build: Callable[[int], object]
     ) -> RunAnswer:
         answer = await self._ask_about(tenant_id, run_id, build)
+        assert isinstance(answer, RunAnswer)
+        return answer
+
+    async def _rerun(self, tenant_id: str, build: Callable[[int], object]) -> RunAnswer:
+        answer = await self._ask_planner(tenant_id, build)
         assert isinstance(answer, RunAnswer)
         return answer
 

@@ -10,7 +10,7 @@ Not here: what runs again (``core/dag_planner/requests``), what is evaluated (``
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import attrs
 import msgspec
@@ -19,12 +19,13 @@ import trio
 from jobengine.actors.run_reading import kept_ends
 from jobengine.actors.runtime.clock import Clock
 from jobengine.actors.runtime.dice import Dice
+from jobengine.domain.dag_document import DAG, plan_dag
 from jobengine.domain.errors import ErrorCode, Refusal
 from jobengine.domain.job import Job
 from jobengine.domain.node import Node
 from jobengine.domain.run import ENDED, RunState
 from jobengine.domain.run_nodes import NodeJob, SubRunSpec
-from jobengine.domain.run_plan import PlannedRun, plan_rerun
+from jobengine.domain.run_plan import plan_rerun
 from jobengine.domain.run_record import RunRecord
 from jobengine.domain.run_sheet import Environment, RunSheet
 from jobengine.messages.dag_planner import (
@@ -39,10 +40,8 @@ from jobengine.messages.lease_shard import Actor
 from jobengine.messages.runs import CreateRun, RunCreated, RunPlan
 from jobengine.store.port import Store
 
-__all__ = ["DAG_KIND", "LaterError", "PlanDocument", "RunMaking"]
+__all__ = ["LaterError", "RunMaking"]
 
-DAG_KIND: Final = "dag"
-"""Under which DAG templates are registered."""
 _DEPTH_MAX: Final = 16
 _PAGE: Final = 500
 _LARGE: Final = 2_000
@@ -54,13 +53,6 @@ class LaterError(Exception):
     """Not for the moment; a later try may succeed."""
 
 
-class PlanDocument(Protocol):
-    """Plans the run that ``record`` names, by a document: what a registered DAG holds, or what a
-    sub-run was given as its own. Pure; may be called in a thread."""
-
-    def __call__(self, record: RunRecord, document: bytes, /) -> PlannedRun | Refusal: ...
-
-
 @attrs.define(eq=False)
 class RunMaking:
     """``create`` asks the shard for a run, in the name of the run that wants it; ``admit`` asks the
@@ -69,7 +61,6 @@ class RunMaking:
     store: Store
     clock: Clock
     dice: Dice
-    plan_document: PlanDocument
     tell: Callable[[PlannerMessage], None]
     create: Callable[[str, Callable[[int], CreateRun]], Awaitable[RunCreated | Refusal]]
     admit: Callable[[str, int], Awaitable[Refusal | None]]
@@ -101,15 +92,15 @@ class RunMaking:
             return refusal
         document, version = found
         record = self._record(parent, key, spec, inputs, version)
-        planned = await _maybe_in_thread(len(document) > _LARGE_BYTES)(
-            self.plan_document, record, document
-        )
+        planned = await _maybe_in_thread(len(document) > _LARGE_BYTES)(plan_dag, record, document)
         if isinstance(planned, Refusal):
             return planned
         refusal = await self.admit(parent.tenant_id, planned.record.nodes)
         if refusal is not None:
             return refusal
-        plan = RunPlan(record=planned.record, nodes=planned.nodes, jobs=planned.jobs)
+        plan = RunPlan(
+            record=planned.record, nodes=planned.nodes, jobs=planned.jobs, graph=planned.graph
+        )
         created = await self.create(
             parent.run_id,
             lambda ask_id: CreateRun(
@@ -127,7 +118,7 @@ class RunMaking:
         return created.run
 
     def _record(
-        self, parent: RunRecord, key: str, spec: SubRunSpec, inputs: bytes, version: int | None
+        self, parent: RunRecord, key: str, spec: SubRunSpec, inputs: bytes, version: int
     ) -> RunRecord:
         at = self.clock.moment().at
         return RunRecord(
@@ -148,18 +139,14 @@ class RunMaking:
             parent_key=key,
         )
 
-    async def _document(
-        self, tenant_id: str, spec: SubRunSpec
-    ) -> tuple[bytes, int | None] | Refusal:
-        """What the sub-run is of, and the version of the DAG if it is one."""
-        if spec.dag_id is None:
-            return bytes(spec.document), None
-        row = await self.store.registered(tenant_id, DAG_KIND, spec.dag_id, spec.version)
+    async def _document(self, tenant_id: str, spec: SubRunSpec) -> tuple[bytes, int] | Refusal:
+        """What the sub-run is of, and its version."""
+        row = await self.store.registered(tenant_id, DAG, spec.dag_id, spec.version)
         if row is None:
             return Refusal(ErrorCode.NOT_FOUND, f"there is no DAG {spec.dag_id!r} of that version")
         if row.disabled_at:
             why = f"version {row.version} of DAG {spec.dag_id!r} is disabled"
-            return Refusal(ErrorCode.RUN_INVALID, why)
+            return Refusal(ErrorCode.VERSION_DISABLED, why)
         return bytes(row.body), row.version
 
     async def _refuse_depth(self, record: RunRecord) -> Refusal | None:

@@ -20,7 +20,7 @@ from typing import Final
 
 import attrs
 
-from jobengine.auth.claims import Identity, TokenInvalid
+from jobengine.auth.claims import Identity, TokenInvalidError
 from jobengine.domain.change import ApiKeyRow
 from jobengine.domain.instant import DAY, to_rfc3339
 
@@ -70,18 +70,18 @@ class ApiKeys:
         return used
 
     def verify(self, text: str, now_at: int) -> Identity:
-        """Whom the key speaks for, at this instant. Raises `TokenInvalid`."""
+        """Whom the key speaks for, at this instant. Raises `TokenInvalidError`."""
         match = _FORM.fullmatch(text)
         if match is None:
-            raise TokenInvalid("the API key is malformed")
+            raise TokenInvalidError("the API key is malformed")
         row = self._rows.get(match[1])
         kept = _NOBODYS if row is None else row.digest or _NOBODYS
         if not hmac.compare_digest(kept, _digest(text)) or row is None:
-            raise TokenInvalid("the API key is not known here")
+            raise TokenInvalidError("the API key is not known here")
         if row.revoked_at is not None:
-            raise TokenInvalid(f"the API key was revoked at {to_rfc3339(row.revoked_at)}")
+            raise TokenInvalidError(f"the API key was revoked at {to_rfc3339(row.revoked_at)}")
         if row.expires_at is not None and row.expires_at <= now_at:
-            raise TokenInvalid(f"the API key expired at {to_rfc3339(row.expires_at)}")
+            raise TokenInvalidError(f"the API key expired at {to_rfc3339(row.expires_at)}")
         self._note_use(row, now_at)
         return Identity(
             subject=_subject(row.prefix),

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 
 from jobengine.auth.apikeys import SCHEME, ApiKeys
-from jobengine.auth.claims import Identity, TokenInvalid
+from jobengine.auth.claims import Identity, TokenInvalidError
 from jobengine.auth.issuers import ExternalIssuer
 from jobengine.auth.signatures import read_unverified
 from jobengine.auth.tokens import Tokens
@@ -33,7 +33,7 @@ class Authenticator:
         """Whom the bearer speaks for, at this instant.
 
         Waits only for the keys of an external issuer, and only for a key not seen before. Raises
-        `TokenInvalid`.
+        `TokenInvalidError`.
         """
         if bearer.startswith(SCHEME):
             return self.api_keys.verify(bearer, now_at)
@@ -67,8 +67,8 @@ class Authenticator:
             del self._revoked[key]
 
     def check_revoked(self, identity: Identity, tenant_id: str) -> None:
-        """Raises `TokenInvalid` for a bearer that was revoked for this tenant."""
+        """Raises `TokenInvalidError` for a bearer that was revoked for this tenant."""
         if (tenant_id, identity.token_id) in self._revoked:
-            raise TokenInvalid("the token was revoked")
+            raise TokenInvalidError("the token was revoked")
         if self.api_keys.is_revoked(tenant_id, identity):
-            raise TokenInvalid("the API key was revoked")
+            raise TokenInvalidError("the API key was revoked")

@@ -15,7 +15,7 @@ import attrs
 from jobengine.auth.scopes import ROLES, Scope, scopes_of
 from jobengine.domain.instant import SECOND, to_rfc3339
 
-__all__ = ["ClaimNames", "Identity", "TokenInvalid", "identity_of"]
+__all__ = ["ClaimNames", "Identity", "TokenInvalidError", "identity_of"]
 
 _EXP_MAX: Final = 253_402_300_799
 """The last second of the year 9999."""
@@ -24,7 +24,7 @@ _NAME_CHARACTERS_MAX: Final = 256
 _KNOWN: Final = frozenset({*map(str, Scope), *ROLES})
 
 
-class TokenInvalid(Exception):
+class TokenInvalidError(Exception):
     """The bearer proves nothing; the message says why without quoting it."""
 
 
@@ -62,27 +62,27 @@ def identity_of(
     ``fallback_id`` names a token without ``jti``. With ``foreign_scopes`` names that are no scope
     of ours are passed over, as an issuer for many services uses them; else they are refused.
 
-    Raises `TokenInvalid`; expiry is left to the caller, who judges it at every use.
+    Raises `TokenInvalidError`; expiry is left to the caller, who judges it at every use.
     """
     subject = claims.get("sub")
     if not isinstance(subject, str) or not 0 < len(subject) <= _NAME_CHARACTERS_MAX:
-        raise TokenInvalid("the claim sub is not a text of 1 to 256 characters")
+        raise TokenInvalidError("the claim sub is not a text of 1 to 256 characters")
     expires_at = _instant(claims, "exp")
     if expires_at is None:
-        raise TokenInvalid("the token lacks the claim exp")
+        raise TokenInvalidError("the token lacks the claim exp")
     not_before_at = _instant(claims, "nbf")
     if not_before_at is not None and not_before_at > now_at + leeway_us:
-        raise TokenInvalid(f"the token is not valid before {to_rfc3339(not_before_at)}")
+        raise TokenInvalidError(f"the token is not valid before {to_rfc3339(not_before_at)}")
     given = _names(claims, (*names.scopes, *names.roles))
     try:
         scopes = scopes_of(name for name in given if not foreign_scopes or name in _KNOWN)
     except ValueError:
-        raise TokenInvalid("the token names an unknown scope or role") from None
+        raise TokenInvalidError("the token names an unknown scope or role") from None
     token_id = claims.get("jti")
     if token_id is not None and (
         not isinstance(token_id, str) or not 0 < len(token_id) <= _NAME_CHARACTERS_MAX
     ):
-        raise TokenInvalid("the claim jti is not a text of 1 to 256 characters")
+        raise TokenInvalidError("the claim jti is not a text of 1 to 256 characters")
     return Identity(
         subject=subject,
         tenants=_tenants(claims, names.tenants),
@@ -99,7 +99,7 @@ def _instant(claims: Mapping[str, Any], name: str) -> int | None:
         return None
     # A comparison with NaN is false, so NaN and the infinities are refused here too.
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _EXP_MAX:
-        raise TokenInvalid(f"the claim {name} is not a number of seconds since 1970")
+        raise TokenInvalidError(f"the claim {name} is not a number of seconds since 1970")
     return round(value * SECOND)
 
 
@@ -122,7 +122,7 @@ def _tenants(claims: Mapping[str, Any], of: Sequence[str]) -> frozenset[str]:
         return frozenset()
     allowed = frozenset.intersection(*said)
     if not allowed and any(said):
-        raise TokenInvalid("the claims that name tenants disagree")
+        raise TokenInvalidError("the claims that name tenants disagree")
     return allowed
 
 
@@ -134,5 +134,5 @@ def _listed(value: object, claim: str) -> list[str]:
             isinstance(name, str) and 0 < len(name) <= _NAME_CHARACTERS_MAX for name in value
         )
     ):
-        raise TokenInvalid(f"the claim {claim} is not a text or a list of texts")
+        raise TokenInvalidError(f"the claim {claim} is not a text or a list of texts")
     return value

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import attrs
 
-from jobengine.auth.claims import ClaimNames, Identity, TokenInvalid, identity_of
+from jobengine.auth.claims import ClaimNames, Identity, TokenInvalidError, identity_of
 from jobengine.auth.jwk import VerifyingKey
 from jobengine.auth.jwks_source import JwksSource
 from jobengine.auth.seen import SeenTokens
@@ -55,20 +55,22 @@ class ExternalIssuer:
     async def verify(self, token: str, digest: bytes, said: Unverified, now_at: int) -> Identity:
         """Whom the token speaks for, at this instant; waits for keys only when its key is unknown.
 
-        Raises `TokenInvalid`.
+        Raises `TokenInvalidError`.
         """
         key = self._key(said)
         if key is None:
             await self.source.refresh_for_unknown_key()
             key = self._key(said)
         if key is None:
-            raise TokenInvalid(
+            raise TokenInvalidError(
                 "the token names a key (kid) that its issuer does not publish"
                 if self.source.keys
                 else "the keys of the token's issuer are not available now"
             )
         if said.algorithm != key.algorithm:
-            raise TokenInvalid(f"the token is not signed with {key.algorithm}, as its key is for")
+            raise TokenInvalidError(
+                f"the token is not signed with {key.algorithm}, as its key is for"
+            )
         claims = verified_claims(token, key.algorithm, key.key)
         identity = self._identity(claims, digest, now_at)
         self._seen.remember(digest, identity, identity.expires_at)
@@ -85,10 +87,10 @@ class ExternalIssuer:
     def _identity(self, claims: dict[str, Any], digest: bytes, now_at: int) -> Identity:
         rules = self.rules
         if claims.get("iss") != rules.issuer:
-            raise TokenInvalid("the token has another issuer")
+            raise TokenInvalidError("the token has another issuer")
         audience = claims.get("aud")
         if rules.audience not in (audience if isinstance(audience, list) else [audience]):
-            raise TokenInvalid("the token is for another audience (aud)")
+            raise TokenInvalidError("the token is for another audience (aud)")
         identity = identity_of(
             claims,
             rules.claims,
@@ -99,5 +101,5 @@ class ExternalIssuer:
         )
         if identity.expires_at <= now_at:
             ended_at = identity.expires_at - rules.leeway_s * SECOND
-            raise TokenInvalid(f"the token expired at {to_rfc3339(ended_at)}")
+            raise TokenInvalidError(f"the token expired at {to_rfc3339(ended_at)}")
         return identity

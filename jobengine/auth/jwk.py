@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import (
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, RSAPublicNumbers
 
-__all__ = ["SET_BYTES_MAX", "JwksInvalid", "PublicKey", "VerifyingKey", "jwk_of", "read_jwks"]
+__all__ = ["SET_BYTES_MAX", "JwksInvalidError", "PublicKey", "VerifyingKey", "jwk_of", "read_jwks"]
 
 SET_BYTES_MAX: Final = 256 * 1024
 _KEYS_MAX: Final = 200
@@ -29,7 +29,7 @@ _RSA_BITS: Final = range(2048, 8193)
 PublicKey = Ed25519PublicKey | EllipticCurvePublicKey | RSAPublicKey
 
 
-class JwksInvalid(Exception):
+class JwksInvalidError(Exception):
     """Not a key set that can be used; the message says what is wrong with it."""
 
 
@@ -66,29 +66,30 @@ def read_jwks(data: bytes) -> tuple[VerifyingKey, ...]:
     """The keys of a set that verify tokens, in its order.
 
     Raises:
-        JwksInvalid: too large, not a set, a damaged key, one id twice, or no key for signatures.
+        JwksInvalidError: too large, not a set, a damaged key, one id twice, or no key for
+            signatures.
     """
     if len(data) > SET_BYTES_MAX:
-        raise JwksInvalid(f"more than {SET_BYTES_MAX} bytes")
+        raise JwksInvalidError(f"more than {SET_BYTES_MAX} bytes")
     try:
         jwks = _decoder.decode(data)
     except (msgspec.DecodeError, RecursionError, UnicodeError):
-        raise JwksInvalid("not a JSON Web Key Set") from None
+        raise JwksInvalidError("not a JSON Web Key Set") from None
     if len(jwks.keys) > _KEYS_MAX:
-        raise JwksInvalid(f"more than {_KEYS_MAX} keys")
+        raise JwksInvalidError(f"more than {_KEYS_MAX} keys")
     found: list[VerifyingKey] = []
     for place, jwk in enumerate(jwks.keys):
         try:
             key = _verifying(jwk)
         except (ValueError, binascii.Error, UnsupportedAlgorithm):
-            raise JwksInvalid(f"keys[{place}] is damaged or too weak") from None
+            raise JwksInvalidError(f"keys[{place}] is damaged or too weak") from None
         if key is not None:
             found.append(key)
     ids = [key.key_id for key in found if key.key_id]
     if len(set(ids)) < len(ids):
-        raise JwksInvalid("two keys have the same kid")
+        raise JwksInvalidError("two keys have the same kid")
     if not found:
-        raise JwksInvalid("no key for EdDSA, ES256 or RS256 signatures in it")
+        raise JwksInvalidError("no key for EdDSA, ES256 or RS256 signatures in it")
     return tuple(found)
 
 

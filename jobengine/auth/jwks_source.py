@@ -17,7 +17,7 @@ import httpx
 import structlog
 import trio
 
-from jobengine.auth.jwk import SET_BYTES_MAX, JwksInvalid, VerifyingKey, read_jwks
+from jobengine.auth.jwk import SET_BYTES_MAX, JwksInvalidError, VerifyingKey, read_jwks
 
 __all__ = ["JwksSource", "JwksState"]
 
@@ -107,7 +107,7 @@ class JwksSource:
         with trio.move_on_after(_FETCH_S):
             try:
                 keys, why = read_jwks(await self._fetch()), ""
-            except JwksInvalid as error:
+            except JwksInvalidError as error:
                 why = str(error)
             except httpx.HTTPError as error:
                 why = type(error).__name__
@@ -145,12 +145,12 @@ class JwksSource:
             client.stream("GET", self._url, headers={"Accept": "application/json"}) as answer,
         ):
             if answer.status_code != 200:
-                raise JwksInvalid(f"the answer has the status {answer.status_code}")
+                raise JwksInvalidError(f"the answer has the status {answer.status_code}")
             async with aclosing(answer.aiter_bytes(16_384)) as chunks:  # type: ignore[type-var]
                 async for chunk in chunks:
                     found += chunk
                     if len(found) > SET_BYTES_MAX:
-                        raise JwksInvalid(f"more than {SET_BYTES_MAX} bytes")
+                        raise JwksInvalidError(f"more than {SET_BYTES_MAX} bytes")
         return bytes(found)
 
 

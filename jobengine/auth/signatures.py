@@ -11,7 +11,7 @@ import attrs
 import jwt
 import msgspec
 
-from jobengine.auth.claims import TokenInvalid
+from jobengine.auth.claims import TokenInvalidError
 from jobengine.auth.jwk import PublicKey
 from jobengine.domain.instant import SECOND
 
@@ -42,29 +42,29 @@ class Unverified:
 
 
 def read_unverified(token: str) -> Unverified:
-    """Raises `TokenInvalid` for what is no signed JWT of a size that we read."""
+    """Raises `TokenInvalidError` for what is no signed JWT of a size that we read."""
     if len(token) > TOKEN_CHARACTERS_MAX:
-        raise TokenInvalid(f"the token is longer than {TOKEN_CHARACTERS_MAX} characters")
+        raise TokenInvalidError(f"the token is longer than {TOKEN_CHARACTERS_MAX} characters")
     try:
         parts = _jws.decode_complete(token, options={"verify_signature": False})
         claims = _claims.decode(parts["payload"])
     except (jwt.PyJWTError, msgspec.DecodeError, ValueError, TypeError, RecursionError):
-        raise TokenInvalid("the token is malformed") from None
+        raise TokenInvalidError("the token is malformed") from None
     header = parts["header"]
     algorithm, key_id, issuer = header.get("alg"), header.get("kid", ""), claims.get("iss")
     if algorithm not in _ALGORITHMS:
-        raise TokenInvalid(f"the token is not signed with {', '.join(_ALGORITHMS)}")
+        raise TokenInvalidError(f"the token is not signed with {', '.join(_ALGORITHMS)}")
     if not isinstance(key_id, str) or header.get("crit") is not None:
-        raise TokenInvalid("the token's header has a kid or crit that is not understood")
+        raise TokenInvalidError("the token's header has a kid or crit that is not understood")
     if not isinstance(issuer, str):
-        raise TokenInvalid("the token lacks the claim iss")
+        raise TokenInvalidError("the token lacks the claim iss")
     return Unverified(algorithm, key_id, issuer, claims.get("jti"), claims.get("exp"))
 
 
 def unverified_id(token: str) -> tuple[str, int | None]:
     """By what a token is revoked, and when it says that it expires (UTC microseconds).
 
-    Raises `TokenInvalid` for what is no JWT.
+    Raises `TokenInvalidError` for what is no JWT.
     """
     said = read_unverified(token)
     expires_at = None
@@ -76,13 +76,15 @@ def unverified_id(token: str) -> tuple[str, int | None]:
 
 
 def verified_claims(token: str, algorithm: str, key: PublicKey) -> dict[str, Any]:
-    """The claims of a token that this key has signed with this algorithm, else `TokenInvalid`."""
+    """The claims of a token that this key signed with this algorithm, else `TokenInvalidError`."""
     try:
         parts = _jws.decode_complete(token, key, algorithms=[algorithm])
     except jwt.InvalidAlgorithmError:
-        raise TokenInvalid(f"the token is not signed with {algorithm}, as its key is for") from None
+        raise TokenInvalidError(
+            f"the token is not signed with {algorithm}, as its key is for"
+        ) from None
     except jwt.InvalidSignatureError:
-        raise TokenInvalid("the token's signature is not that of its key") from None
+        raise TokenInvalidError("the token's signature is not that of its key") from None
     except (jwt.PyJWTError, ValueError, TypeError):
-        raise TokenInvalid("the token is malformed") from None
+        raise TokenInvalidError("the token is malformed") from None
     return _claims.decode(parts["payload"])

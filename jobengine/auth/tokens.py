@@ -17,14 +17,14 @@ from typing import Any, Final
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from jobengine.auth.claims import ClaimNames, Identity, TokenInvalid, identity_of
+from jobengine.auth.claims import ClaimNames, Identity, TokenInvalidError, identity_of
 from jobengine.auth.keys import KeyRing, key_id_of
 from jobengine.auth.scopes import scopes_of
 from jobengine.auth.seen import SeenTokens
 from jobengine.auth.signatures import read_unverified, verified_claims
 from jobengine.domain.instant import SECOND, to_rfc3339
 
-__all__ = ["ISSUER", "Identity", "TokenInvalid", "Tokens"]
+__all__ = ["ISSUER", "Identity", "TokenInvalidError", "Tokens"]
 
 ISSUER: Final = "jobengine"
 _ALGORITHM: Final = "EdDSA"
@@ -96,7 +96,8 @@ class Tokens:
         """Whom the token speaks for, at this instant.
 
         Raises:
-            TokenInvalid: malformed, of another issuer, algorithm or key, expired, or not valid yet.
+            TokenInvalidError: malformed, of another issuer, algorithm or key, expired, or not valid
+                yet.
         """
         digest = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
         identity = self._seen.find(digest, now_at)
@@ -104,17 +105,17 @@ class Tokens:
             return identity
         said = read_unverified(token)
         if said.issuer != ISSUER:
-            raise TokenInvalid("the token has another issuer")
+            raise TokenInvalidError("the token has another issuer")
         if not said.key_id:
-            raise TokenInvalid("the token's header names no key (kid)")
+            raise TokenInvalidError("the token's header names no key (kid)")
         key, until_at = self._accepted.get(said.key_id, (None, 0))
         if key is None:
-            raise TokenInvalid("the token names a key (kid) that is not this engine's")
+            raise TokenInvalidError("the token names a key (kid) that is not this engine's")
         if until_at <= now_at:
-            raise TokenInvalid(f"the token's key was retired at {to_rfc3339(until_at)}")
+            raise TokenInvalidError(f"the token's key was retired at {to_rfc3339(until_at)}")
         claims = verified_claims(token, _ALGORITHM, key)
         identity = identity_of(claims, _CLAIMS, now_at, fallback_id=f"sha256:{digest.hex()}")
         if identity.expires_at <= now_at:
-            raise TokenInvalid(f"the token expired at {to_rfc3339(identity.expires_at)}")
+            raise TokenInvalidError(f"the token expired at {to_rfc3339(identity.expires_at)}")
         self._seen.remember(digest, identity, min(identity.expires_at, until_at))
         return identity

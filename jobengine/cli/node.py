@@ -33,7 +33,6 @@ from jobengine.engine import (
     MigrationFailedError,
     RolesRefusedError,
     SchemaMismatchError,
-    Understanding,
     open_database,
     open_engine,
 )
@@ -173,10 +172,9 @@ class _Node:
         settings, options = self.configuration.settings, self.configuration.options
         ring, public_url = KeyRing(self.key), options.public_url
         callbacks = Callbacks(lambda: ring, public_url and public_url_of(public_url))
-        understanding = Understanding(sign_callback=callbacks.address)
         async with (
             self._open_store() as store,
-            open_engine(store, settings, understanding=understanding) as engine,
+            open_engine(store, settings, sign_callback=callbacks.address) as engine,
             open_doors(
                 engine,
                 self.key,

@@ -18,6 +18,7 @@ import trio
 from jobengine.actors.runtime.clock import Clock, SystemClock
 from jobengine.actors.runtime.dice import Dice, SystemDice
 from jobengine.actors.runtime.supervisor import Supervised, Supervisor
+from jobengine.domain.run_sheet import SignCallback
 from jobengine.engine.database import (
     BroughtUp,
     DatabaseFactMismatchError,
@@ -33,7 +34,7 @@ from jobengine.engine.database import (
     migrations_of,
     open_database,
 )
-from jobengine.engine.parts import Engine, Understanding, build_engine
+from jobengine.engine.parts import Engine, build_engine
 from jobengine.engine.tree import log_change, tree_of
 from jobengine.settings import Settings
 from jobengine.store.port import Store
@@ -49,7 +50,6 @@ __all__ = [
     "MigrationState",
     "RolesRefusedError",
     "SchemaMismatchError",
-    "Understanding",
     "examine_database",
     "migrate_database",
     "migrations_of",
@@ -66,9 +66,10 @@ async def open_engine(
     clock: Clock | None = None,
     dice: Dice | None = None,
     observe: Callable[[Supervised], None] | None = None,
-    understanding: Understanding | None = None,
+    sign_callback: SignCallback | None = None,
 ) -> AsyncIterator[Engine]:
-    """The engine over a store; entered when every actor has rebuilt its state.
+    """The engine over a store; entered when every actor has rebuilt its state. ``sign_callback``
+    makes the addresses at which ``callback`` nodes are ended.
 
     Leaving stops the actors in reverse order. A failure that restarts cannot mend cancels the body
     and is raised as ``SupervisionFailedError`` in an exception group.
@@ -76,7 +77,7 @@ async def open_engine(
     clock = clock or SystemClock()
     dice = dice or SystemDice()
     await store.prepare(clock.moment().at)
-    engine = build_engine(store, settings, clock, dice, understanding or Understanding())
+    engine = build_engine(store, settings, clock, dice, sign_callback)
     supervisor = Supervisor(
         tree_of(engine), dice=dice, incarnations=count(1), observe=observe or log_change
     )

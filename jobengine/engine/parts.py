@@ -18,7 +18,6 @@ from jobengine.actors.memory import memory_bytes_there_are
 from jobengine.actors.node_state import LedgerState, LoadState
 from jobengine.actors.rate_bucket import RateBucketActor
 from jobengine.actors.redriver import RedriverActor
-from jobengine.actors.run_making import PlanDocument
 from jobengine.actors.runtime.address import Address, Asks
 from jobengine.actors.runtime.clock import Clock
 from jobengine.actors.runtime.dice import Dice
@@ -30,21 +29,11 @@ from jobengine.core.lease_shard import ShardLimits
 from jobengine.core.ledger import LedgerLimits
 from jobengine.core.load import LoadLimits
 from jobengine.core.redriver import RedriverLimits
-from jobengine.domain.run_plan import plan_document
 from jobengine.domain.run_sheet import SignCallback
 from jobengine.settings import Settings
 from jobengine.store.port import Store
 
-__all__ = ["Engine", "Understanding", "build_engine"]
-
-
-@attrs.frozen(kw_only=True)
-class Understanding:
-    """What the engine knows of its doors: how a document of a DAG or a sub-run becomes a plan, and
-    the address at which a ``callback`` node is completed."""
-
-    plan_document: PlanDocument = plan_document
-    sign_callback: SignCallback | None = None
+__all__ = ["Engine", "build_engine"]
 
 
 @attrs.frozen(kw_only=True)
@@ -70,9 +59,14 @@ class Engine:
 
 
 def build_engine(
-    store: Store, settings: Settings, clock: Clock, dice: Dice, understanding: Understanding
+    store: Store,
+    settings: Settings,
+    clock: Clock,
+    dice: Dice,
+    sign_callback: SignCallback | None = None,
 ) -> Engine:
-    """Every part, joined and not yet started."""
+    """Every part, joined and not yet started. ``sign_callback`` makes the addresses at which
+    ``callback`` nodes are ended; without it templates see none."""
     asks = Asks()
     capacity = settings.mailbox_messages_max
     shard_boxes: list[Mailbox[Any]] = [
@@ -124,8 +118,7 @@ def build_engine(
             clock=clock,
             dice=dice,
             asks=asks,
-            plan_document=understanding.plan_document,
-            sign_callback=understanding.sign_callback,
+            sign_callback=sign_callback,
         )
         for number, box in enumerate(planner_boxes)
     )

@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import re
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -20,15 +20,17 @@ from jobengine.auth.claims import Identity
 from jobengine.auth.scopes import AUDIT_RULES, AuditRule, Scope
 from jobengine.domain.errors import ErrorCode, Refusal, RefusedError
 from jobengine.domain.governance import SYSTEM_TENANT
+from jobengine.http.answer import JSON
+from jobengine.http.callbacks import CallbackPlace
 from jobengine.http.errors import invalid, refused_by_wire
 from jobengine.http.front import Front
 from jobengine.http.identities import Identities
 from jobengine.http.query import QueryReader
-from jobengine.http.route import Call, OctetBody, RawBody, Route
+from jobengine.http.route import Call, OctetBody, RawBody, Route, SignedCall, SignedRoute
 from jobengine.messages.lease_shard import Actor, IdempotencyClaim
 from jobengine.wire.refusal import refusal_of
 
-__all__ = ["Admission", "ReadHeader", "identify", "trace_id_of"]
+__all__ = ["Admission", "ReadHeader", "SignedAdmission", "identify", "trace_id_of"]
 
 ReadHeader = Callable[[str], str | None]
 """The value of a header by its name, whatever the case of the name."""
@@ -79,7 +81,7 @@ class Admission:
         """The call to hand to the row's handler. Raises `UnavailableError`, and `RefusedError`, as
         `charge` may, which is told whose request this is as soon as that is known."""
         identity = await identify(self._front.identities, header)
-        tenant_id = _tenant(header, identity)
+        tenant_id = _tenant(header, identity, self._route.tenantless)
         self._front.identities.check_revoked(identity, tenant_id)
         charge(identity, tenant_id)
         actor = self._acting(header, identity)
@@ -156,17 +158,48 @@ class Admission:
     ) -> tuple[bytes, Any]:
         if self._body is None:
             return b"", None
-        media_type = (header("Content-Type") or "").partition(";")[0].strip().lower()
-        if media_type and media_type not in self._route.consumes:
-            wanted = " or ".join(self._route.consumes)
-            raise _unsupported("Content-Type", f"send {wanted}")
+        media_type = _media_type(header, self._route.consumes)
         data = await read_body()
         if self._route.body_raw:
             return data, RawBody(data, media_type)
-        try:
-            return data, self._body.decode(data or b"{}" if self._route.body_optional else data)
-        except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
-            raise RefusedError(refused_by_wire(refusal_of(error))) from None
+        return data, _decoded(self._body, data or b"{}" if self._route.body_optional else data)
+
+
+class SignedAdmission:
+    """Admits the requests of one signed row: the signature (403), the limits (429), media type
+    (415), body (400, 413)."""
+
+    def __init__(self, front: Front, route: SignedRoute) -> None:
+        self._front = front
+        self._body = msgspec.json.Decoder(route.body)
+
+    async def admit(
+        self,
+        header: ReadHeader,
+        token: str,
+        read_body: Callable[[], Awaitable[bytes]],
+        charge: Callable[[CallbackPlace], None],
+    ) -> SignedCall[Any]:
+        """Raises `RefusedError`, as `charge` may, which is told whose address it is."""
+        place = self._front.callbacks.opened(token)
+        charge(place)
+        _media_type(header, (JSON,))
+        body = _decoded(self._body, await read_body() or b"{}")
+        return SignedCall(front=self._front, place=place, body=body)
+
+
+def _media_type(header: ReadHeader, consumes: Sequence[str]) -> str:
+    media_type = (header("Content-Type") or "").partition(";")[0].strip().lower()
+    if media_type and media_type not in consumes:
+        raise _unsupported("Content-Type", f"send {' or '.join(consumes)}")
+    return media_type
+
+
+def _decoded(decoder: "msgspec.json.Decoder[Any]", data: bytes) -> Any:
+    try:
+        return decoder.decode(data)
+    except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
+        raise RefusedError(refused_by_wire(refusal_of(error))) from None
 
 
 def _octets(header: ReadHeader, read_chunk: Callable[[int], Awaitable[bytes]]) -> OctetBody:
@@ -195,12 +228,12 @@ async def identify(identities: Identities, header: ReadHeader) -> Identity:
     return await identities.identify(match[1])
 
 
-def _tenant(header: ReadHeader, identity: Identity) -> str:
+def _tenant(
+    header: ReadHeader, identity: Identity, tenantless: ErrorCode = ErrorCode.TENANT_REQUIRED
+) -> str:
     tenant_id = header(_TENANT)
     if not tenant_id:
-        raise RefusedError(
-            Refusal(ErrorCode.TENANT_REQUIRED, f"{_TENANT}: name the tenant", {"path": _TENANT})
-        )
+        raise RefusedError(Refusal(tenantless, f"{_TENANT}: name the tenant", {"path": _TENANT}))
     if tenant_id not in identity.tenants:
         raise RefusedError(
             Refusal(

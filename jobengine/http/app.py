@@ -23,17 +23,18 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BaseConverter
 
 from jobengine.auth.tokens import Identity
-from jobengine.http.admission import Admission, trace_id_of
+from jobengine.http.admission import Admission, SignedAdmission, trace_id_of
 from jobengine.http.answer import Answer, StreamAnswer
 from jobengine.http.bodies import Body, BodyConnection, BodyRequest
+from jobengine.http.callbacks import CallbackPlace
 from jobengine.http.errors import answer_to, framework_refusal, internal_answer
 from jobengine.http.front import Front
 from jobengine.http.limits import headers_of, headers_of_load, refusal_of
-from jobengine.http.route import OpenRoute, Route
+from jobengine.http.route import OpenRoute, Route, SignedRoute
 from jobengine.http.routes.wellknown import wellknown_routes
 from jobengine.http.security import Cors, standing_headers
 from jobengine.http.single_headers import refuse_repeated
-from jobengine.http.table import OPEN_ROUTES, ROUTES
+from jobengine.http.table import OPEN_ROUTES, ROUTES, SIGNED_ROUTES
 
 __all__ = ["create_app"]
 
@@ -47,6 +48,7 @@ def create_app(
     front: Front,
     routes: Sequence[Route] = ROUTES,
     open_routes: Sequence[OpenRoute] = OPEN_ROUTES,
+    signed_routes: Sequence[SignedRoute] = SIGNED_ROUTES,
 ) -> QuartTrio:
     """An ASGI application that answers these rows, and describes them."""
     app = QuartTrio(__name__, static_folder=None)
@@ -61,10 +63,14 @@ def create_app(
     app.url_map.converters["coloned"] = _ColonedConverter
     respond = partial(_response, standing_headers(tls=front.tls))
     described_at = front.gateway.clock.moment().at
-    for open_row in (*open_routes, *wellknown_routes(routes, open_routes, described_at)):
+    described = wellknown_routes(routes, open_routes, signed_routes, described_at)
+    for open_row in (*open_routes, *described):
         _add(
             app, open_row.method, open_row.path, open_row.name, _open_view(front, open_row, respond)
         )
+    for signed_row in signed_routes:
+        view = _signed_view(front, signed_row, respond)
+        _add(app, signed_row.method, signed_row.base + signed_row.path, signed_row.name, view)
     for row in routes:
         _add(app, row.method, row.base + row.path, row.name, _view(front, row, respond))
     app.before_websocket(_refuse_repeated)
@@ -140,9 +146,30 @@ def _view(front: Front, row: Route, respond: Respond) -> View:
     return view
 
 
+def _signed_view(front: Front, row: SignedRoute, respond: Respond) -> View:
+    admission = SignedAdmission(front, row)
+
+    async def view(token: str) -> Response:
+        g.creates_work = False
+        refuse_repeated(request.headers.keys())
+        call = await admission.admit(
+            request.headers.get, token, _read_body, partial(_charge_place, front)
+        )
+        return respond(await row.handler(call))
+
+    return view
+
+
 def _charge(front: Front, identity: Identity, tenant_id: str) -> None:
-    mono = front.gateway.clock.moment().mono
-    g.verdict = front.gate.take(identity.token_id or identity.subject, tenant_id, mono)
+    _count(front, identity.token_id or identity.subject, tenant_id)
+
+
+def _charge_place(front: Front, place: CallbackPlace) -> None:
+    _count(front, f"{place.run_id}/{place.key}", place.tenant_id)
+
+
+def _count(front: Front, bearer: str, tenant_id: str) -> None:
+    g.verdict = front.gate.take(bearer, tenant_id, front.gateway.clock.moment().mono)
     if not g.verdict.granted:
         raise refusal_of(g.verdict, "requests")
 

@@ -27,7 +27,7 @@ import trio
 
 from jobengine.http.answer import Answer
 from jobengine.http.errors import internal_answer, transport_refusal
-from jobengine.http.exchange import Exchange, Line, PeerGone
+from jobengine.http.exchange import Exchange, Line, PeerGoneError
 from jobengine.http.http1 import Broken, Head, RequestReader, response_head
 from jobengine.http.peers import Peers, ServerLimits
 from jobengine.http.tls import TlsStream
@@ -120,9 +120,9 @@ class Connection(Line):
         self.gone = True
 
     async def send(self, data: bytes) -> None:
-        """Raises `PeerGone`. Cancelled: nothing can be sent any more."""
+        """Raises `PeerGoneError`. Cancelled: nothing can be sent any more."""
         if self.gone:
-            raise PeerGone("the peer has gone")
+            raise PeerGoneError("the peer has gone")
         sent = False
         try:
             with trio.move_on_after(self._limits.write_s):
@@ -136,7 +136,7 @@ class Connection(Line):
                 self.gone = True
                 await trio.aclose_forcefully(self._stream)
         if not sent:
-            raise PeerGone("the peer has gone")
+            raise PeerGoneError("the peer has gone")
 
     async def refuse(self, broken: Broken) -> None:
         """Answer what cannot be a request, and end."""
@@ -182,7 +182,7 @@ class Connection(Line):
         failure: BaseException | None = None
         try:
             await self._app(self._scope_of(head), exchange.receive, exchange.send)
-        except* PeerGone:
+        except* PeerGoneError:
             self.gone = True
         except* Exception as group:  # noqa: BLE001 - I1
             failure = group
@@ -222,7 +222,7 @@ class Connection(Line):
         ]
         try:
             await self.send(response_head(answer.status, headers) + answer.body)
-        except PeerGone:
+        except PeerGoneError:
             return
         await self._end()
 

@@ -25,18 +25,11 @@ from jobengine.domain.control import (
 from jobengine.domain.instant import SECOND, from_rfc3339, to_rfc3339
 from jobengine.http.errors import invalid
 from jobengine.messages.answers import ControlFacts
-from jobengine.wire import admission as wire
-from jobengine.wire.admission import (
-    BlackoutView,
-    CronRule,
-    OneOffRule,
-    QuotaView,
-    RatePatch,
-    RateView,
-    SourceView,
-    ThrottleView,
-    WeightView,
-)
+from jobengine.wire import rates as wire
+from jobengine.wire.blackouts import BlackoutView, CronRule, OneOffRule
+from jobengine.wire.quotas import QuotaView
+from jobengine.wire.rates import RatePatch, RateView, ThrottleView, WeightView
+from jobengine.wire.sources import SourceView
 
 __all__ = [
     "MICRO",

@@ -28,21 +28,22 @@ from jobengine.domain.errors import ErrorCode, Refusal, RefusedError
 from jobengine.domain.instant import to_rfc3339
 from jobengine.http import pages
 from jobengine.http.answer import JSON, Answer
+from jobengine.http.first_answers import first_answer
 from jobengine.http.rendering import json_answer
 from jobengine.http.route import Call
 from jobengine.messages.admission import ChangeControl, ControlAnswer, Expect, GateKind, ReadGates
 from jobengine.messages.answers import ControlFacts
-from jobengine.wire.admission import PauseView, Removed
+from jobengine.wire.controls import PauseView, Removed
+from jobengine.wire.rates import ThrottleView, WeightView
 
 __all__ = [
     "CHANGED",
-    "CREATED",
     "IF_MATCH",
     "MERGE_PATCH",
-    "REPEATED",
     "change",
+    "changed_answer",
     "controls_page",
-    "first_answer",
+    "first_facts",
     "gates",
     "lift",
     "modify",
@@ -53,8 +54,6 @@ __all__ = [
 ]
 
 IF_MATCH: Final = "If-Match"
-REPEATED: Final = (ErrorCode.IDEMPOTENCY_MISMATCH, ErrorCode.IDEMPOTENCY_IN_PROGRESS)
-CREATED: Final = (ErrorCode.ALREADY_EXISTS, ErrorCode.CAPACITY_EXCEEDED, *REPEATED)
 CHANGED: Final = (ErrorCode.NOT_FOUND, ErrorCode.REVISION_MISMATCH)
 MERGE_PATCH: Final = (JSON, "application/merge-patch+json")
 _TRIES: Final = 5
@@ -149,11 +148,18 @@ async def set_pause(
         )
     else:
         done = await lift(call, event, "pause", name)
-    view = PauseView(scope=cast(Any, scope), key=key or None, paused=paused)
-    if done is not None:
-        view.revision = done.facts.revision
-        view.changed_at = to_rfc3339(done.facts.changed_at)
-    return json_answer(view, replayed=done is not None and done.replayed)
+    return changed_answer(PauseView(scope=cast(Any, scope), key=key or None, paused=paused), done)
+
+
+def changed_answer(
+    view: PauseView | ThrottleView | WeightView, done: ControlAnswer | None
+) -> Answer:
+    """The answer that shows what a change has left, with its revision if it changed anything."""
+    if done is None:
+        return json_answer(view)
+    view.revision = done.facts.revision
+    view.changed_at = to_rfc3339(done.facts.changed_at)
+    return json_answer(view, replayed=done.replayed)
 
 
 async def require(call: Call[Any, Any], kind: ControlKind, parameter: str) -> ControlRow:
@@ -178,18 +184,10 @@ async def controls_page(
     return list(kept), pages.token(call, cursor)
 
 
-async def first_answer(call: Call[Any, Any]) -> ControlFacts | None:
+async def first_facts(call: Call[Any, Any]) -> ControlFacts | None:
     """What was answered to this request before: also when what it names has gone meanwhile."""
-    claim, gateway = call.claim, call.front.gateway
-    if claim is None:
-        return None
-    pair = (claim.key, claim.path)
-    claims = await gateway.store.claims(call.tenant_id, (), [pair], gateway.clock.moment().at)
-    row = claims.answers.get(pair)
-    # Another body under that key is for the shard to refuse, as always.
-    if row is None or row.body_digest != claim.body_digest:
-        return None
-    return _facts.decode(row.answer)
+    stored = await first_answer(call)
+    return None if stored is None else _facts.decode(stored)
 
 
 async def gates(

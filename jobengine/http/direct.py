@@ -61,11 +61,11 @@ def direct_first(front: Front, rows: Sequence[Route], framework: AsgiApp) -> Asg
     return app
 
 
-class _Gone(Exception):
+class _GoneError(Exception):
     """The client went before its body was complete."""
 
 
-class _Unread(Exception):
+class _UnreadError(Exception):
     """The body is too large (413), or does not come (408)."""
 
     def __init__(self, status: int) -> None:
@@ -94,7 +94,7 @@ class _View:
         verdicts: list[Verdict] = []
         try:
             answer = await self._answer(scope, given, header, receive, verdicts)
-        except _Gone:
+        except _GoneError:
             return
         told = self._front.cors.headers(header)
         if verdicts:
@@ -134,9 +134,9 @@ class _View:
             answer = await self._row.handler(call)
             # A stream needs somebody to notice that its reader has gone: no row for this way.
             assert isinstance(answer, Answer)
-        except _Gone:
+        except _GoneError:
             raise
-        except _Unread as unread:
+        except _UnreadError as unread:
             return framework_refusal(unread.status, trace_id, {})
         except Exception as error:  # noqa: BLE001 - whatever it is has one answer
             return self._failed(error, trace_id)
@@ -158,17 +158,17 @@ class _View:
 
 
 async def _read_body(limits: FrontLimits, declared: str | None, receive: Receive) -> bytes:
-    """The whole body. Raises `_Unread` and `_Gone`."""
+    """The whole body. Raises `_UnreadError` and `_GoneError`."""
     drained_max = limits.body_bytes_max * DRAINED_MAX
     if declared is not None and int(declared) > drained_max:
-        raise _Unread(413)
+        raise _UnreadError(413)
     parts: list[bytes] = []
     received, more = 0, True
     with trio.move_on_after(limits.body_s) as scope:
         while more and received <= drained_max:
             message = await receive()
             if message["type"] != "http.request":
-                raise _Gone
+                raise _GoneError
             more = message["more_body"]
             received += len(message["body"])
             if received <= limits.body_bytes_max:
@@ -176,9 +176,9 @@ async def _read_body(limits: FrontLimits, declared: str | None, receive: Receive
             else:
                 parts.clear()
     if received > limits.body_bytes_max:
-        raise _Unread(413)
+        raise _UnreadError(413)
     if scope.cancelled_caught:
-        raise _Unread(408)
+        raise _UnreadError(408)
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 

@@ -22,11 +22,11 @@ from quart_trio import QuartTrio
 
 from jobengine.actors.lease_calls import LeaseCalls
 from jobengine.actors.session import SessionPorts
-from jobengine.auth.pages import PageTokens
 from jobengine.auth.tokens import Tokens
 from jobengine.core.session import SessionLimits
 from jobengine.engine import Engine
 from jobengine.http.app import create_app
+from jobengine.http.callbacks import Callbacks
 from jobengine.http.direct import direct_first
 from jobengine.http.front import Check, Front, FrontLimits, Readiness
 from jobengine.http.identities import Identities, Trust
@@ -74,7 +74,7 @@ class Doors:
     http_url: str
     worker_url: str
     reload_tls: Callable[[], None]
-    """Reads the certificates again; raises `TlsUnusable`, and those in use stay."""
+    """Reads the certificates again; raises `TlsUnusableError`, and those in use stay."""
 
 
 @asynccontextmanager
@@ -88,13 +88,15 @@ async def open_doors(
     trust: Trust | None = None,
     cors: Cors | None = None,
     tls: TlsFiles | None = None,
+    callbacks: Callbacks | None = None,
 ) -> AsyncIterator[Doors]:
-    """Serve the engine for the length of the block. `key` signs and checks tokens.
+    """Serve the engine for the length of the block. `key` signs and checks tokens, and `callbacks`,
+    whose addresses the engine gives to templates.
 
     Left normally, workers get `drain_s` and requests the server's `graceful_s` to end; cancelled or
     left by an error, connections are cut. Where workers have to show a certificate they come in by
-    their own port alone. Raises `TlsUnusable`, and in an exception group `AddressUnavailable` and
-    `ListenFailed` when an address cannot be had.
+    their own port alone. Raises `TlsUnusableError`, and in an exception group
+    `AddressUnavailableError` and `ListenFailedError` when an address cannot be had.
     """
     tokens = Tokens(key)
     identities = Identities(tokens, engine.store, engine.clock, trust)
@@ -113,7 +115,6 @@ async def open_doors(
     front = Front(
         gateway=engine.gateway,
         tokens=tokens,
-        pages=PageTokens(tokens.ring),
         readiness=_readiness(engine, identities),
         render_metrics=metrics_of(engine, door.statistics, identities.metrics),
         identities=identities,
@@ -125,6 +126,7 @@ async def open_doors(
         gate=RequestGate(limits),
         cors=cors or Cors(),
         tls=tls is not None,
+        callbacks=callbacks or Callbacks(tokens.ring),
     )
     leases = LeaseCalls(engine.registry, lease_frame, answer_s_max=engine.settings.ask_timeout_s)
     if certificates is not None and certificates.asks_workers:
@@ -146,8 +148,10 @@ async def open_doors(
                     tls=certificates,
                 )
             )
+            http_url = _url("http" if tls is None else "https", http.host, bound.port)
+            front.callbacks.serve_at(http_url, tokens.ring)
             yield Doors(
-                http_url=_url("http" if tls is None else "https", http.host, bound.port),
+                http_url=http_url,
                 worker_url=_url("ws" if tls is None else "wss", worker.host, worker_port),
                 reload_tls=_nothing_to_reload if certificates is None else certificates.reload,
             )

@@ -15,7 +15,7 @@ import msgspec
 from jobengine.actors.gateway import UnavailableError
 from jobengine.domain.errors import ErrorCode, Refusal, RefusedError
 from jobengine.http.answer import Answer
-from jobengine.store.errors import StoreUnavailable
+from jobengine.store.errors import StoreUnavailableError
 from jobengine.wire import refusal as wire
 from jobengine.wire.jobs import ErrorBody, ErrorEnvelope
 
@@ -41,6 +41,7 @@ STATUS_OF: Final[dict[ErrorCode, int]] = {
     ErrorCode.BACKLOG_FULL: 429,
     ErrorCode.BAD_JSON: 400,
     ErrorCode.BULK_TOO_LARGE: 413,
+    ErrorCode.CALLBACK_INVALID: 403,
     ErrorCode.CAPACITY_EXCEEDED: 429,
     ErrorCode.DEAD_LETTER_CLOSED: 409,
     ErrorCode.DIGEST_MISMATCH: 422,
@@ -49,6 +50,7 @@ STATUS_OF: Final[dict[ErrorCode, int]] = {
     ErrorCode.IDEMPOTENCY_IN_PROGRESS: 409,
     ErrorCode.IDEMPOTENCY_MISMATCH: 422,
     ErrorCode.ILLEGAL_TRANSITION: 409,
+    ErrorCode.INPUTS_INVALID: 422,
     ErrorCode.INTERNAL: 500,
     ErrorCode.IN_USE: 409,
     ErrorCode.INVALID_FIELD: 400,
@@ -57,6 +59,7 @@ STATUS_OF: Final[dict[ErrorCode, int]] = {
     ErrorCode.NODE_NOT_OPEN: 409,
     ErrorCode.NOT_FOUND: 404,
     ErrorCode.OVERLOADED: 503,
+    ErrorCode.PACK_RUN_INCOMPLETE: 422,
     ErrorCode.PAYLOAD_TOO_LARGE: 413,
     ErrorCode.RANGE_NOT_SATISFIABLE: 416,
     ErrorCode.RATE_LIMITED: 429,
@@ -67,12 +70,14 @@ STATUS_OF: Final[dict[ErrorCode, int]] = {
     ErrorCode.SCOPE_REQUIRED: 403,
     ErrorCode.SOURCE_UNKNOWN: 422,
     ErrorCode.STORE_UNAVAILABLE: 503,
+    ErrorCode.TEMPLATE_INVALID: 422,
     ErrorCode.TENANT_FORBIDDEN: 403,
     ErrorCode.TENANT_REQUIRED: 403,
     ErrorCode.TOKEN_INVALID: 401,
     ErrorCode.UNIQUE_KEY_TAKEN: 409,
     ErrorCode.UNKNOWN_OP: 400,
     ErrorCode.UNSUPPORTED_MEDIA_TYPE: 415,
+    ErrorCode.VERSION_DISABLED: 409,
 }
 
 _RETRY_AFTER_S: Final = "1"
@@ -153,7 +158,7 @@ def answer_to(error: BaseException, trace_id: str) -> Answer | None:
             return error_answer(error.refusal, trace_id)
         case UnavailableError():
             return unavailable_answer(error, trace_id)
-        case StoreUnavailable():
+        case StoreUnavailableError():
             message = "the database does not answer; retry later"
             return error_answer(Refusal(ErrorCode.STORE_UNAVAILABLE, message), trace_id)
     return None

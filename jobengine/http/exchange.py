@@ -15,7 +15,7 @@ import trio
 
 from jobengine.http.http1 import END, Broken, Head, RequestReader, response_head
 
-__all__ = ["Exchange", "Line", "PeerGone"]
+__all__ = ["Exchange", "Line", "PeerGoneError"]
 
 Message = dict[str, Any]
 
@@ -23,7 +23,7 @@ _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _NO_BODY: Final = frozenset({204, 304})
 
 
-class PeerGone(OSError):
+class PeerGoneError(OSError):
     """The peer takes nothing any more. Raised into an application that goes on sending."""
 
 
@@ -72,7 +72,7 @@ class Exchange:
         return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
-        """Raises `PeerGone` when nobody is there to read it."""
+        """Raises `PeerGoneError` when nobody is there to read it."""
         match message["type"]:
             case "http.response.start":
                 self._start = message

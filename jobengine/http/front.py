@@ -7,11 +7,13 @@ import msgspec
 import trio
 
 from jobengine.actors.gateway import Gateway
-from jobengine.auth.pages import PageTokens
+from jobengine.auth.sealed import PAGES, Seal
 from jobengine.auth.tokens import Tokens
 from jobengine.domain.redaction import Redactor
+from jobengine.http.callbacks import Callbacks
 from jobengine.http.identities import Identities
 from jobengine.http.limits import RateLimits, RequestGate
+from jobengine.http.run_snapshots import RunSnapshots
 from jobengine.http.security import Cors
 
 __all__ = ["Check", "Front", "FrontLimits", "Readiness"]
@@ -50,15 +52,23 @@ class Front:
 
     gateway: Gateway
     tokens: Tokens
-    pages: PageTokens
     readiness: Readiness
-    render_metrics: Callable[[], bytes]
+    render_metrics: Callable[[], Awaitable[bytes]]
     limits: FrontLimits = attrs.field(factory=FrontLimits)
     redactor: Redactor = attrs.field(factory=Redactor)
     gate: RequestGate = attrs.field(factory=lambda: RequestGate(RateLimits()))
     cors: Cors = attrs.field(factory=Cors)
     tls: bool = False
     stopping: trio.Event = attrs.field(factory=trio.Event)
+    pages: Seal = attrs.field(
+        default=attrs.Factory(lambda front: Seal(front.tokens.ring, PAGES), takes_self=True)
+    )
+    callbacks: Callbacks = attrs.field(
+        default=attrs.Factory(lambda front: Callbacks(front.tokens.ring), takes_self=True)
+    )
+    runs: RunSnapshots = attrs.field(
+        default=attrs.Factory(lambda front: RunSnapshots(front.gateway.store), takes_self=True)
+    )
     transfers: trio.Semaphore = attrs.field(
         default=attrs.Factory(
             lambda front: trio.Semaphore(front.limits.transfers_max), takes_self=True

@@ -20,7 +20,7 @@ from prometheus_client.metrics_core import Metric
 
 from jobengine.actors.runtime.clock import Clock
 from jobengine.auth.authenticator import Authenticator
-from jobengine.auth.claims import Identity, TokenInvalid
+from jobengine.auth.claims import Identity, TokenInvalidError
 from jobengine.auth.issuers import ExternalIssuer
 from jobengine.auth.keys import KeyFileError, load_key_ring, ring_files
 from jobengine.auth.tokens import Tokens
@@ -73,14 +73,14 @@ class Identities:
         """Whom a bearer speaks for, now. Raises `RefusedError` (401)."""
         try:
             return await self._authenticator.authenticate(bearer, self._clock.moment().at)
-        except TokenInvalid as error:
+        except TokenInvalidError as error:
             raise _refused(error) from None
 
     def check_revoked(self, identity: Identity, tenant_id: str) -> None:
         """Raises `RefusedError` (401) for what was revoked for this tenant."""
         try:
             self._authenticator.check_revoked(identity, tenant_id)
-        except TokenInvalid as error:
+        except TokenInvalidError as error:
             raise _refused(error) from None
 
     def jwks(self) -> dict[str, object]:
@@ -96,7 +96,7 @@ class Identities:
             changed = self._changed
             try:
                 left_s = self._left_s(identity, tenant_id)
-            except TokenInvalid as error:
+            except TokenInvalidError as error:
                 return str(error)
             with trio.move_on_after(left_s):
                 await changed.wait()
@@ -166,11 +166,11 @@ class Identities:
         yield from (keys, failing, failures)
 
     def _left_s(self, identity: Identity, tenant_id: str) -> float:
-        """How much longer a bearer counts, as far as is known now. Raises `TokenInvalid`."""
+        """How much longer a bearer counts, as far as is known now. Raises `TokenInvalidError`."""
         self._authenticator.check_revoked(identity, tenant_id)
         left_s = (identity.expires_at - self._clock.moment().at) / SECOND
         if left_s <= 0:
-            raise TokenInvalid(f"the token expired at {to_rfc3339(identity.expires_at)}")
+            raise TokenInvalidError(f"the token expired at {to_rfc3339(identity.expires_at)}")
         return left_s
 
     async def _refresh_patiently(self) -> None:
@@ -223,5 +223,5 @@ class Identities:
         _log.info("keys_loaded", retired_keys_until=until)
 
 
-def _refused(error: TokenInvalid) -> RefusedError:
+def _refused(error: TokenInvalidError) -> RefusedError:
     return RefusedError(Refusal(ErrorCode.TOKEN_INVALID, str(error), {"path": "Authorization"}))

@@ -1,6 +1,6 @@
 """Limits of requests at the doors: who is counted, and how a refusal reads.
 
-I1  Only a verified token is counted, so that nobody can use up another's requests.
+I1  Only a verified token or address is counted, so that nobody can use up another's requests.
 I2  A request above a limit is refused before its body is read.
 
 Not here: buckets (``core/request_limit``), workers' connections and frames (`worker_limits`), how

@@ -1,14 +1,16 @@
 """What Prometheus reads: the statistics that actors, sessions and doors keep anyway.
 
 Everything is read when it is asked for, so a metric costs nothing while nobody looks. Names start
-with `jobengine_`. Labels are bounded by configuration (actor, shard) or by the number of tenants;
-no metric carries a job, a worker or a free text.
+with `jobengine_`. Labels are bounded by configuration (actor, shard, `metric_keys_max` gates of a
+kind) or by the number of tenants; no metric carries a job, a worker or a free text.
 
-Not here: what the numbers mean for an operator (`docs/operations.md`).
+What is shown is read at one instant, and then written a family at a time: others run in between.
+
+Not here: what the numbers mean for an operator (`docs/operations.md`), gates (`gate_metrics`).
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 import trio
@@ -20,6 +22,7 @@ from prometheus_client.registry import Collector
 from jobengine import __version__
 from jobengine.actors.node_state import SHED_REASONS
 from jobengine.engine import Engine
+from jobengine.http.gate_metrics import gate_metrics
 from jobengine.http.worker_door import DoorStatistics
 from jobengine.messages.load import CAUSES, LEVELS
 
@@ -30,15 +33,42 @@ _PREFIX: Final = "jobengine"
 
 def metrics_of(
     engine: Engine, workers: DoorStatistics, *more: Callable[[], Iterable[Metric]]
-) -> Callable[[], bytes]:
+) -> Callable[[], Awaitable[bytes]]:
     """A function that renders the metrics of a node, in Prometheus' text format; ``more`` add some.
 
-    To be called from the engine's Trio run.
+    To be called from the engine's Trio run. A checkpoint for each family.
     """
     registry = CollectorRegistry()
     registry.register(_EngineCollector(engine, workers, more))
     ProcessCollector(namespace=_PREFIX, registry=registry)
-    return lambda: generate_latest(registry)
+
+    async def render() -> bytes:
+        text = bytearray()
+        for family in list(registry.collect()):
+            text += _text_of(family)
+            await trio.lowlevel.checkpoint()
+        return bytes(text)
+
+    return render
+
+
+def _text_of(family: Metric) -> bytes:
+    alone = CollectorRegistry()
+    alone.register(_Family(family))
+    return generate_latest(alone)
+
+
+class _Family(Collector):
+    """One family that was collected before."""
+
+    def __init__(self, family: Metric) -> None:
+        self._family = family
+
+    def describe(self) -> Iterable[Metric]:
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        yield self._family
 
 
 class _EngineCollector(Collector):
@@ -64,6 +94,8 @@ class _EngineCollector(Collector):
         yield from self._ledger()
         yield from self._load()
         yield from self._shards()
+        yield from self._planners()
+        yield from gate_metrics(engine)
         yield from self._sessions()
         yield _gauge("asks_open", "Requests that wait for an actor's answer", len(engine.asks))
         yield _counter(
@@ -158,6 +190,19 @@ class _EngineCollector(Collector):
         for tenant_id, count in sorted(by_tenant.items()):
             ready.add_metric([tenant_id], count)
         yield from (leases, sessions, ready, backlog)
+
+    def _planners(self) -> Iterator[Metric]:
+        runs = GaugeMetricFamily(
+            f"{_PREFIX}_live_runs", "Runs that have not ended", labels=["shard"]
+        )
+        nodes = GaugeMetricFamily(
+            f"{_PREFIX}_live_run_nodes", "Nodes of runs that have not ended", labels=["shard"]
+        )
+        for planner in self._engine.planners:
+            if planner.core is not None:
+                runs.add_metric([str(planner.shard)], planner.core.live_runs)
+                nodes.add_metric([str(planner.shard)], planner.core.live_nodes)
+        yield from (runs, nodes)
 
     def _sessions(self) -> Iterator[Metric]:
         sessions = self._engine.registry.statistics()

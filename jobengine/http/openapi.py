@@ -15,6 +15,7 @@ from jobengine import __version__
 from jobengine.auth.scopes import AuditRule
 from jobengine.domain.errors import ErrorCode
 from jobengine.http import openapi_parts as parts
+from jobengine.http.answer import JSON
 from jobengine.http.controls import MERGE_PATCH
 from jobengine.http.openapi_examples import EXAMPLES, NDJSON_EXAMPLE
 from jobengine.http.openapi_refusals import (
@@ -26,24 +27,33 @@ from jobengine.http.openapi_refusals import (
     takes_idempotency_key,
 )
 from jobengine.http.openapi_schemas import Schemas
-from jobengine.http.route import BASE, OpenRoute, Route
+from jobengine.http.route import BASE, OpenRoute, Route, SignedRoute
 
 __all__ = ["document"]
 
 _PATH_VALUES: Final[dict[str, dict[str, Any]]] = {
     "jobId": {"type": "string", "format": "uuid"},
+    "runId": {"type": "string", "format": "uuid"},
+    "token": {"type": "string", "pattern": "^[A-Za-z0-9_-]+$", "maxLength": 1024},
     "digest": {"type": "string", "pattern": "^(sha256:)?[0-9a-f]{64}$"},
     "queue": {"type": "string", "pattern": "^[a-zA-Z0-9._:-]+$", "maxLength": 128},
 }
 _ANY_VALUE: Final[dict[str, Any]] = {"type": "string", "pattern": "^[^/:]+$"}
 
 
-def document(routes: Sequence[Route], open_routes: Sequence[OpenRoute]) -> dict[str, Any]:
+def document(
+    routes: Sequence[Route],
+    open_routes: Sequence[OpenRoute],
+    signed_routes: Sequence[SignedRoute] = (),
+) -> dict[str, Any]:
     """The description of these rows, ready to be encoded as JSON."""
-    schemas = Schemas(routes, open_routes)
+    schemas = Schemas(routes, open_routes, signed_routes)
     paths: dict[str, dict[str, Any]] = {}
     for row in routes:
         paths.setdefault(row.base + row.path, {})[row.method.lower()] = _operation(row, schemas)
+    for signed_row in signed_routes:
+        said = _signed_operation(signed_row, schemas)
+        paths.setdefault(signed_row.base + signed_row.path, {})[signed_row.method.lower()] = said
     for open_row in open_routes:
         if open_row.described:
             said = _open_operation(open_row, schemas)
@@ -68,7 +78,7 @@ def document(routes: Sequence[Route], open_routes: Sequence[OpenRoute]) -> dict[
             "schemas": schemas.components,
             "parameters": parts.REQUEST_HEADERS,
             "headers": parts.ANSWER_HEADERS,
-            "responses": refusals(routes),
+            "responses": refusals((*routes, *signed_routes)),
             "securitySchemes": parts.SECURITY_SCHEMES,
         },
     }
@@ -78,7 +88,7 @@ def _operation(row: Route, schemas: Schemas) -> dict[str, Any]:
     said: dict[str, Any] = {
         "operationId": row.name,
         "summary": row.summary,
-        "tags": ["legacy" if row.successor else row.path.split("/")[1].partition(":")[0]],
+        "tags": ["legacy" if row.successor else _tag(row)],
         "x-scopes": [str(scope) for scope in row.scopes],
         "security": [{"bearer": [str(scope)]} for scope in row.scopes],
         "parameters": [*_path_values(row), *_headers(row), *_query(row, schemas)],
@@ -93,6 +103,33 @@ def _operation(row: Route, schemas: Schemas) -> dict[str, Any]:
         **{str(status): refusal_ref(codes) for status, codes in codes_of(row).items()},
     }
     return said
+
+
+def _tag(row: Route | SignedRoute) -> str:
+    return row.path.split("/")[1].partition(":")[0]
+
+
+def _signed_operation(row: SignedRoute, schemas: Schemas) -> dict[str, Any]:
+    headers = parts.header_refs(["X-JobEngine-Version", *parts.RATE_HEADERS])
+    answers = {
+        str(status): {
+            "description": parts.PHRASES[status],
+            "headers": headers,
+            "content": _content(JSON, kind, schemas, EXAMPLES.get((row.name, str(status)), {})),
+        }
+        for status, kind in row.answers.items()
+    }
+    refused = {str(status): refusal_ref(codes) for status, codes in codes_of(row).items()}
+    examples = EXAMPLES.get((row.name, "request"), {})
+    return {
+        "operationId": row.name,
+        "summary": row.summary,
+        "tags": [_tag(row)],
+        "security": [],
+        "parameters": list(_path_values(row)),
+        "requestBody": {"required": False, "content": _content(JSON, row.body, schemas, examples)},
+        "responses": {**answers, **refused},
+    }
 
 
 def _open_operation(row: OpenRoute, schemas: Schemas) -> dict[str, Any]:
@@ -114,7 +151,7 @@ def _open_operation(row: OpenRoute, schemas: Schemas) -> dict[str, Any]:
     }
 
 
-def _path_values(row: Route) -> Iterable[dict[str, Any]]:
+def _path_values(row: Route | SignedRoute) -> Iterable[dict[str, Any]]:
     for name in PARAMETER.findall(row.path):
         schema = _PATH_VALUES.get(name, _ANY_VALUE)
         yield {"name": name, "in": "path", "required": True, "schema": schema}
@@ -180,8 +217,10 @@ def _answer(row: Route, status: int, schemas: Schemas) -> dict[str, Any]:
     if row.creates_work:
         headers.append("X-JobEngine-Load")
     headers += [*row.answer_headers, *(["Content-Range"] if status == 206 else [])]
+    if status == 204 and "ETag" in headers:
+        headers.remove("ETag")
     content: dict[str, Any] = {}
-    if status != 304:
+    if status not in (204, 304):
         examples = EXAMPLES.get((row.name, str(status)), {})
         content = _content(row.media_type, row.answers[status], schemas, examples)
     return {

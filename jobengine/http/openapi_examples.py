@@ -86,6 +86,67 @@ _WANTED: Final[dict[str, Any]] = {
     "labels": {"team": "images"},
 }
 
+_RUN_ID: Final = "01936b60-02c1-7d10-8a55-4b1f0c9d2e77"
+
+_RUN: Final[dict[str, Any]] = {
+    "runId": _RUN_ID,
+    "tenantId": "demo",
+    "runToken": "nightly-2026-11-21",
+    "state": "pending",
+    "nodes": 3,
+    "inputs": {"image": "registry.example/app:1.4"},
+    "inputsHash": "9c1e5f0a7b3d4e2f8a6b5c4d3e2f1a0b9c8d7e6f5a4b3c2d1e0f9a8b7c6d5e4f",
+    "correlationId": "import-2026-11-21",
+    "createdBy": "ci",
+    "createdAt": "2026-11-21T10:00:00.123Z",
+    "jobIds": {
+        "scan": "01936b60-02c1-78fd-8491-18dc9116ea40",
+        "ok": "01936b60-02c1-7929-ac08-02a6fb133870",
+        "publish": "01936b60-02c1-71d6-9479-2eb582b100ee",
+    },
+}
+
+_RUN_WANTED: Final[dict[str, Any]] = {
+    "runToken": "nightly-2026-11-21",
+    "inputs": {"image": "registry.example/app:1.4"},
+    "jobs": [
+        {
+            "key": "scan",
+            "jobType": "scan",
+            "template": True,
+            "payload": {"image": "${inputs.image}"},
+        },
+        {"key": "ok", "kind": "approval", "dependsOn": ["scan"], "message": "Publish it?"},
+        {
+            "key": "publish",
+            "jobType": "publish",
+            "dependsOn": ["scan", "ok"],
+            "template": True,
+            "payload": {"found": "${results.scan.count}"},
+        },
+    ],
+}
+
+_SIGNAL: Final[dict[str, Any]] = {
+    "runId": _RUN_ID,
+    "firstSignal": {
+        "type": "blocked",
+        "stage": "orch.approval",
+        "step": "ok",
+        "message": "waits for an approval",
+        "at": "2026-11-21T10:00:02.000Z",
+    },
+    "summaryEtag": 'W/"2b4d1131f0b3aa45a50fce3c6ca64caf"',
+}
+
+_CALLBACK: Final[dict[str, Any]] = {
+    "runId": _RUN_ID,
+    "key": "vendor",
+    "jobId": "01936b60-02c1-71d6-9479-2eb582b100ee",
+    "kind": "callback",
+    "state": "completed",
+}
+
 NDJSON_EXAMPLE: Final = '{"jobType": "scan"}\n{"jobType": "scan", "priority": 8}\n'
 
 EXAMPLES: Final[dict[tuple[str, str], dict[str, Any]]] = {
@@ -117,5 +178,14 @@ EXAMPLES: Final[dict[tuple[str, str], dict[str, Any]]] = {
         "firstPage": {"items": [_JOB], "nextPageToken": _PAGE_TOKEN},
         "lastPage": {"items": [_JOB], "nextPageToken": None},
     },
+    ("createRun", "request"): {"jobs": _RUN_WANTED},
+    ("createRun", "201"): {"created": _RUN},
+    ("createRun", "200"): {"replayedOrFound": _RUN},
+    ("getRunFirstSignal", "200"): {"blocked": _SIGNAL},
+    ("endCallback", "request"): {
+        "result": {"result": {"approved": True}},
+        "failure": {"state": "failed", "error": "declined"},
+    },
+    ("endCallback", "200"): {"completed": _CALLBACK},
 }
 """By operation and the place in it: `request`, a status, or the name of a query parameter."""

@@ -45,6 +45,11 @@ answer as `x-error-codes`.
 TAGS: Final = {
     "jobs": "Create, read and operate jobs",
     "artifacts": "Bytes under their SHA-256, of one tenant",
+    "runs": "Jobs with dependencies: begin, read, steer and repeat them",
+    "dags": "Templates of runs: register and find them, in versions",
+    "packs": "Units of steps that runs are begun of: register and find them, in versions",
+    "pack-runs": "Runs of packs: begin, read and cancel them, with their logs and artifacts",
+    "callbacks": "Addresses that the engine has signed; no token, no tenant",
     "deadletter": "Jobs that failed for good, and what becomes of them",
     "stream": "Events as they are committed (server-sent events)",
     "sources": "Upstreams that jobs talk to, and the rates they allow",
@@ -232,7 +237,8 @@ ANSWER_HEADERS: Final[dict[str, dict[str, Any]]] = {
         "schema": _NUMBER,
     },
     "ETag": {
-        "description": "A strong validator: of an artifact its digest, else the revision.",
+        "description": "A validator: of an artifact its digest, of a first signal a weak one, else "
+        "the revision.",
         "required": True,
         "schema": {"type": "string"},
     },
@@ -244,6 +250,22 @@ ANSWER_HEADERS: Final[dict[str, dict[str, Any]]] = {
         "description": "Which bytes these are, and how many there are.",
         "required": True,
         "schema": {"type": "string", "pattern": "^bytes ([0-9]+-[0-9]+|\\*)/[0-9]+$"},
+    },
+    "Cache-Control": {
+        "description": "How long the answer may be shown again (RFC 9111).",
+        "schema": {"type": "string"},
+    },
+    "Cache-Status": {
+        "description": "Whether the engine had the answer at hand (RFC 9211).",
+        "schema": {"type": "string"},
+    },
+    "X-FirstSignal-Source": {
+        "description": "Whether the signal was at hand, or had to be looked for.",
+        "schema": {"type": "string", "enum": ["snapshot", "cold_start"]},
+    },
+    "X-Next-Page-Token": {
+        "description": "The `pageToken` of what follows; absent at the end.",
+        "schema": {"type": "string"},
     },
     "WWW-Authenticate": {
         "description": "RFC 6750.",
@@ -269,6 +291,7 @@ ANSWER_HEADERS: Final[dict[str, dict[str, Any]]] = {
 PHRASES: Final = {
     200: "Done",
     201: "Created",
+    204: "Nothing to show yet",
     206: "The range that was asked for",
     304: "The client has it already",
     400: "The request is not well formed",

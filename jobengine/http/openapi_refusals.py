@@ -17,7 +17,7 @@ from jobengine.http.answer import JSON
 from jobengine.http.errors import STATUS_OF
 from jobengine.http.openapi_examples import ERROR_EXAMPLES
 from jobengine.http.openapi_schemas import REF, REQUEST_TIMEOUT
-from jobengine.http.route import Route
+from jobengine.http.route import Route, SignedRoute
 
 __all__ = [
     "PARAMETER",
@@ -31,14 +31,16 @@ __all__ = [
 PARAMETER: Final = re.compile(r"\{(\w+)\}")
 _ALWAYS: Final = (
     ErrorCode.INVALID_FIELD,
-    ErrorCode.TOKEN_INVALID,
-    ErrorCode.TENANT_REQUIRED,
-    ErrorCode.TENANT_FORBIDDEN,
-    ErrorCode.SCOPE_REQUIRED,
     ErrorCode.RATE_LIMITED,
     ErrorCode.INTERNAL,
     ErrorCode.OVERLOADED,
     ErrorCode.STORE_UNAVAILABLE,
+)
+_WITH_BEARER: Final = (
+    ErrorCode.TOKEN_INVALID,
+    ErrorCode.TENANT_REQUIRED,
+    ErrorCode.TENANT_FORBIDDEN,
+    ErrorCode.SCOPE_REQUIRED,
 )
 _WITH_BODY: Final = (
     ErrorCode.BAD_JSON,
@@ -48,17 +50,21 @@ _WITH_BODY: Final = (
 _REPEATABLE: Final = (ErrorCode.IDEMPOTENCY_MISMATCH, ErrorCode.IDEMPOTENCY_IN_PROGRESS)
 
 
-def codes_of(row: Route) -> dict[int, list[str]]:
+def codes_of(row: Route | SignedRoute) -> dict[int, list[str]]:
     """Every error code that the row may answer with, by status, both ascending."""
     codes = {*_ALWAYS, *row.errors}
-    if any(rule is not AuditRule.NONE for rule in audit_rules(row)):
-        codes.add(ErrorCode.AUDIT_REASON_REQUIRED)
     if row.body is not None:
         codes.update(_WITH_BODY)
     if row.body is bytes:
         codes.remove(ErrorCode.BAD_JSON)
-    if takes_idempotency_key(row):
-        codes.update(_REPEATABLE)
+    if isinstance(row, Route):
+        codes.update(_WITH_BEARER)
+        codes.remove(ErrorCode.TENANT_REQUIRED)
+        codes.add(row.tenantless)
+        if any(rule is not AuditRule.NONE for rule in audit_rules(row)):
+            codes.add(ErrorCode.AUDIT_REASON_REQUIRED)
+        if takes_idempotency_key(row):
+            codes.update(_REPEATABLE)
     if PARAMETER.search(row.path):
         # A value that no path can hold (`a/b`, `a:b`) leads to no endpoint.
         codes.add(ErrorCode.NOT_FOUND)
@@ -74,7 +80,7 @@ def refusal_ref(codes: Sequence[str]) -> dict[str, str]:
     return {"$ref": f"#/components/responses/{'.'.join(codes)}"}
 
 
-def refusals(rows: Iterable[Route]) -> dict[str, Any]:
+def refusals(rows: Iterable[Route | SignedRoute]) -> dict[str, Any]:
     """Every refusal of these rows once, under the names of its codes."""
     found: dict[int, set[tuple[str, ...]]] = {500: {(str(ErrorCode.INTERNAL),)}}
     for row in rows:

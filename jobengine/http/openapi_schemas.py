@@ -12,7 +12,7 @@ import msgspec
 
 from jobengine.domain.errors import ErrorCode
 from jobengine.http.errors import TRANSPORT_CODES
-from jobengine.http.route import OpenRoute, Route
+from jobengine.http.route import OpenRoute, Route, SignedRoute
 from jobengine.wire.jobs import ErrorEnvelope
 
 __all__ = ["REF", "REQUEST_TIMEOUT", "Schemas"]
@@ -25,9 +25,15 @@ REQUEST_TIMEOUT: Final = (408, TRANSPORT_CODES[408])
 class Schemas:
     """The schemas of all types of the table, under names fit for a generated client."""
 
-    def __init__(self, routes: Sequence[Route], open_routes: Sequence[OpenRoute]) -> None:
+    def __init__(
+        self,
+        routes: Sequence[Route],
+        open_routes: Sequence[OpenRoute],
+        signed_routes: Sequence[SignedRoute] = (),
+    ) -> None:
         kinds = [kind for row in routes for kind in (row.query, row.body, *row.answers.values())]
         kinds += [kind for row in open_routes if row.described for kind in row.answers.values()]
+        kinds += [kind for row in signed_routes for kind in (row.body, *row.answers.values())]
         self._kinds = [kind for kind in [*kinds, ErrorEnvelope] if kind is not None]
         shown, components = msgspec.json.schema_components(self._kinds, ref_template=REF)
         queries = {row.query.__name__ for row in routes}

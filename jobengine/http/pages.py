@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from jobengine.auth.pages import PageTokenInvalid
+from jobengine.auth.sealed import SealBrokenError
 from jobengine.http.errors import invalid
 from jobengine.http.route import Call, Paging
 
@@ -20,7 +20,7 @@ def after(call: Call[Any, Any], kind: type[C]) -> C | None:
         return None
     try:
         return call.front.pages.open(call.filter_key, query.page_token, kind)
-    except PageTokenInvalid:
+    except SealBrokenError:
         raise invalid(
             "pageToken", "was not given for this tenant, list and filter; start without one"
         ) from None

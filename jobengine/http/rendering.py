@@ -18,6 +18,7 @@ from jobengine.domain.instant import SECOND, to_rfc3339
 from jobengine.domain.job import Backoff, Definition, Job, State
 from jobengine.http.answer import Answer
 from jobengine.http.errors import error_body
+from jobengine.http.times import instant
 from jobengine.http.views import ArtifactView
 from jobengine.messages.answers import JobFacts, OutcomeFacts
 from jobengine.wire import jobs as wire
@@ -79,13 +80,14 @@ def job_view(job: Job | JobFacts) -> JobView:
         job_type=definition.job_type,
         queue=definition.queue,
         run_id=definition.run_id,
+        run_key=definition.node_key,
         source_id=definition.source_id,
         payload=msgspec.Raw(job.payload),
         payload_digest=definition.payload_digest,
         priority=definition.priority,
         hold=definition.hold,
-        not_before=_instant(definition.not_before),
-        expires_at=_instant(definition.expires_at),
+        not_before=instant(definition.not_before),
+        expires_at=instant(definition.expires_at),
         depends_on=list(definition.depends_on),
         max_retries=definition.max_retries,
         backoff=_backoff(definition.backoff),
@@ -110,11 +112,11 @@ def job_view(job: Job | JobFacts) -> JobView:
         error=_error(job.error),
         progress=_progress.decode(job.progress) if job.progress else None,
         replay_of=definition.replay_of,
-        cancel_requested_at=_instant(job.cancel_requested_at),
+        cancel_requested_at=instant(job.cancel_requested_at),
         created_at=to_rfc3339(job.created_at),
-        scheduled_at=_instant(job.scheduled_at),
-        started_at=_instant(job.started_at),
-        finished_at=_instant(job.finished_at),
+        scheduled_at=instant(job.scheduled_at),
+        started_at=instant(job.started_at),
+        finished_at=instant(job.finished_at),
     )
 
 
@@ -182,10 +184,6 @@ _NO_ERROR: Final = JobFailure(class_="Error", message="")
 
 def _under_lease(entry: Entry) -> bool:
     return State.RUNNING in (entry.from_, entry.to)
-
-
-def _instant(at: int | None) -> str | None:
-    return None if at is None else to_rfc3339(at)
 
 
 def _backoff(backoff: Backoff) -> wire.Backoff:

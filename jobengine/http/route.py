@@ -18,12 +18,14 @@ from jobengine.auth.scopes import Scope
 from jobengine.auth.tokens import Identity
 from jobengine.domain.errors import ErrorCode
 from jobengine.http.answer import JSON, Answer, StreamAnswer
+from jobengine.http.callbacks import CallbackPlace
 from jobengine.http.front import Front
 from jobengine.messages.lease_shard import Actor, IdempotencyClaim
 
 __all__ = [
     "BASE",
     "Call",
+    "Handler",
     "NoBody",
     "NoQuery",
     "OctetBody",
@@ -31,6 +33,8 @@ __all__ = [
     "Paging",
     "RawBody",
     "Route",
+    "SignedCall",
+    "SignedRoute",
 ]
 
 BASE = "/api/v1/jobengine"
@@ -114,6 +118,7 @@ class Route:
     the body; its answers tell of the load.
 
     `of_platform`: what it is about is no tenant's, so it is answered to the system tenant alone.
+    `tenantless`: what a request that names no tenant is refused with.
 
     `location`: the answer names what was created in `Location`. `successor`: the endpoint is
     deprecated, and this path (below `BASE`) answers in its place."""
@@ -139,7 +144,34 @@ class Route:
     creates_work: bool = False
     location: bool = False
     of_platform: bool = False
+    tenantless: ErrorCode = ErrorCode.TENANT_REQUIRED
     successor: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class SignedCall(Generic[B]):
+    """One admitted request to a signed address, which names its ``place``."""
+
+    front: Front
+    place: CallbackPlace
+    body: B
+
+
+@attrs.frozen(kw_only=True)
+class SignedRoute:
+    """An endpoint for whoever holds an address that the engine has signed: `{token}` in the path
+    says for which tenant and what, in place of a bearer, a tenant's header and a scope. Its body
+    may be absent."""
+
+    path: str
+    name: str
+    summary: str
+    handler: Callable[[SignedCall[Any]], Awaitable[Answer]]
+    body: type[msgspec.Struct]
+    answers: dict[int, Any]
+    errors: tuple[ErrorCode, ...]
+    method: str = "POST"
+    base: str = BASE
 
 
 @attrs.frozen(kw_only=True)

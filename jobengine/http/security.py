@@ -39,8 +39,9 @@ _ASKED: Final = (
     "X-Stella-Operator-Reason, X-Stella-Operator-Ticket, X-Stella-Project, X-Stella-Tenant"
 )
 _TOLD: Final = (
-    "Content-Disposition, Content-Range, Deprecation, ETag, Idempotent-Replayed, Link, Location, "
-    "Repr-Digest, Retry-After, Sunset, X-JobEngine-Backlog, X-JobEngine-Load, X-JobEngine-Version, "
+    "Cache-Status, Content-Disposition, Content-Range, Deprecation, ETag, Idempotent-Replayed, "
+    "Link, Location, Repr-Digest, Retry-After, Sunset, X-FirstSignal-Source, X-JobEngine-Backlog, "
+    "X-JobEngine-Load, X-JobEngine-Version, X-Next-Page-Token, "
     "X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset"
 )
 _PREFLIGHT_S: Final = "600"

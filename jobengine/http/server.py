@@ -35,7 +35,7 @@ from jobengine.http.peers import Peers, ServerLimits
 from jobengine.http.security import standing_headers
 from jobengine.http.tls import Tls, TlsStream
 
-__all__ = ["AddressUnavailable", "Bound", "ServerLimits", "listen", "serve"]
+__all__ = ["AddressUnavailableError", "Bound", "ServerLimits", "listen", "serve"]
 
 _SETTLE_S = 1.0
 """How long a connection that is being cancelled may take to close."""
@@ -43,7 +43,7 @@ _SETTLE_S = 1.0
 _log = structlog.get_logger("jobengine.http")
 
 
-class AddressUnavailable(Exception):
+class AddressUnavailableError(Exception):
     """The address cannot be listened on; the message is one line for a person."""
 
 
@@ -58,14 +58,14 @@ def listen(host: str, port: int, backlog: int = ServerLimits().backlog) -> socke
     """A listening socket; port 0 takes a free one.
 
     Raises:
-        AddressUnavailable: taken, not ours, not permitted, or no such host.
+        AddressUnavailableError: taken, not ours, not permitted, or no such host.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
     except OSError:
-        raise AddressUnavailable(f"cannot listen on {host}:{port}: no such host") from None
+        raise AddressUnavailableError(f"cannot listen on {host}:{port}: no such host") from None
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -76,7 +76,7 @@ def listen(host: str, port: int, backlog: int = ServerLimits().backlog) -> socke
         listener.setblocking(False)
     except OSError as error:
         listener.close()
-        raise AddressUnavailable(_why(host, port, error)) from None
+        raise AddressUnavailableError(_why(host, port, error)) from None
     return listener
 
 

@@ -6,6 +6,8 @@ I2  A stream ends by itself: when its token expires or is revoked, which a last 
     when the engine stops, or when the engine cannot serve it any more. The client comes back with
     the last id it saw.
 I3  When a stream is left, nothing that it started is left over.
+I4  The first signal of a run is sent when the stream begins and whenever it has become another one;
+    it has no id, since it is no entry of the ledger.
 
 Not here: the ring, the ledger (`actors/gateway.py`), what an event looks like (`domain/event.py`).
 """
@@ -20,20 +22,27 @@ import structlog
 import trio
 
 from jobengine.actors.gateway import Gateway
-from jobengine.actors.runtime.address import ActorStopped
-from jobengine.actors.runtime.mailbox import MailboxClosed
+from jobengine.actors.runtime.address import ActorStoppedError
+from jobengine.actors.runtime.mailbox import MailboxClosedError
 from jobengine.domain.errors import ErrorCode
 from jobengine.domain.event import Event
 from jobengine.store.errors import StoreError
+from jobengine.wire.runs import FirstSignalView
 
-__all__ = ["EVENT_STREAM", "EventFilter", "EventStream", "newest_seq"]
+__all__ = ["EVENT_STREAM", "EventFilter", "EventStream", "ReadSignal", "newest_seq"]
 
 EVENT_STREAM: Final = "text/event-stream"
 
 _HEARTBEAT: Final = b": still here\n\n"
 _CHUNK_BYTES: Final = 64 * 1024
 _HELLO: Final = b": following\n\n"
-_FAILURES: Final = (StoreError, MailboxClosed, ActorStopped)
+_FAILURES: Final = (StoreError, MailboxClosedError, ActorStoppedError)
+
+_SIGNAL_PAUSE_S: Final = 0.5
+_SIGNAL_SHARE: Final = 10
+
+ReadSignal = Callable[[float], Awaitable[FirstSignalView | None]]
+"""The first signal as it was no earlier than this instant (monotonic seconds)."""
 
 _log = structlog.get_logger("jobengine.http")
 
@@ -93,7 +102,8 @@ async def newest_seq(gateway: Gateway, tenant_id: str) -> int:
 
 @attrs.frozen(kw_only=True)
 class EventStream:
-    """One reader. `bearer_ended` returns, with the reason, when its token counts no more."""
+    """One reader. `bearer_ended` returns, with the reason, when its token counts no more.
+    `signal` reads the first signal of the run that is followed."""
 
     gateway: Gateway
     tenant_id: str
@@ -102,6 +112,7 @@ class EventStream:
     heartbeat_s: float
     stopping: trio.Event
     bearer_ended: Callable[[], Awaitable[str]] = trio.sleep_forever
+    signal: ReadSignal | None = None
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[AsyncIterator[bytes]]:
@@ -110,7 +121,10 @@ class EventStream:
         sender, receiver = trio.open_memory_channel[bytes](0)
         async with trio.open_nursery() as nursery:
             chunks = _Chunks(receiver, self.heartbeat_s)
-            nursery.start_soon(self._pump, sender)
+            signals = None if self.signal is None else _Signals(self.signal)
+            if signals is not None:
+                nursery.start_soon(self._pump_signals, signals, sender, chunks)
+            nursery.start_soon(self._pump, sender, signals)
             nursery.start_soon(self._end_when_stopping, chunks)
             nursery.start_soon(self._end_with_bearer, chunks)
             yield chunks
@@ -124,16 +138,31 @@ class EventStream:
         why = await self.bearer_ended()
         chunks.end(_end(ErrorCode.TOKEN_INVALID, why))
 
-    async def _pump(self, sender: trio.MemorySendChannel[bytes]) -> None:
+    async def _pump_signals(
+        self, signals: "_Signals", sender: trio.MemorySendChannel[bytes], chunks: "_Chunks"
+    ) -> None:
+        try:
+            await signals.send_to(sender)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return
+        except _FAILURES as error:
+            _log.warning("stream_ended", tenant=self.tenant_id, error=type(error).__name__)
+            chunks.end()
+
+    async def _pump(
+        self, sender: trio.MemorySendChannel[bytes], signals: "_Signals | None"
+    ) -> None:
         with sender:
             try:
-                await self._send_events(sender)
+                await self._send_events(sender, signals)
             except trio.BrokenResourceError:
                 return
             except _FAILURES as error:
                 _log.warning("stream_ended", tenant=self.tenant_id, error=type(error).__name__)
 
-    async def _send_events(self, sender: trio.MemorySendChannel[bytes]) -> None:
+    async def _send_events(
+        self, sender: trio.MemorySendChannel[bytes], signals: "_Signals | None"
+    ) -> None:
         last = self.after_seq
         async with aclosing(self.gateway.events(self.tenant_id, last)) as batches:
             async for batch in batches:
@@ -144,11 +173,39 @@ class EventStream:
                     last = event.seq
                     if self.wanted.matches(event):
                         chunk += _frame(event)
+                        if signals is not None:
+                            signals.moved()
                     if len(chunk) >= _CHUNK_BYTES:
                         await sender.send(bytes(chunk))
                         chunk.clear()
                 if chunk:
                     await sender.send(bytes(chunk))
+
+
+class _Signals:
+    """The first signal of a run as it changes. It is read again when an event of the run has gone
+    by, and for a tenth of the time at most, for a large run takes long to read."""
+
+    def __init__(self, read: ReadSignal) -> None:
+        self._read = read
+        self._since_s = trio.current_time()
+        self._moved = trio.Event()
+
+    def moved(self) -> None:
+        self._since_s = trio.current_time()
+        self._moved.set()
+
+    async def send_to(self, sender: trio.MemorySendChannel[bytes]) -> None:
+        tag = ""
+        while True:
+            self._moved, began_s = trio.Event(), trio.current_time()
+            view = await self._read(self._since_s)
+            if view is not None and view.summary_etag != tag:
+                tag = view.summary_etag
+                await sender.send(_signal(view))
+            took_s = trio.current_time() - began_s
+            await trio.sleep(max(_SIGNAL_PAUSE_S, _SIGNAL_SHARE * took_s))
+            await self._moved.wait()
 
 
 class _Chunks:
@@ -190,6 +247,10 @@ def _frame(event: Event) -> bytes:
         event.event_type.encode(),
         event.body,
     )
+
+
+def _signal(view: FirstSignalView) -> bytes:
+    return b"event: first_signal\ndata: %s\n\n" % msgspec.json.encode(view)
 
 
 def _gap(first: int, last: int) -> bytes:

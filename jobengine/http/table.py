@@ -2,13 +2,14 @@
 
 from typing import Final
 
-from jobengine.http.route import OpenRoute, Route
+from jobengine.http.route import OpenRoute, Route, SignedRoute
 from jobengine.http.routes import (
     apikeys,
     artifacts,
     blackouts,
     buckets,
     console,
+    dags,
     deadletter,
     explain,
     governance,
@@ -19,16 +20,22 @@ from jobengine.http.routes import (
     letter_counts,
     limits,
     operations,
+    pack_run_reads,
+    pack_runs,
+    packs,
     pauses,
     quotas,
     redrives,
+    run_nodes,
+    run_reads,
+    runs,
     sources,
     streams,
     submits,
     workers,
 )
 
-__all__ = ["OPEN_ROUTES", "ROUTES"]
+__all__ = ["OPEN_ROUTES", "ROUTES", "SIGNED_ROUTES"]
 
 ROUTES: Final[tuple[Route, ...]] = (
     *submits.ROUTES,
@@ -38,6 +45,13 @@ ROUTES: Final[tuple[Route, ...]] = (
     *letter_counts.ROUTES,
     *redrives.ROUTES,
     *explain.ROUTES,
+    *runs.ROUTES,
+    *run_reads.ROUTES,
+    *run_nodes.ROUTES,
+    *dags.ROUTES,
+    *packs.ROUTES,
+    *pack_runs.ROUTES,
+    *pack_run_reads.ROUTES,
     *sources.ROUTES,
     *buckets.ROUTES,
     *quotas.ROUTES,
@@ -53,3 +67,5 @@ ROUTES: Final[tuple[Route, ...]] = (
 )
 
 OPEN_ROUTES: Final[tuple[OpenRoute, ...]] = (*health.ROUTES, *keys.ROUTES, *console.ROUTES)
+
+SIGNED_ROUTES: Final[tuple[SignedRoute, ...]] = run_nodes.SIGNED_ROUTES

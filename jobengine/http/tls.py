@@ -30,18 +30,18 @@ from cryptography.hazmat.primitives.serialization import (
 from jobengine.actors.runtime.clock import Clock
 from jobengine.domain.instant import SECOND
 
-__all__ = ["Tls", "TlsFiles", "TlsRefused", "TlsStream", "TlsUnusable", "shake_hands"]
+__all__ = ["Tls", "TlsFiles", "TlsRefusedError", "TlsStream", "TlsUnusableError", "shake_hands"]
 
 TlsStream = trio.SSLStream[trio.SocketStream]
 
 _PEER_NAME_CHARACTERS_MAX: Final = 128
 
 
-class TlsUnusable(Exception):
+class TlsUnusableError(Exception):
     """A certificate or key cannot be used; the message is one line for an operator."""
 
 
-class TlsRefused(Exception):
+class TlsRefusedError(Exception):
     """A peer that speaks no TLS, or none that is accepted here."""
 
 
@@ -56,7 +56,7 @@ class TlsFiles:
 
 
 class Tls:
-    """The contexts of both listeners. Raises `TlsUnusable` when made of unusable files."""
+    """The contexts of both listeners. Raises `TlsUnusableError` when made of unusable files."""
 
     def __init__(self, files: TlsFiles, clock: Clock) -> None:
         self._files = files
@@ -69,7 +69,7 @@ class Tls:
         return self._files.client_ca is not None
 
     def reload(self) -> None:
-        """Read the files again; raises `TlsUnusable` and changes nothing when one is unusable."""
+        """Read the files again; if one is unusable, raises `TlsUnusableError`, changing nothing."""
         self._http, self._worker = self._read()
 
     def http(self, stream: trio.SocketStream) -> TlsStream:
@@ -92,14 +92,14 @@ class Tls:
             try:
                 worker.load_verify_locations(cafile=files.client_ca)
             except ssl.SSLError as error:
-                raise TlsUnusable(f"{files.client_ca}: not usable ({error.reason})") from None
+                raise TlsUnusableError(f"{files.client_ca}: not usable ({error.reason})") from None
         return http, worker
 
     def _check_pair(self, files: TlsFiles) -> None:
         certificate = _certificates(files.certificate)[0]
         key = _key(files.key)
         if _public_bytes(key.public_key()) != _public_bytes(certificate.public_key()):
-            raise TlsUnusable(
+            raise TlsUnusableError(
                 f"{files.key} is not the key of the certificate in {files.certificate}; "
                 "name the two that were made together"
             )
@@ -109,20 +109,22 @@ class Tls:
         now = datetime.fromtimestamp(self._clock.moment().at / SECOND, UTC)
         begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
         if now > ends:
-            raise TlsUnusable(f"{path}: the certificate expired on {ends:%Y-%m-%d}; renew it")
+            raise TlsUnusableError(f"{path}: the certificate expired on {ends:%Y-%m-%d}; renew it")
         if now < begins:
-            raise TlsUnusable(f"{path}: the certificate is valid only from {begins:%Y-%m-%d %H:%M}")
+            raise TlsUnusableError(
+                f"{path}: the certificate is valid only from {begins:%Y-%m-%d %H:%M}"
+            )
 
 
 async def shake_hands(stream: trio.SocketStream | TlsStream) -> str | None:
     """Do the handshake where the stream is TLS; the subject of the certificate that the peer
-    showed, if it did. Raises `TlsRefused`. Cancelled: the stream is of no more use."""
+    showed, if it did. Raises `TlsRefusedError`. Cancelled: the stream is of no more use."""
     if not isinstance(stream, trio.SSLStream):
         return None
     try:
         await stream.do_handshake()
     except trio.BrokenResourceError:
-        raise TlsRefused from None
+        raise TlsRefusedError from None
     shown = stream.getpeercert(binary_form=True)
     if not shown:
         return None
@@ -139,7 +141,7 @@ def _context(files: TlsFiles) -> ssl.SSLContext:
     try:
         context.load_cert_chain(files.certificate, files.key)
     except ssl.SSLError as error:
-        raise TlsUnusable(f"{files.certificate}: not usable ({error.reason})") from None
+        raise TlsUnusableError(f"{files.certificate}: not usable ({error.reason})") from None
     return context
 
 
@@ -147,23 +149,25 @@ def _certificates(path: Path) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(_content(path))
     except ValueError:
-        raise TlsUnusable(f"{path} holds no certificate in PEM form") from None
+        raise TlsUnusableError(f"{path} holds no certificate in PEM form") from None
 
 
 def _key(path: Path) -> PrivateKeyTypes:
     try:
         return load_pem_private_key(_content(path), password=None)
     except TypeError:
-        raise TlsUnusable(f"{path}: the key is encrypted; store it without a password") from None
+        raise TlsUnusableError(
+            f"{path}: the key is encrypted; store it without a password"
+        ) from None
     except ValueError:
-        raise TlsUnusable(f"{path} holds no private key in PEM form") from None
+        raise TlsUnusableError(f"{path} holds no private key in PEM form") from None
 
 
 def _content(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise TlsUnusable(f"{path} cannot be read: {error.strerror}") from None
+        raise TlsUnusableError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def _public_bytes(key: PublicKeyTypes | CertificatePublicKeyTypes) -> bytes:

@@ -9,7 +9,6 @@ from jobengine.wire.jobs import DeadLetterView, ErrorBody, HistoryItem, JobView
 __all__ = [
     "ArtifactView",
     "DeadLetterDetail",
-    "JobSummary",
     "Live",
     "LogLineView",
     "ReadyView",
@@ -34,13 +33,6 @@ class LogLineView(msgspec.Struct, rename="camel", kw_only=True):
     at: str
     level: str
     text: str
-
-
-class JobSummary(msgspec.Struct, rename="camel", kw_only=True):
-    """Jobs of a tenant that are not finished, by state; every such state is named."""
-
-    tenant_id: str
-    counts: dict[str, int]
 
 
 class DeadLetterDetail(DeadLetterView, rename="camel", omit_defaults=True, kw_only=True):

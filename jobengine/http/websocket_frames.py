@@ -77,7 +77,7 @@ Event: TypeAlias = str | bytes | Ping | CloseFrame | Violation
 """A text message, a binary one, or what asks for an answer."""
 
 
-class _Violated(Exception):
+class _ViolatedError(Exception):
     """Ends the reading; its arguments are those of the `Violation`."""
 
 
@@ -112,7 +112,7 @@ class FrameReader:
         try:
             while len(buffer) - start >= self._needed and not self._ended:
                 start = self._read_frame(start, events)
-        except _Violated as violated:
+        except _ViolatedError as violated:
             self._ended = True
             events.append(Violation(*violated.args))
         if self._ended:
@@ -126,9 +126,9 @@ class FrameReader:
         buffer = self._buffer
         first, second = buffer[start], buffer[start + 1]
         if first not in _FIRST_BYTES:
-            raise _Violated(_PROTOCOL_ERROR, "no such frame")
+            raise _ViolatedError(_PROTOCOL_ERROR, "no such frame")
         if not second & _MASKED:
-            raise _Violated(_PROTOCOL_ERROR, "a client masks its frames")
+            raise _ViolatedError(_PROTOCOL_ERROR, "a client masks its frames")
         size, header = second & _LENGTH, 6
         if size > _SHORT_MAX:
             header = 8 if size == _LENGTH_16 else 14
@@ -137,7 +137,7 @@ class FrameReader:
                 return start
             size = _long_size(first, size, buffer[start + 2 : start + header - 4])
         if size + len(self._message) > self._message_bytes_max and not first & _CONTROL:
-            raise _Violated(_TOO_BIG, f"a message has at most {self._message_bytes_max} bytes")
+            raise _ViolatedError(_TOO_BIG, f"a message has at most {self._message_bytes_max} bytes")
         at, end = start + header, start + header + size
         if len(buffer) < end:
             self._needed = end - start
@@ -164,7 +164,7 @@ class FrameReader:
         self, opcode: int, payload: bytes, events: list[Event], *, last: bool
     ) -> None:
         if (opcode == _CONTINUATION) == (self._opcode == _CONTINUATION):
-            raise _Violated(_PROTOCOL_ERROR, "fragments of messages are out of order")
+            raise _ViolatedError(_PROTOCOL_ERROR, "fragments of messages are out of order")
         self._message += payload
         self._opcode = opcode or self._opcode
         if last:
@@ -202,10 +202,10 @@ def _head(opcode: int, size: int) -> bytes:
 
 def _long_size(first: int, mark: int, data: bytearray) -> int:
     if first & _CONTROL:
-        raise _Violated(_PROTOCOL_ERROR, f"a control frame has at most {_SHORT_MAX} bytes")
+        raise _ViolatedError(_PROTOCOL_ERROR, f"a control frame has at most {_SHORT_MAX} bytes")
     size = int.from_bytes(data, "big")
     if size <= (_SHORT_MAX if mark == _LENGTH_16 else _LENGTH_16_MAX):
-        raise _Violated(_PROTOCOL_ERROR, "a length is written as short as it can be")
+        raise _ViolatedError(_PROTOCOL_ERROR, "a length is written as short as it can be")
     return size
 
 
@@ -222,7 +222,7 @@ def _text(payload: bytes) -> str:
     try:
         return payload.decode()
     except UnicodeDecodeError:
-        raise _Violated(_INVALID_DATA, "text is UTF-8") from None
+        raise _ViolatedError(_INVALID_DATA, "text is UTF-8") from None
 
 
 def _close(payload: bytes) -> CloseFrame:
@@ -230,5 +230,5 @@ def _close(payload: bytes) -> CloseFrame:
         return CloseFrame(CLOSED_WITHOUT_CODE, "")
     code = int.from_bytes(payload[:2], "big")
     if len(payload) == 1 or (code not in _CLOSE_CODES and code not in _CLOSE_CODES_OF_USERS):
-        raise _Violated(_PROTOCOL_ERROR, "no such close code")
+        raise _ViolatedError(_PROTOCOL_ERROR, "no such close code")
     return CloseFrame(code, _text(payload[2:]))

@@ -13,7 +13,7 @@ import msgspec
 import trio
 from quart import websocket
 
-from jobengine.actors.frame_channel import ChannelClosed
+from jobengine.actors.frame_channel import ChannelClosedError
 from jobengine.actors.lease_calls import LeaseCalls
 from jobengine.actors.session import SessionPorts, run_session
 from jobengine.auth.scopes import Scope
@@ -27,15 +27,8 @@ from jobengine.http.worker_limits import MeteredChannel
 from jobengine.http.worker_reading import WorkerReader
 from jobengine.messages.session import Nacked, Peer
 from jobengine.messages.worker_reports import LeaseClaim, Progressed, Report
-from jobengine.wire.worker import (
-    SUBPROTOCOL,
-    Complete,
-    Fail,
-    Lease,
-    Progress,
-    Release,
-    WorkerMessage,
-)
+from jobengine.wire.engine_messages import Lease
+from jobengine.wire.frames import SUBPROTOCOL
 from jobengine.wire.worker_calls import (
     ClaimAnswer,
     ClaimRequest,
@@ -47,6 +40,7 @@ from jobengine.wire.worker_calls import (
     ReleaseRequest,
     ReportAnswer,
 )
+from jobengine.wire.worker_messages import Complete, Fail, Progress, Release, WorkerMessage
 
 __all__ = ["WEBSOCKET_PATH", "WorkerCalls", "websocket_view", "worker_routes"]
 
@@ -217,7 +211,7 @@ class _QuartChannel:
     """A ``FrameChannel`` over the framework's WebSocket of the current request."""
 
     def __init__(self) -> None:
-        self._closed: ChannelClosed | None = None
+        self._closed: ChannelClosedError | None = None
         self._sending = trio.Lock()
 
     async def send(self, text: str) -> None:
@@ -231,6 +225,6 @@ class _QuartChannel:
         return data
 
     async def aclose(self, code: int, reason: str) -> None:
-        self._closed = ChannelClosed(code, reason)
+        self._closed = ChannelClosedError(code, reason)
         with trio.move_on_after(_CLOSE_S_MAX):
             await websocket.close(code, reason)

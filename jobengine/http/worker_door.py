@@ -27,14 +27,14 @@ from jobengine.http.byte_stream import ByteStream, PlainStream, TlsBytes
 from jobengine.http.errors import error_answer
 from jobengine.http.limits import RateLimits
 from jobengine.http.security import SECURITY_HEADERS
-from jobengine.http.tls import Tls, TlsRefused, shake_hands
+from jobengine.http.tls import Tls, TlsRefusedError, shake_hands
 from jobengine.http.worker_admission import Admission, Admit, ReadHeader, trace_id_of
 from jobengine.http.worker_limits import MeteredChannel
 from jobengine.http.worker_socket import SocketChannel
-from jobengine.http.worker_upgrade import HandshakeFailed, UpgradeRequest, read_upgrade
-from jobengine.wire.worker import FRAME_BYTES_MAX, SUBPROTOCOL
+from jobengine.http.worker_upgrade import HandshakeFailedError, UpgradeRequest, read_upgrade
+from jobengine.wire.frames import FRAME_BYTES_MAX, SUBPROTOCOL
 
-__all__ = ["DoorLimits", "DoorStatistics", "ListenFailed", "WorkerDoor"]
+__all__ = ["DoorLimits", "DoorStatistics", "ListenFailedError", "WorkerDoor"]
 
 PATH: Final = "/worker"
 _FRAME_BYTES_READ_MAX: Final = 4 * FRAME_BYTES_MAX
@@ -42,7 +42,7 @@ _FRAME_BYTES_READ_MAX: Final = 4 * FRAME_BYTES_MAX
 _CLOSE_S_MAX: Final = 2.0
 
 
-class ListenFailed(Exception):
+class ListenFailedError(Exception):
     """The port cannot be listened on; the message is one line for an operator."""
 
 
@@ -92,8 +92,8 @@ class WorkerDoor:
     ) -> None:
         """Listen until cancelled; ``started`` with the port, which 0 leaves to the kernel.
 
-        Raises `ListenFailed` before it has started. Cancelled: connections end without a farewell;
-        ``SessionRegistry.stop`` says one first.
+        Raises `ListenFailedError` before it has started. Cancelled: connections end without a
+        farewell; ``SessionRegistry.stop`` says one first.
         """
         listeners = await _listen(host, port)
         async with trio.open_nursery() as nursery:
@@ -108,7 +108,7 @@ class WorkerDoor:
                 await self._connection(stream)
             else:
                 statistics.refused_total += 1
-        except* TlsRefused:
+        except* TlsRefusedError:
             statistics.refused_total += 1
         except* Exception as group:  # noqa: BLE001 - I1
             statistics.broken_total += 1
@@ -124,7 +124,7 @@ class WorkerDoor:
                 accepted = await self._shake_hands(plain)
             except trio.BrokenResourceError:
                 return
-            except HandshakeFailed:
+            except HandshakeFailedError:
                 await _drain(plain)
         if accepted is not None:
             channel, (peer, ended) = accepted
@@ -203,7 +203,7 @@ async def _listen(host: str, port: int) -> list[trio.SocketListener]:
             why = "may not be used by this user; choose a port of 1024 or above"
         else:
             why = f"cannot be listened on: {error.strerror or error}"
-        raise ListenFailed(f"port {port} on {host} {why}") from None
+        raise ListenFailedError(f"port {port} on {host} {why}") from None
     if port == 0:
         # Each address would get a port of its own; one port is what is asked for.
         for listener in listeners[1:]:

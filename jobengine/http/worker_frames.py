@@ -7,7 +7,7 @@ I2  An answer without a ``ref`` that says nothing else is left out; heartbeats, 
 Not here: what frames say (``worker_reading``), decisions (``core/session``), sockets.
 """
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Any, Literal, TypeAlias, cast
 
 import msgspec
@@ -29,8 +29,7 @@ from jobengine.messages.session import (
     Unreadable,
     Welcomed,
 )
-from jobengine.wire.jobs import BulkItem, ErrorBody
-from jobengine.wire.worker import (
+from jobengine.wire.engine_messages import (
     Ack,
     Cancel,
     DrainNotice,
@@ -39,8 +38,9 @@ from jobengine.wire.worker import (
     Lease,
     Nack,
     Welcome,
-    encode_frames,
 )
+from jobengine.wire.frames import encode_frames
+from jobengine.wire.jobs import BulkItem, ErrorBody
 
 __all__ = ["WorkerFrames", "lease_frame"]
 
@@ -55,8 +55,10 @@ class WorkerFrames:
         self._node_id = node_id
         self._heartbeat_s = heartbeat_s
 
-    def read(self, frame: str | bytes, peer: Peer, now_at: int) -> Sequence[Said]:
-        return self._reader.read(frame, peer, now_at)
+    def reading(
+        self, frame: str | bytes, peer: Peer, now_at: int
+    ) -> Generator[None, None, Sequence[Said]]:
+        return self._reader.reading(frame, peer, now_at)
 
     def write(self, command: Any) -> Sequence[EngineMessage]:
         match command:
@@ -116,6 +118,8 @@ def lease_frame(grant: Grant, task_runner_id: str) -> Lease:
         idempotency_key=f"{job.job_id}:{job.attempt}",
         tenant_id=job.tenant_id,
         project_id=definition.project_id or None,
+        run_id=definition.run_id,
+        node_key=definition.node_key,
         correlation_id=definition.correlation_id,
         task_runner_id=task_runner_id,
         traceparent=definition.traceparent,

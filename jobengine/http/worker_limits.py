@@ -12,13 +12,14 @@ from typing import Final
 
 import trio
 
-from jobengine.actors.frame_channel import ChannelClosed, FrameChannel
+from jobengine.actors.frame_channel import ChannelClosedError, FrameChannel
 from jobengine.actors.runtime.clock import Clock
 from jobengine.core.request_limit import Rate, RequestLimit
 from jobengine.domain.errors import ErrorCode
 from jobengine.http.limits import refusal_of
 from jobengine.http.worker_admission import Admission, Admit, ReadHeader
-from jobengine.wire.worker import ErrorFrame, encode_frames
+from jobengine.wire.engine_messages import ErrorFrame
+from jobengine.wire.frames import encode_frames
 
 __all__ = ["MeteredChannel", "limited_admission"]
 
@@ -68,7 +69,7 @@ class MeteredChannel:
         if not self._take():
             await self._channel.send(_REFUSED)
             await self._channel.aclose(_POLICY_VIOLATION, _TOO_MANY)
-            raise ChannelClosed(_POLICY_VIOLATION, _TOO_MANY)
+            raise ChannelClosedError(_POLICY_VIOLATION, _TOO_MANY)
         return frame
 
     async def aclose(self, code: int, reason: str) -> None:

@@ -12,8 +12,8 @@ Not here: reports but completion (`worker_reports`), order, scopes and time (``c
 way back (`worker_frames`).
 """
 
-from collections.abc import Callable, Sequence
-from typing import Final, assert_never
+from collections.abc import Callable, Generator, Sequence
+from typing import Final, TypeVar, assert_never
 
 from jobengine.domain.canonical import digest
 from jobengine.domain.errors import ErrorCode, Refusal, RefusedError
@@ -48,11 +48,11 @@ from jobengine.messages.session import (
     Unreadable,
 )
 from jobengine.messages.worker_reports import Completed, LeaseClaim
+from jobengine.wire.frames import FRAME_BYTES_MAX, Malformed, decode_worker_frame
 from jobengine.wire.jobs import JobRequest, decode_job_request
 from jobengine.wire.refusal import Refusal as WireRefusal
 from jobengine.wire.translate import JobTranslator
-from jobengine.wire.worker import (
-    FRAME_BYTES_MAX,
+from jobengine.wire.worker_messages import (
     ArtifactNote,
     Complete,
     Credit,
@@ -62,20 +62,20 @@ from jobengine.wire.worker import (
     Hello,
     LeaseRef,
     Log,
-    Malformed,
     Progress,
     Release,
     Submit,
     Throttled,
     Watermark,
     WorkerMessage,
-    decode_worker_frame,
 )
 
 __all__ = ["SUBMIT_PATH", "WorkerReader"]
 
 SUBMIT_PATH: Final = "worker:submit"
 """What an idempotency key of a submit is relative to, as a REST key is to its path."""
+
+R = TypeVar("R")
 
 _FRAME_TOO_LARGE: Final = Unreadable(
     code=ErrorCode.PAYLOAD_TOO_LARGE,
@@ -86,6 +86,8 @@ _NOT_TEXT: Final = Unreadable(
     code=ErrorCode.BAD_JSON, message="frames are text; this one is binary", path="$"
 )
 _NULL: Final = b"null"
+_STRIDE: Final = 32
+"""Jobs of a submit that are translated in one go: about a millisecond."""
 
 
 class WorkerReader:
@@ -98,8 +100,11 @@ class WorkerReader:
         self._redactor = redactor or Redactor()
         self._translator = JobTranslator(redactor=self._redactor)
 
-    def read(self, frame: str | bytes, peer: Peer, now_at: int) -> Sequence[Said]:
-        """What a frame says, in its order; never raises for what a peer sent."""
+    def reading(
+        self, frame: str | bytes, peer: Peer, now_at: int
+    ) -> Generator[None, None, Sequence[Said]]:
+        """What a frame says, in its order, in steps of about a millisecond; never raises for what
+        a peer sent."""
         if isinstance(frame, bytes):
             return (_NOT_TEXT,)
         if len(frame) > FRAME_BYTES_MAX // 4 and _too_large(frame):
@@ -110,6 +115,8 @@ class WorkerReader:
                 # By far the most frequent, so it does not take its turn among the others.
                 if type(message) is Complete:
                     said.append(self._completed(message, peer, now_at))
+                elif type(message) is Submit:
+                    said.append((yield from self._submit_said(message)))
                 else:
                     said.append(self._understand(message, peer, now_at))
             except RefusedError as error:
@@ -140,7 +147,7 @@ class WorkerReader:
             case ArtifactNote():
                 return artifact_named(message, peer, now_at, self._redactor)
             case Submit():
-                return self._submit_said(message)
+                return _run(self._submit_said(message))
             case Release():
                 return given_back(message, self._redactor)
             case Throttled():
@@ -189,10 +196,12 @@ class WorkerReader:
                 raise RefusedError(within(error.refusal, f"followUps[{n}]")) from None
         return jobs
 
-    def _submit_said(self, message: Submit) -> SubmitSaid:
+    def _submit_said(self, message: Submit) -> Generator[None, None, SubmitSaid]:
         jobs: list[NewJob | Refusal] = []
         job_ids = self._new_job_ids(len(message.jobs))
-        for item, job_id in zip(message.jobs, job_ids, strict=True):
+        for number, (item, job_id) in enumerate(zip(message.jobs, job_ids, strict=True), 1):
+            if number % _STRIDE == 0:
+                yield
             request = decode_job_request(item)
             if isinstance(request, WireRefusal):
                 jobs.append(
@@ -211,6 +220,16 @@ class WorkerReader:
                 self._redactor.text(message.idempotency_key), SUBMIT_PATH, digest(body)
             )
         return SubmitSaid(ref=message.ref, jobs=jobs, claim=claim)
+
+
+def _run(steps: Generator[None, None, R]) -> R:
+    """What steps come to, made in one go."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: R = end.value
+            return result
 
 
 def _greeted(message: Hello) -> Greeted | Unreadable:

@@ -28,7 +28,15 @@ from jobengine.messages.worker_reports import (
     WatermarkMoved,
 )
 from jobengine.wire.jobs import ProgressNote
-from jobengine.wire.worker import ArtifactNote, Fail, Log, Progress, Release, Throttled, Watermark
+from jobengine.wire.worker_messages import (
+    ArtifactNote,
+    Fail,
+    Log,
+    Progress,
+    Release,
+    Throttled,
+    Watermark,
+)
 
 __all__ = [
     "artifact_named",

@@ -17,7 +17,7 @@ from typing import Final
 
 import trio
 
-from jobengine.actors.frame_channel import ChannelClosed
+from jobengine.actors.frame_channel import ChannelClosedError
 from jobengine.http.byte_stream import ByteStream
 from jobengine.http.websocket_frames import (
     CloseFrame,
@@ -63,7 +63,7 @@ class SocketChannel:
         self._receiving = False
         # Whether a close frame was sent, and what the connection ended with once it has.
         self._leaving = False
-        self._closed: ChannelClosed | None = None
+        self._closed: ChannelClosedError | None = None
         self._over = trio.Event()
 
     async def receive(self) -> str | bytes:
@@ -80,7 +80,7 @@ class SocketChannel:
     async def send(self, text: str) -> None:
         """See ``FrameChannel``. A checkpoint only when the kernel does not take it at once."""
         if self._leaving:
-            raise ChannelClosed
+            raise ChannelClosedError
         await self._send(text_frame(text))
 
     async def aclose(self, code: int, reason: str) -> None:
@@ -91,7 +91,7 @@ class SocketChannel:
                     await self._over.wait()
                 while self._closed is None:
                     await self.receive()
-            except ChannelClosed:
+            except ChannelClosedError:
                 return
         self._end(_WITHOUT_FAREWELL, "")
 
@@ -143,8 +143,8 @@ class SocketChannel:
         finally:
             lock.release()
 
-    def _end(self, code: int, reason: str) -> ChannelClosed:
+    def _end(self, code: int, reason: str) -> ChannelClosedError:
         if self._closed is None:
-            self._closed = ChannelClosed(code, reason)
+            self._closed = ChannelClosedError(code, reason)
             self._over.set()
         return self._closed

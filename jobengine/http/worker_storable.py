@@ -15,7 +15,7 @@ from jobengine.domain.redaction import Redactor
 from jobengine.wire.fields import PAYLOAD_BYTES_MAX
 from jobengine.wire.jobs import ArtifactRef, ProgressNote
 from jobengine.wire.translate import invalid_field
-from jobengine.wire.worker import ArtifactNote
+from jobengine.wire.worker_messages import ArtifactNote
 
 __all__ = [
     "artifact_row",

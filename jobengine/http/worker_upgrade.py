@@ -17,13 +17,13 @@ from wsproto.utilities import RemoteProtocolError
 
 from jobengine.http.byte_stream import ByteStream
 
-__all__ = ["HandshakeFailed", "UpgradeRequest", "read_upgrade"]
+__all__ = ["HandshakeFailedError", "UpgradeRequest", "read_upgrade"]
 
 _HEAD_END: Final = re.compile(rb"\n\r?\n")
 _RECEIVE_BYTES: Final = 16 << 10
 
 
-class HandshakeFailed(Exception):
+class HandshakeFailedError(Exception):
     """There is no request to answer: the peer left, or was told what is wrong."""
 
 
@@ -56,13 +56,13 @@ class UpgradeRequest:
 
 
 async def read_upgrade(stream: ByteStream) -> UpgradeRequest:
-    """The request that a peer begins with. Raises `HandshakeFailed`, and what the stream does."""
+    """The request a peer begins with. Raises `HandshakeFailedError`, and what the stream does."""
     protocol = WSConnection(ConnectionType.SERVER)
     head, behind = bytearray(), b""
     while True:
         data = await stream.receive_some(_RECEIVE_BYTES)
         if not data:
-            raise HandshakeFailed("the peer left")
+            raise HandshakeFailedError("the peer left")
         # The end may lie across two pieces.
         searched = max(0, len(head) - 2)
         taken = len(head)
@@ -92,4 +92,4 @@ async def read_upgrade(stream: ByteStream) -> UpgradeRequest:
 async def _refuse(stream: ByteStream, protocol: WSConnection, answer: Event | None) -> None:
     if answer is not None:
         await stream.send_all(protocol.send(answer))
-    raise HandshakeFailed("this is no request for a WebSocket")
+    raise HandshakeFailedError("this is no request for a WebSocket")

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 from jobengine.actors.runtime.clock import Clock, SimulatedClock
 from jobengine.actors.runtime.dice import Dice, SeededDice
+from jobengine.domain.run_sheet import SignCallback
 from jobengine.engine import Engine, open_engine
 from jobengine.settings import Settings
 from jobengine.store.memory import MemoryStore
@@ -26,6 +27,7 @@ async def memory_engine(
     store: Store | None = None,
     clock: Clock | None = None,
     dice: Dice | None = None,
+    sign_callback: SignCallback | None = None,
 ) -> AsyncIterator[Engine]:
     """An engine whose wall clock follows Trio's, from 2026 on, and whose chance is seeded.
 
@@ -36,5 +38,6 @@ async def memory_engine(
         settings or Settings(shards=2),
         clock=clock or SimulatedClock(_EPOCH_AT),
         dice=dice or SeededDice(1),
+        sign_callback=sign_callback,
     ) as engine:
         yield engine

@@ -12,8 +12,10 @@ from typing import Any
 
 import msgspec
 
-from jobengine.wire import worker
+from jobengine.wire.engine_messages import ENGINE_TYPES
+from jobengine.wire.frames import FRAME_BYTES_MAX, SUBPROTOCOL, op_of
 from jobengine.wire.jobs import JobRequest
+from jobengine.wire.worker_messages import WORKER_TYPES
 
 
 def generate() -> str:
@@ -22,17 +24,17 @@ def generate() -> str:
 
 
 def _document() -> dict[str, Any]:
-    received = _messages(worker.WORKER_TYPES, "worker")
-    sent = _messages(worker.ENGINE_TYPES, "engine")
+    received = _messages(WORKER_TYPES, "worker")
+    sent = _messages(ENGINE_TYPES, "engine")
     return {
         "asyncapi": "3.0.0",
         "info": {
             "title": "jobengine worker protocol",
-            "version": worker.SUBPROTOCOL,
+            "version": SUBPROTOCOL,
             "description": (
                 "A text frame is one JSON message or an array of them; `op` names the message, "
                 "`ref` is echoed by the answer. Frames over "
-                f"{worker.FRAME_BYTES_MAX} bytes are refused."
+                f"{FRAME_BYTES_MAX} bytes are refused."
             ),
             "license": {"name": "Apache-2.0"},
         },
@@ -71,7 +73,7 @@ def _document() -> dict[str, Any]:
 _HANDSHAKE = {
     "type": "object",
     "properties": {
-        "Sec-WebSocket-Protocol": {"type": "string", "const": worker.SUBPROTOCOL},
+        "Sec-WebSocket-Protocol": {"type": "string", "const": SUBPROTOCOL},
         "X-Stella-Tenant": {"type": "string"},
     },
 }
@@ -79,8 +81,8 @@ _HANDSHAKE = {
 
 def _messages(kinds: Sequence[type[msgspec.Struct]], sender: str) -> dict[str, Any]:
     return {
-        f"{sender}.{worker.op_of(kind)}": {
-            "name": worker.op_of(kind),
+        f"{sender}.{op_of(kind)}": {
+            "name": op_of(kind),
             "title": kind.__name__,
             "summary": " ".join((kind.__doc__ or "").split()),
             "payload": {"$ref": f"#/components/schemas/{kind.__name__}"},
@@ -99,7 +101,7 @@ def _operation(action: str, names: dict[str, Any]) -> dict[str, Any]:
 
 def _schemas() -> dict[str, Any]:
     _, components = msgspec.json.schema_components(
-        [*worker.WORKER_TYPES, *worker.ENGINE_TYPES, JobRequest],
+        [*WORKER_TYPES, *ENGINE_TYPES, JobRequest],
         ref_template="#/components/schemas/{name}",
     )
     return dict(sorted(components.items()))

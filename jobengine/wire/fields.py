@@ -6,7 +6,7 @@ held by its types. `NAME_PATTERN` ends in a look-ahead because `$` alone accepts
 
 import re
 from datetime import datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeAlias
 
 import msgspec
 
@@ -23,6 +23,13 @@ Key = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 Text = Annotated[str, msgspec.Meta(max_length=1024)]
 LongText = Annotated[str, msgspec.Meta(max_length=16_384)]
 Token = Annotated[int, msgspec.Meta(ge=0, le=INT64_MAX)]
+Ref: TypeAlias = (
+    Annotated[str, msgspec.Meta(max_length=64)]
+    | Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+    | None
+)
+"""What a worker calls a message, so that the answer can name it."""
+
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=DELAY_S_MAX)]
 HttpStatus = Annotated[int, msgspec.Meta(ge=100, le=599)]
 Traceparent = Annotated[str, msgspec.Meta(min_length=55, max_length=128)]

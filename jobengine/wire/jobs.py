@@ -129,7 +129,7 @@ class ProgressNote(msgspec.Struct, rename="camel", forbid_unknown_fields=True, o
 
 
 class JobView(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True):
-    """The REST answer of one job."""
+    """The REST answer of one job. `run_key` is its key among the nodes of the run."""
 
     job_id: str
     tenant_id: str
@@ -137,6 +137,7 @@ class JobView(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True):
     job_type: str
     queue: str
     run_id: str | None = None
+    run_key: str | None = None
     source_id: str | None = None
     payload: msgspec.Raw = msgspec.field(default_factory=raw_object)
     payload_digest: str

@@ -1,4 +1,4 @@
-"""Shapes of what operators work with: dead letters in bulk, redrives, workers.
+"""Shapes of what operators work with: backlogs, dead letters in bulk, redrives, workers.
 
 I1  A request refuses unknown fields; an answer may grow fields, so a reader ignores them.
 """
@@ -14,6 +14,7 @@ __all__ = [
     "DeadLetterStats",
     "DeadLetterSummary",
     "DrainRequest",
+    "JobSummary",
     "PrioritizeRequest",
     "RedriveFilter",
     "RedriveRequest",
@@ -32,6 +33,13 @@ class PrioritizeRequest(msgspec.Struct, forbid_unknown_fields=True, rename="came
     """9 goes first."""
 
     priority: Annotated[int, msgspec.Meta(ge=0, le=9)]
+
+
+class JobSummary(msgspec.Struct, rename="camel", kw_only=True):
+    """Jobs of a tenant that are not finished, by state; every such state is named."""
+
+    tenant_id: str
+    counts: dict[str, int]
 
 
 class SignatureCount(msgspec.Struct, rename="camel", kw_only=True):

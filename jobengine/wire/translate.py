@@ -23,12 +23,13 @@ from jobengine.domain.canonical import (
 from jobengine.domain.errors import ErrorCode, Refusal, RefusedError
 from jobengine.domain.instant import AT_MAX, AT_MIN
 from jobengine.domain.job import Backoff, Definition
+from jobengine.domain.node import WORKERLESS_PREFIX
 from jobengine.domain.records import NewJob
 from jobengine.domain.redaction import Redactor
 from jobengine.wire.fields import PAYLOAD_BYTES_MAX, raw_object
 from jobengine.wire.jobs import JobRequest
 
-__all__ = ["JobTranslator", "invalid_field", "new_job"]
+__all__ = ["JobTranslator", "canonical_payload", "invalid_field", "new_job"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -57,10 +58,17 @@ def new_job(
     `project_id`, `correlation_id` and `traceparent` fill what the request leaves out.
 
     Raises:
-        RefusedError: naming the field, when the payload has no canonical form or is too large, a
-            string holds U+0000, or an instant lies outside the years 1970 to 9999.
+        RefusedError: naming the field, when the job type is one of the engine's own, the job names
+            dependencies, the payload has no canonical form or is too large, a string holds U+0000,
+            or an instant lies outside the years 1970 to 9999.
     """
-    payload = _payload(bytes(request.payload), redactor)
+    if request.job_type.startswith(WORKERLESS_PREFIX):
+        why = f"types that begin with {WORKERLESS_PREFIX} are the engine's own; choose another name"
+        raise RefusedError(invalid_field("jobType", why))
+    if request.depends_on:
+        why = "a job of its own depends on nothing; begin a run of both jobs with POST /runs"
+        raise RefusedError(invalid_field("dependsOn", why))
+    payload = canonical_payload(bytes(request.payload), redactor)
     correlated = request.correlation_id or correlation_id
     definition = Definition(
         backoff=_backoff(request),
@@ -68,7 +76,6 @@ def new_job(
         concurrency_limit=request.concurrency_limit,
         correlation_id=redactor.text(correlated) if correlated else job_id,
         cost=request.cost,
-        depends_on=tuple(request.depends_on),
         expires_at=_instant(request.expires_at, "expiresAt"),
         hold=request.hold,
         job_type=request.job_type,
@@ -153,12 +160,13 @@ class JobTranslator:
         self._shapes: deque[_Shape] = deque(maxlen=_SHAPES_MAX)
 
     def new_job(self, request: JobRequest, job_id: str) -> NewJob:
-        """As the function; the request is the translator's from now on."""
+        """As the function; the request is the translator's from now on. Nodes of runs, which get
+        their ids later, come with an empty one: all requests of a translator do, or none."""
         payload = request.payload
         request.payload = _NO_PAYLOAD
         for shape in self._shapes:
             if shape.request == request:
-                return _like(shape, _payload(bytes(payload), self._redactor), job_id)
+                return _like(shape, canonical_payload(bytes(payload), self._redactor), job_id)
         request.payload = payload
         new = new_job(
             request,
@@ -169,7 +177,7 @@ class JobTranslator:
             redactor=self._redactor,
         )
         request.payload = _NO_PAYLOAD
-        correlated = bool(request.correlation_id or self._correlation_id)
+        correlated = bool(request.correlation_id or self._correlation_id or not job_id)
         self._shapes.append(_Shape(request, new.definition, new.definition_json, correlated))
         return new
 
@@ -197,14 +205,15 @@ def _key(redactor: Redactor, key: str | None) -> str | None:
     return None if key is None else redactor.text(key)
 
 
-def _payload(raw: bytes, redactor: Redactor) -> bytes:
+def canonical_payload(raw: bytes, redactor: Redactor, path: str = "payload") -> bytes:
+    """A payload as it is stored; ``path`` is its place. Raises `RefusedError` as `new_job` does."""
     if len(raw) > PAYLOAD_BYTES_MAX:
         raise RefusedError(
             Refusal(
                 ErrorCode.PAYLOAD_TOO_LARGE,
-                f"payload: {len(raw)} bytes are more than {PAYLOAD_BYTES_MAX}; "
+                f"{path}: {len(raw)} bytes are more than {PAYLOAD_BYTES_MAX}; "
                 "store it as an artifact and send its digest",
-                {"path": "payload", "bytes": len(raw), "bytesMax": PAYLOAD_BYTES_MAX},
+                {"path": path, "bytes": len(raw), "bytesMax": PAYLOAD_BYTES_MAX},
             )
         )
     try:
@@ -212,7 +221,7 @@ def _payload(raw: bytes, redactor: Redactor) -> bytes:
             return canonical_of(redactor.value(msgspec.json.decode(canonical(raw))))
         return canonical(raw)
     except NotCanonicalError as error:
-        raise RefusedError(invalid_field("payload", str(error))) from None
+        raise RefusedError(invalid_field(path, str(error))) from None
 
 
 def _backoff(request: JobRequest) -> Backoff:

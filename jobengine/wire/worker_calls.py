@@ -1,16 +1,16 @@
 """Bodies of the worker protocol's HTTP form: plain requests instead of a session.
 
-Reports take the fields of the frames of the same name (`wire.worker`); the lease stands in the
-path, its `token` in the body.
+Reports take the fields of the messages of the same name (`wire.worker_messages`); the lease stands
+in the path, its `token` in the body.
 """
 
 from typing import Annotated
 
 import msgspec
 
+from jobengine.wire.engine_messages import Lease
 from jobengine.wire.fields import Key, Name, Seconds, Text, Token, raw_null
 from jobengine.wire.jobs import ArtifactRef, JobFailure, JobRequest
-from jobengine.wire.worker import Lease
 
 WAIT_S_MAX = 30
 

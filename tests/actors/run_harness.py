@@ -9,7 +9,8 @@ import msgspec
 import trio
 
 from jobengine.actors.run_reading import read_nodes
-from jobengine.domain.canonical import canonical, canonical_of
+from jobengine.domain.canonical import canonical, canonical_of, digest
+from jobengine.domain.dag_document import DAG, DagDocument, encode_dag
 from jobengine.domain.errors import Refusal
 from jobengine.domain.failure import Failure
 from jobengine.domain.job import Definition, Job, State
@@ -19,7 +20,6 @@ from jobengine.domain.run_nodes import (
     MapSpec,
     NodeJob,
     PolicySpec,
-    RunDocument,
     SubRunSpec,
     prepare_nodes,
     workerless,
@@ -28,7 +28,7 @@ from jobengine.domain.run_plan import plan_run
 from jobengine.domain.run_record import RunRecord
 from jobengine.engine import Engine
 from jobengine.messages.lease_shard import Actor
-from jobengine.messages.runs import RunPlan
+from jobengine.messages.runs import RegisterDocument, RunPlan
 from jobengine.messages.session import Grant, ShardRestarted
 from jobengine.messages.worker_reports import Completed, Failed, Reports
 from tests.actors.bare_worker import TENANT, BareWorker
@@ -61,10 +61,29 @@ def policy(key: str, require: str, after: str = "", **node: Any) -> NodeJob:
     return gate(NodeKind.POLICY, key, after, PolicySpec(require=require), **node)
 
 
-def sub_run(key: str, nodes: Sequence[NodeJob], inputs: Any, after: str = "") -> NodeJob:
-    document = msgspec.Raw(msgspec.json.encode(RunDocument(jobs=nodes)))
-    spec = SubRunSpec(document=document, inputs=msgspec.Raw(canonical_of(inputs)))
+def sub_run(key: str, dag_id: str, inputs: Any, after: str = "") -> NodeJob:
+    spec = SubRunSpec(dag_id=dag_id, inputs=msgspec.Raw(canonical_of(inputs)))
     return gate(NodeKind.SUB_RUN, key, after, spec)
+
+
+async def register(
+    engine: Engine, dag_id: str, nodes: Sequence[NodeJob], inputs: bytes = b"{}"
+) -> None:
+    """Register the first version of a DAG template; ``inputs`` is its schema."""
+    body = encode_dag(DagDocument(inputs=msgspec.Raw(inputs), jobs=tuple(nodes)))
+    await engine.gateway.runs.document(
+        TENANT,
+        lambda ask_id: RegisterDocument(
+            ask_id=ask_id,
+            tenant_id=TENANT,
+            actor=OPS,
+            kind=DAG,
+            name=dag_id,
+            version=1,
+            digest=digest(body),
+            body=body,
+        ),
+    )
 
 
 def _node(key: str, after: str, definition: Definition, payload: Any, **node: Any) -> NodeJob:
@@ -95,7 +114,7 @@ def planned(engine: Engine, nodes: Sequence[NodeJob], token: str, **record: Any)
         nodes,
     )
     assert not isinstance(whole, Refusal), whole
-    return RunPlan(record=whole.record, nodes=whole.nodes, jobs=whole.jobs)
+    return RunPlan(record=whole.record, nodes=whole.nodes, jobs=whole.jobs, graph=whole.graph)
 
 
 async def create(

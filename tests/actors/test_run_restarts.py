@@ -38,6 +38,7 @@ from tests.actors.run_harness import (
     payload_of,
     policy,
     prepared,
+    register,
     states,
     sub_run,
     until,
@@ -53,7 +54,7 @@ NODES = [
     job("skipped", "list", when="length(results.list) > `5`"),
     policy("few", "length(results.list) < `5`", "list"),
     fan_out("pages", "results.list", {"item": "${item}"}, "list few"),
-    sub_run("sub", INNER, {"n": "${results.list[0]}"}, "few list"),
+    sub_run("sub", "inner", {"n": "${results.list[0]}"}, "few list"),
     gate(NodeKind.CALLBACK, "call", "pages"),
     gate(NodeKind.APPROVAL, "ok", "sub call"),
     job("end", "ok pages call", {"pages": "${results.pages}", "call": "${results.call}"}),
@@ -105,6 +106,7 @@ async def going_on(engine: Engine, store: Any) -> AsyncIterator[trio.Event]:
     done = trio.Event()
 
     async def go_on() -> None:
+        await eventually(lambda: register(engine, "inner", INNER))
         run_id = await eventually(lambda: create(engine, NODES))
         async with trio.open_nursery() as hands:
             hands.start_soon(operate, engine, run_id)
@@ -266,6 +268,7 @@ async def test_runs_outlive_the_engine_in_a_real_database(
             return found.get(key) == state
 
         async with open_engine(store, settings) as engine, crew(engine, handle):
+            await register(engine, "inner", INNER)
             run_id = await create(engine, NODES)
             await is_open(store, run_id, "call")
             await until(lambda: reached("sub", State.COMPLETED))

@@ -32,6 +32,7 @@ from tests.actors.run_harness import (
     planned,
     policy,
     prepared,
+    register,
     states,
     sub_run,
 )
@@ -249,7 +250,7 @@ async def test_a_sub_run_has_jobs_and_inputs_of_its_own_and_ends_its_node(
 ) -> None:
     store = MemoryStore()
     inner = [job("x", payload={"of": "${inputs.n}"}), job("y", "x")]
-    nodes = [job("a"), sub_run("sub", inner, {"n": "${results.a.n}"}, "a"), job("b", "sub")]
+    nodes = [job("a"), sub_run("sub", "inner", {"n": "${results.a.n}"}, "a"), job("b", "sub")]
 
     def handle(each: Job) -> Any:
         if fails and each.definition.node_key == "y":
@@ -257,6 +258,7 @@ async def test_a_sub_run_has_jobs_and_inputs_of_its_own_and_ends_its_node(
         return {"n": 5}
 
     async with engine_over(store) as engine, crew(engine, handle) as hands:
+        await register(engine, "inner", inner)
         run_id = await create(engine, nodes)
         end = await ended(store, run_id)
         child = await store.run_by_token(TENANT, f"{run_id}/sub")
@@ -281,7 +283,8 @@ async def test_a_sub_run_is_cancelled_with_the_run_that_it_is_part_of(
     store = MemoryStore()
     inner = [gate(NodeKind.APPROVAL, "ok"), job("x", "ok")]
     async with engine_over(store) as engine:
-        run_id = await create(engine, [sub_run("sub", inner, {})])
+        await register(engine, "inner", inner)
+        run_id = await create(engine, [sub_run("sub", "inner", {})])
         await is_open(store, run_id, "sub")
         await trio.sleep(1)
         child = await store.run_by_token(TENANT, f"{run_id}/sub")
@@ -291,13 +294,16 @@ async def test_a_sub_run_is_cancelled_with_the_run_that_it_is_part_of(
         assert await ended(store, child.run_id) is RunState.CANCELLED
 
 
-async def test_a_sub_run_whose_document_is_none_fails_its_node(autojump_clock: MockClock) -> None:
+async def test_a_sub_run_whose_inputs_fail_their_schema_fails_its_node(
+    autojump_clock: MockClock,
+) -> None:
     store = MemoryStore()
-    node = gate(NodeKind.SUB_RUN, "sub", payload={"document": {"jobs": 5}})
     async with engine_over(store) as engine:
-        run_id = await create(engine, [node])
+        schema = b'{"properties":{"n":{"type":"integer"}},"required":["n"]}'
+        await register(engine, "inner", [job("x", payload={"of": "${inputs.n}"})], schema)
+        run_id = await create(engine, [sub_run("sub", "inner", {"n": "many"})])
         assert await ended(store, run_id) is RunState.FAILED
-        assert await states(store, run_id) == {"sub": "failed: RUN_INVALID"}
+        assert await states(store, run_id) == {"sub": "failed: INPUTS_INVALID"}
 
 
 async def test_a_sub_run_of_a_dag_that_is_not_registered_fails_its_node(

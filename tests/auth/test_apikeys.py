@@ -4,7 +4,7 @@ import re
 import pytest
 
 from jobengine.auth.apikeys import ApiKeys, NewApiKey, new_api_key
-from jobengine.auth.claims import TokenInvalid
+from jobengine.auth.claims import TokenInvalidError
 from jobengine.domain.change import ApiKeyRow
 from jobengine.domain.instant import DAY
 
@@ -33,7 +33,7 @@ def test_a_key_speaks_for_its_tenant_with_its_scopes() -> None:
     assert identity.tenants == {"demo"}
     assert identity.scopes == {"orch:read"}
     assert identity.expires_at == NOW + 9
-    with pytest.raises(TokenInvalid, match="expired at"):
+    with pytest.raises(TokenInvalidError, match="expired at"):
         keys.verify(made.text, NOW + 9)
 
 
@@ -42,7 +42,7 @@ def test_a_wrong_secret_an_unknown_prefix_and_another_form_prove_nothing() -> No
     keys.take([row(made)])
     wrong = made.text[:-1] + ("A" if made.text[-1] != "A" else "B")
     for text in (wrong, new_api_key().text, "jek_", made.text + "x", made.text.upper(), "jek_é"):
-        with pytest.raises(TokenInvalid) as refused:
+        with pytest.raises(TokenInvalidError) as refused:
             keys.verify(text, NOW)
         assert text[-20:] not in str(refused.value) or len(text) < 9
 
@@ -54,7 +54,7 @@ def test_a_revoked_key_counts_no_more_and_says_since_when() -> None:
     assert not keys.is_revoked("demo", identity)
     keys.take([row(made, revoked_at=NOW)])
     assert keys.is_revoked("demo", identity)
-    with pytest.raises(TokenInvalid, match="revoked at"):
+    with pytest.raises(TokenInvalidError, match="revoked at"):
         keys.verify(made.text, NOW)
 
 

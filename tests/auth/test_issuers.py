@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from jobengine.auth.authenticator import Authenticator
-from jobengine.auth.claims import ClaimNames, TokenInvalid
+from jobengine.auth.claims import ClaimNames, TokenInvalidError
 from jobengine.auth.issuers import ExternalIssuer, IssuerRules
 from jobengine.auth.jwks_source import JwksSource
 from jobengine.auth.tokens import Tokens
@@ -82,7 +82,7 @@ async def test_a_token_of_each_algorithm_says_whom_it_speaks_for(
 async def test_a_token_that_does_not_fit_is_refused_and_told_why(
     authenticator: Authenticator, idp: Idp, changes: dict[str, Any], why: str
 ) -> None:
-    with pytest.raises(TokenInvalid, match=why):
+    with pytest.raises(TokenInvalidError, match=why):
         await authenticator.authenticate(idp.token(**changes), NOW)
 
 
@@ -144,7 +144,7 @@ async def test_no_algorithm_but_that_of_the_key_is_tried(
         "more than 8 KiB": idp.token(padding="x" * 8_192),
     }
     for what, token in forged.items():
-        with pytest.raises(TokenInvalid) as refused:
+        with pytest.raises(TokenInvalidError) as refused:
             await authenticator.authenticate(token, NOW)
         assert token[-20:] not in str(refused.value), what
 
@@ -152,7 +152,7 @@ async def test_no_algorithm_but_that_of_the_key_is_tried(
 async def test_an_external_issuer_cannot_speak_for_the_engine_nor_the_engine_for_it(
     authenticator: Authenticator, idp: Idp
 ) -> None:
-    with pytest.raises(TokenInvalid, match="kid"):
+    with pytest.raises(TokenInvalidError, match="kid"):
         await authenticator.authenticate(idp.token(iss="jobengine", tenants=["demo"]), NOW)
     with pytest.raises(ValueError, match="own tokens"):
         IssuerRules(issuer="jobengine", audience="a")
@@ -166,7 +166,7 @@ async def test_a_token_without_a_kid_is_judged_by_the_only_key_of_its_algorithm(
     two = json.loads(idp.jwks("EdDSA", "ES256"))["keys"]
     second = {**json.loads(Idp().jwks("EdDSA"))["keys"][0], "kid": "second"}
     place.write_text(json.dumps({"keys": [*two, second]}))  # noqa: ASYNC240 - a small file
-    with pytest.raises(TokenInvalid, match="kid"):
+    with pytest.raises(TokenInvalidError, match="kid"):
         await (await trusting(place)).authenticate(idp.token(key_id=None), NOW)
 
 
@@ -180,7 +180,7 @@ async def test_a_new_key_is_found_when_a_token_names_it_and_an_old_one_ends_at_o
     fresh["keys"][0]["kid"] = "rotated"
     place.write_text(json.dumps(fresh))  # noqa: ASYNC240 - a small file
     await authenticator.authenticate(idp.token("ES256", key_id="rotated"), NOW)
-    with pytest.raises(TokenInvalid, match="does not publish"):
+    with pytest.raises(TokenInvalidError, match="does not publish"):
         await authenticator.authenticate(old, NOW)
 
 
@@ -193,7 +193,7 @@ def test_the_tenant_of_a_revocation_is_the_only_one_that_it_counts_for() -> None
     row = RevocationRow(tenant_id="a", token_id=identity.token_id, until_at=NOW + S, at=NOW)
     authenticator.revoke([row])
     authenticator.check_revoked(identity, "b")
-    with pytest.raises(TokenInvalid, match="revoked"):
+    with pytest.raises(TokenInvalidError, match="revoked"):
         authenticator.check_revoked(identity, "a")
     authenticator.forget_revoked(NOW + S)
     authenticator.check_revoked(identity, "a")

@@ -8,7 +8,7 @@ import pytest
 import trio
 import trio.testing
 
-from jobengine.auth.jwk import JwksInvalid, read_jwks
+from jobengine.auth.jwk import JwksInvalidError, read_jwks
 from jobengine.auth.jwks_source import JwksSource
 from tests.auth.idp import Idp, jwk, new_key
 
@@ -138,7 +138,7 @@ def test_plain_http_is_for_this_machine(place: str) -> None:
 def test_a_key_that_is_damaged_weak_or_of_no_use_is_not_taken(
     key: dict[str, Any], why: str
 ) -> None:
-    with pytest.raises(JwksInvalid, match=why):
+    with pytest.raises(JwksInvalidError, match=why):
         read_jwks(json.dumps({"keys": [key]}).encode())
 
 
@@ -153,5 +153,5 @@ def test_keys_for_encryption_or_another_algorithm_are_passed_over() -> None:
     ]
     found = read_jwks(json.dumps({"keys": keys}).encode())
     assert [(key.key_id, key.algorithm) for key in found] == [("d", "EdDSA")]
-    with pytest.raises(JwksInvalid, match="same kid"):
+    with pytest.raises(JwksInvalidError, match="same kid"):
         read_jwks(json.dumps({"keys": [keys[3], keys[3]]}).encode())

@@ -6,7 +6,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from jobengine.auth.keys import KeyRing, RetiredKey, key_id_of
 from jobengine.auth.scopes import ROLES, Scope, scopes_of
-from jobengine.auth.tokens import TokenInvalid, Tokens
+from jobengine.auth.tokens import TokenInvalidError, Tokens
 
 NOW = 1_767_225_600_000_000
 S = 1_000_000
@@ -55,7 +55,7 @@ def test_a_token_ends_at_its_second_whether_it_was_seen_before_or_not(tokens: To
     unseen = tokens.issue("demo", [], "me", 60, NOW)
     tokens.verify(seen, NOW + 60 * S - 1)
     for token in (seen, unseen):
-        with pytest.raises(TokenInvalid, match="expired at 2026-01-01T00:01:00"):
+        with pytest.raises(TokenInvalidError, match="expired at 2026-01-01T00:01:00"):
             tokens.verify(token, NOW + 60 * S)
 
 
@@ -82,7 +82,7 @@ def test_claims_of_another_form_prove_nothing(
     key: Ed25519PrivateKey, tokens: Tokens, changes: dict[str, Any]
 ) -> None:
     tokens.verify(signed(key), NOW)
-    with pytest.raises(TokenInvalid):
+    with pytest.raises(TokenInvalidError):
         tokens.verify(signed(key, **changes), NOW)
 
 
@@ -105,7 +105,7 @@ def test_another_key_or_algorithm_proves_nothing(key: Ed25519PrivateKey, tokens:
         "x" * 10_000,
     ]
     for token in forged:
-        with pytest.raises(TokenInvalid) as refused:
+        with pytest.raises(TokenInvalidError) as refused:
             tokens.verify(token, NOW)
         assert not token or token[-12:] not in str(refused.value)
 
@@ -141,7 +141,7 @@ def test_a_token_that_names_no_key_of_ours_proves_nothing(
 ) -> None:
     claims = jwt.decode(signed(key), options={"verify_signature": False})
     token = jwt.encode(claims, key, "EdDSA", headers={} if key_id is None else {"kid": key_id})
-    with pytest.raises(TokenInvalid, match="kid"):
+    with pytest.raises(TokenInvalidError, match="kid"):
         tokens.verify(token, NOW)
 
 
@@ -153,11 +153,11 @@ def test_a_token_of_a_retired_key_counts_until_its_day_also_when_it_was_seen_bef
     until_at = NOW + 60 * S
     tokens = Tokens(KeyRing(Ed25519PrivateKey.generate(), [RetiredKey(key.public_key(), until_at)]))
     tokens.verify(token, until_at - 1)
-    with pytest.raises(TokenInvalid, match="retired at 2026-01-01T00:01:00"):
+    with pytest.raises(TokenInvalidError, match="retired at 2026-01-01T00:01:00"):
         tokens.verify(token, until_at)
     assert len(tokens.jwks(until_at - 1)["keys"]) == 2
     assert len(tokens.jwks(until_at)["keys"]) == 1
-    with pytest.raises(TokenInvalid):
+    with pytest.raises(TokenInvalidError):
         old.verify(tokens.issue("demo", [], "me", 60, NOW), NOW)
 
 
@@ -167,12 +167,12 @@ def test_a_token_seen_before_counts_no_more_when_its_key_is_gone(
     token = signed(key)
     tokens.verify(token, NOW)
     tokens.take(KeyRing(Ed25519PrivateKey.generate()))
-    with pytest.raises(TokenInvalid):
+    with pytest.raises(TokenInvalidError):
         tokens.verify(token, NOW)
 
 
 def test_a_critical_header_is_not_passed_over(key: Ed25519PrivateKey, tokens: Tokens) -> None:
     claims = jwt.decode(signed(key), options={"verify_signature": False})
     headers = {"kid": key_id_of(key.public_key()), "crit": ["b64"], "b64": True}
-    with pytest.raises(TokenInvalid):
+    with pytest.raises(TokenInvalidError):
         tokens.verify(jwt.encode(claims, key, "EdDSA", headers=headers), NOW)

@@ -18,7 +18,7 @@ from jobengine.auth.tokens import Tokens
 from jobengine.engine import open_database, open_engine
 from jobengine.http.doors import Doors, Endpoint, open_doors
 from jobengine.settings import Settings
-from jobengine.wire.worker import SUBPROTOCOL
+from jobengine.wire.frames import SUBPROTOCOL
 from tests.http.worker_socket import Socket
 from tests.store.conformance.conftest import migrated_database, servers
 

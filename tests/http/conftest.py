@@ -10,12 +10,12 @@ import httpx
 import pytest
 import trio
 
-from jobengine.auth.keys import load_or_create_key
-from jobengine.auth.pages import PageTokens
+from jobengine.auth.keys import KeyRing, load_or_create_key
 from jobengine.auth.scopes import Scope
 from jobengine.auth.tokens import Tokens
 from jobengine.engine import Engine
 from jobengine.http.app import create_app
+from jobengine.http.callbacks import Callbacks
 from jobengine.http.direct import direct_first
 from jobengine.http.front import Front, FrontLimits
 from jobengine.http.routes.health import readiness_of
@@ -77,16 +77,25 @@ class Rest:
         return answer
 
 
+async def _metrics() -> bytes:
+    return b"jobengine_up 1\n"
+
+
 @pytest.fixture
 async def rest(tmp_path: Path) -> AsyncIterator[Rest]:
     key = load_or_create_key(tmp_path / "key.pem")
-    async with memory_engine() as engine, trio.open_nursery() as nursery:
+    ring = KeyRing(key)
+    callbacks = Callbacks(lambda: ring)
+    async with (
+        memory_engine(sign_callback=callbacks.address) as engine,
+        trio.open_nursery() as nursery,
+    ):
         front = Front(
             gateway=engine.gateway,
             tokens=Tokens(key),
-            pages=PageTokens(Tokens(key).ring),
             readiness=readiness_of(engine.gateway),
-            render_metrics=lambda: b"jobengine_up 1\n",
+            render_metrics=_metrics,
+            callbacks=callbacks,
             limits=FrontLimits(body_bytes_max=1 << 20, body_s=2.0, heartbeat_s=0.05),
         )
         bound = await nursery.start(
@@ -99,6 +108,7 @@ async def rest(tmp_path: Path) -> AsyncIterator[Rest]:
             )
         )
         url = f"http://127.0.0.1:{bound.port}"
+        callbacks.serve_at(url, front.tokens.ring)
         async with httpx.AsyncClient(base_url=url + BASE, trust_env=False) as client:
             rest = Rest(engine, front, bound.port, client)
             client.headers.update(rest.headers())

@@ -1,4 +1,4 @@
-"""Both doors over an engine in memory, opened as a node opens them."""
+"""Both doors over an engine in memory, or over another store, opened as a node opens them."""
 
 import ssl
 from collections.abc import AsyncIterator
@@ -13,15 +13,19 @@ import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from trio_websocket import WebSocketConnection, wrap_client_stream
 
+from jobengine.actors.runtime.clock import Clock
+from jobengine.auth.keys import KeyRing
 from jobengine.auth.scopes import Scope
 from jobengine.auth.tokens import Tokens
 from jobengine.engine import Engine
+from jobengine.http.callbacks import Callbacks
 from jobengine.http.doors import Doors, Endpoint, open_doors
 from jobengine.http.security import Cors
 from jobengine.http.tls import TlsFiles
 from jobengine.settings import Settings
+from jobengine.store.port import Store
 from jobengine.testing import memory_engine
-from jobengine.wire.worker import SUBPROTOCOL
+from jobengine.wire.frames import SUBPROTOCOL
 
 ANY = Endpoint("127.0.0.1", 0)
 BASE = "/api/v1/jobengine"
@@ -92,12 +96,27 @@ async def opened(
     cors: Cors | None = None,
     tls: TlsFiles | None = None,
     verify: ssl.SSLContext | None = None,
+    store: Store | None = None,
+    clock: Clock | None = None,
 ) -> AsyncIterator[Opened]:
     key = Ed25519PrivateKey.generate()
+    ring = KeyRing(key)
+    callbacks = Callbacks(lambda: ring)
     with trio.fail_after(60):
         async with (
-            memory_engine(settings=settings) as engine,
-            open_doors(engine, key, http=ANY, worker=ANY, drain_s=0.1, cors=cors, tls=tls) as doors,
+            memory_engine(
+                settings=settings, store=store, clock=clock, sign_callback=callbacks.address
+            ) as engine,
+            open_doors(
+                engine,
+                key,
+                http=ANY,
+                worker=ANY,
+                drain_s=0.1,
+                cors=cors,
+                tls=tls,
+                callbacks=callbacks,
+            ) as doors,
             httpx.AsyncClient(
                 base_url=doors.http_url + BASE, trust_env=False, verify=verify or True
             ) as client,

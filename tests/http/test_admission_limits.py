@@ -151,17 +151,35 @@ async def test_a_patch_that_leaves_a_quota_without_a_limit_is_refused(rest: Rest
     assert error(answer) == (400, "INVALID_FIELD", "maxActive")
 
 
-async def test_a_quota_that_only_pauses_is_deleted_and_not_resumed(rest: Rest) -> None:
+async def test_a_quota_that_only_pauses_is_resumed_and_then_bounds_nothing(rest: Rest) -> None:
     body = {"quotaId": "stop", "scope": "project", "key": "alpha", "paused": True}
     assert (await asked(rest, "POST", "/quotas", body)).status_code == 201
     job = await rest.submit(projectId="alpha")
     assert (await gates_of(rest, job))["paused"]["key"] == "quota:stop"
-    answer = await asked(rest, "POST", "/quotas/stop/resume")
-    assert error(answer) == (400, "INVALID_FIELD", "maxActive")
-    assert "delete it" in answer.json()["error"]["message"]
     async with working(rest.engine) as worker:
-        await asked(rest, "DELETE", "/quotas/stop?force=true")
+        resumed = await asked(rest, "POST", "/quotas/stop/resume")
+        assert (resumed.status_code, resumed.json()["paused"]) == (200, False)
+        assert {"maxActive", "maxPerHour"}.isdisjoint(resumed.json())
         assert (await worker.take()).job.job_id == job["jobId"]
+        (use,) = await uses(rest)
+        assert (use["paused"], use["running"], use["waiting"]) == (False, 1, 0)
+        again = await asked(rest, "POST", "/quotas/stop/pause")
+        assert (again.status_code, again.json()["paused"]) == (200, True)
+        held = await rest.submit(projectId="alpha")
+        assert (await gates_of(rest, held))["paused"]["key"] == "quota:stop"
+    assert await events(rest) == ["quota.created", "quota.resumed", "quota.paused"]
+
+
+async def test_a_pause_outlasts_the_limits_it_was_set_beside(rest: Rest) -> None:
+    await asked(rest, "POST", "/quotas", {"quotaId": "q", "scope": "tenant", "maxActive": 1})
+    await asked(rest, "POST", "/quotas/q/pause")
+    bare = await asked(rest, "PATCH", "/quotas/q", {"maxActive": None})
+    assert (bare.status_code, bare.json()["paused"]) == (200, True)
+    assert (await asked(rest, "POST", "/quotas/q/resume")).json()["paused"] is False
+    useless = await asked(rest, "PATCH", "/quotas/q", {"burst": None})
+    assert error(useless) == (400, "INVALID_FIELD", "maxActive")
+    limited = await asked(rest, "PATCH", "/quotas/q", {"maxPerHour": 7})
+    assert (limited.json()["maxPerHour"], limited.json()["paused"]) == (7, False)
 
 
 async def test_quotas_need_a_reason_and_no_ticket(rest: Rest) -> None:

@@ -12,7 +12,7 @@ from jobengine.actors.runtime.clock import SimulatedClock
 from jobengine.auth.scopes import Scope
 from jobengine.auth.tokens import Tokens
 from jobengine.domain.instant import SECOND
-from jobengine.wire.worker import CLOSE_TOKEN_ENDED
+from jobengine.wire.frames import CLOSE_TOKEN_ENDED
 from tests.http.conftest import BASE, SIGNED
 from tests.http.opened import Opened, hear, opened, say
 

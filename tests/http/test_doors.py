@@ -15,8 +15,8 @@ from jobengine.auth.scopes import Scope
 from jobengine.auth.tokens import Tokens
 from jobengine.engine import Engine
 from jobengine.http.doors import Doors, Endpoint, open_doors
-from jobengine.http.server import AddressUnavailable, listen
-from jobengine.http.worker_door import ListenFailed
+from jobengine.http.server import AddressUnavailableError, listen
+from jobengine.http.worker_door import ListenFailedError
 from jobengine.sdk import AsyncClient, JobContext, Worker
 from jobengine.testing import memory_engine
 
@@ -97,11 +97,13 @@ async def test_a_taken_address_is_named(key: Ed25519PrivateKey) -> None:
             with pytest.raises(BaseExceptionGroup) as caught:
                 async with _open(engine, key, http=Endpoint("127.0.0.1", port)):
                     pytest.fail("the block must not be entered")
-            assert caught.group_contains(AddressUnavailable, match=f"127.0.0.1:{port}")
+            assert caught.group_contains(AddressUnavailableError, match=f"127.0.0.1:{port}")
             with pytest.raises(BaseExceptionGroup) as caught:
                 async with _open(engine, key, worker=Endpoint("127.0.0.1", port)):
                     pytest.fail("the block must not be entered")
-            assert caught.group_contains(ListenFailed, match=f"port {port} on 127.0.0.1 is taken")
+            assert caught.group_contains(
+                ListenFailedError, match=f"port {port} on 127.0.0.1 is taken"
+            )
 
 
 async def test_leaving_ends_streams_and_takes_no_more_requests(key: Ed25519PrivateKey) -> None:

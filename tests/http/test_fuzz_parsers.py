@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from jobengine.auth.keys import KeyRing, load_or_create_key
-from jobengine.auth.pages import PageTokenInvalid, PageTokens
 from jobengine.auth.scopes import Scope
-from jobengine.auth.tokens import TokenInvalid, Tokens
+from jobengine.auth.sealed import PAGES, Seal, SealBrokenError
+from jobengine.auth.tokens import TokenInvalidError, Tokens
 from jobengine.domain.errors import ErrorCode, RefusedError
 from jobengine.http.admission import trace_id_of
 from jobengine.http.query import QueryReader
@@ -45,9 +45,9 @@ def tokens(tmp_path_factory: pytest.TempPathFactory) -> Tokens:
 
 
 @pytest.fixture(scope="module")
-def pages(tmp_path_factory: pytest.TempPathFactory) -> PageTokens:
+def pages(tmp_path_factory: pytest.TempPathFactory) -> Seal:
     ring = KeyRing(load_or_create_key(tmp_path_factory.mktemp("key") / "key.pem"))
-    return PageTokens(lambda: ring)
+    return Seal(lambda: ring, PAGES)
 
 
 @fuzz
@@ -57,7 +57,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> PageTokens:
 @example(text="a" * 100_000)
 @example(text="\xff.\xff.\xff")
 def test_no_text_is_a_token_that_nobody_signed(tokens: Tokens, text: str) -> None:
-    with pytest.raises(TokenInvalid):
+    with pytest.raises(TokenInvalidError):
         tokens.verify(text, NOW_AT)
 
 
@@ -71,7 +71,7 @@ def test_a_token_with_one_character_changed_is_refused_or_the_same(
     changed = good[:at] + change + good[at + 1 :]
     try:
         found = tokens.verify(changed, NOW_AT)
-    except TokenInvalid:
+    except TokenInvalidError:
         return
     # The last character of a base64 text has bits that carry nothing.
     assert changed == good or at == len(good) - 1
@@ -80,7 +80,7 @@ def test_a_token_with_one_character_changed_is_refused_or_the_same(
 
 @fuzz
 @given(bound=bindings, cursor=cursors)
-def test_a_page_token_opens_to_its_cursor(pages: PageTokens, bound: Any, cursor: Any) -> None:
+def test_a_page_token_opens_to_its_cursor(pages: Seal, bound: Any, cursor: Any) -> None:
     sealed = pages.seal(bound, cursor)
     assert re.fullmatch(r"[A-Za-z0-9_-]+", sealed)
     assert pages.open(bound, sealed, type(cursor)) == cursor
@@ -91,11 +91,11 @@ def test_a_page_token_opens_to_its_cursor(pages: PageTokens, bound: Any, cursor:
 @example(bound=("a", "bc"), other=("ab", "c"), cursor=1)
 @example(bound=("a",), other=("a", ""), cursor=1)
 def test_a_page_token_opens_for_what_it_was_made_for_only(
-    pages: PageTokens, bound: Any, other: Any, cursor: Any
+    pages: Seal, bound: Any, other: Any, cursor: Any
 ) -> None:
     sealed = pages.seal(bound, cursor)
     if bound != other:
-        with pytest.raises(PageTokenInvalid):
+        with pytest.raises(SealBrokenError):
             pages.open(other, sealed, type(cursor))
 
 
@@ -103,20 +103,20 @@ def test_a_page_token_opens_for_what_it_was_made_for_only(
 @given(text=st.one_of(st.text(max_size=300), st.text(BASE64, max_size=300)))
 @example(text="A" * 1_025)
 @example(text="\ud800")
-def test_no_text_is_a_page_token_that_nobody_sealed(pages: PageTokens, text: str) -> None:
+def test_no_text_is_a_page_token_that_nobody_sealed(pages: Seal, text: str) -> None:
     for kind in (str, int, tuple[int, str]):
-        with pytest.raises(PageTokenInvalid):
+        with pytest.raises(SealBrokenError):
             pages.open(("demo", "/jobs"), text, kind)
 
 
 @fuzz
 @given(cursor=st.text(max_size=16))
-def test_a_page_token_of_another_kind_of_cursor_is_refused(pages: PageTokens, cursor: str) -> None:
+def test_a_page_token_of_another_kind_of_cursor_is_refused(pages: Seal, cursor: str) -> None:
     bound = ("demo", "/jobs")
-    with pytest.raises(PageTokenInvalid):
+    with pytest.raises(SealBrokenError):
         pages.open(bound, pages.seal(bound, cursor), tuple[int, str])
     raw = base64.urlsafe_b64encode(cursor.encode()).decode()
-    with pytest.raises(PageTokenInvalid):
+    with pytest.raises(SealBrokenError):
         pages.open(bound, raw, str)
 
 

@@ -3,7 +3,7 @@ import trio
 
 from jobengine import __version__
 from jobengine.http.routes import health
-from jobengine.store.errors import StoreUnavailable
+from jobengine.store.errors import StoreUnavailableError
 from jobengine.store.port import StoreHealth
 from tests.http.conftest import Rest
 
@@ -41,7 +41,7 @@ async def test_a_database_that_is_away_is_not_ready_and_requests_are_told_to_com
     rest: Rest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def away(*_: object) -> None:
-        raise StoreUnavailable("connection refused")
+        raise StoreUnavailableError("connection refused")
 
     for method in ("health", "jobs", "job_list", "heads"):
         monkeypatch.setattr(rest.engine.store, method, away)

@@ -15,7 +15,7 @@ from jobengine.http.errors import STATUS_OF, TRANSPORT_CODES
 from jobengine.http.openapi import document
 from jobengine.http.openapi_refusals import codes_of
 from jobengine.http.published import published_document
-from jobengine.http.table import OPEN_ROUTES, ROUTES
+from jobengine.http.table import OPEN_ROUTES, ROUTES, SIGNED_ROUTES
 from tests.http.conftest import Rest
 from tools import reference
 
@@ -26,10 +26,6 @@ NOT_OVER_REST = {
     ErrorCode.DUPLICATE_HELLO,
     ErrorCode.HELLO_REQUIRED,
     ErrorCode.METHOD_NOT_ALLOWED,  # of a path without an operation
-    ErrorCode.NODE_NOT_OPEN,
-    ErrorCode.RUN_ENDED,
-    ErrorCode.RUN_INVALID,
-    ErrorCode.RUN_UNFINISHED,
     ErrorCode.SOURCE_UNKNOWN,
     ErrorCode.UNKNOWN_OP,
 }
@@ -63,6 +59,7 @@ def test_it_is_valid_openapi_3_1() -> None:
 def test_every_row_of_the_table_is_described() -> None:
     said = {key for key, _ in operations()}
     assert {f"{row.method} {row.base}{row.path}" for row in ROUTES} <= said
+    assert {f"{row.method} {row.base}{row.path}" for row in SIGNED_ROUTES} <= said
     assert {f"{row.method} {row.path}" for row in OPEN_ROUTES if row.described} <= said
     assert {"GET /.well-known/openapi", "GET /openapi/jobengine.json"} <= said
 
@@ -114,7 +111,8 @@ def test_an_operation_says_scopes_headers_and_every_error(row: Any) -> None:
 def test_every_error_code_is_listed_and_met_somewhere() -> None:
     listed = DOCUMENT["components"]["schemas"]["ErrorCode"]["x-extensible-enum"]
     assert set(listed) == {*map(str, ErrorCode), *TRANSPORT_CODES.values()}
-    met = {code for row in ROUTES for codes in codes_of(row).values() for code in codes}
+    rows: list[Any] = [*ROUTES, *SIGNED_ROUTES]
+    met = {code for row in rows for codes in codes_of(row).values() for code in codes}
     met |= set(DOCUMENT["components"]["responses"]["LEASE_LOST"]["x-error-codes"])
     assert {str(code) for code in set(ErrorCode) - NOT_OVER_REST} <= met
 
@@ -166,7 +164,7 @@ async def test_a_running_engine_serves_the_description_of_what_it_answers(rest: 
     served = await rest.client.get(root + found["spec"])
     assert served.headers["Content-Type"] == "application/json"
     assert served.headers["X-JobEngine-Version"] == __version__
-    own = document(ROUTES, OPEN_ROUTES)["paths"]
+    own = document(ROUTES, OPEN_ROUTES, SIGNED_ROUTES)["paths"]
     assert {**own, **served.json()["paths"]} == served.json()["paths"]
     assert served.json()["paths"].keys() - own.keys() == {"/.well-known/openapi", found["spec"]}
 

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from jobengine.http.app import create_app
-from jobengine.http.server import AddressUnavailable, ServerLimits, listen, serve
+from jobengine.http.server import AddressUnavailableError, ServerLimits, listen, serve
 from tests.http.conftest import Rest
 
 UPGRADE = (
@@ -203,11 +203,13 @@ def test_a_taken_port_is_told_in_one_line() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(AddressUnavailable, match=f"127.0.0.1:{port}: the port is taken") as e:
+        with pytest.raises(
+            AddressUnavailableError, match=f"127.0.0.1:{port}: the port is taken"
+        ) as e:
             listen("127.0.0.1", port)
     assert "\n" not in str(e.value)
 
 
 def test_an_address_that_is_not_ours_is_told_in_one_line() -> None:
-    with pytest.raises(AddressUnavailable, match="no interface of this machine"):
+    with pytest.raises(AddressUnavailableError, match="no interface of this machine"):
         listen("192.0.2.1", 0)

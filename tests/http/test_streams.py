@@ -55,7 +55,7 @@ class Reader:
             while len(seen) < count:
                 fields = await self.block()
                 assert fields is not None, "the stream ended"
-                if fields:
+                if "id" in fields:
                     data = json.loads(fields["data"])
                     seen.append(Seen(int(fields["id"]), fields["event"], data))
         return seen

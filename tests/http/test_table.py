@@ -10,7 +10,7 @@ from jobengine.auth.scopes import Scope
 from jobengine.domain.errors import ErrorCode
 from jobengine.http.errors import STATUS_OF
 from jobengine.http.route import Route
-from jobengine.http.table import OPEN_ROUTES, ROUTES
+from jobengine.http.table import OPEN_ROUTES, ROUTES, SIGNED_ROUTES
 
 
 def test_every_error_code_has_a_status() -> None:
@@ -18,7 +18,7 @@ def test_every_error_code_has_a_status() -> None:
 
 
 def test_names_and_paths_are_unique() -> None:
-    rows: list[Any] = [*ROUTES, *OPEN_ROUTES]
+    rows: list[Any] = [*ROUTES, *SIGNED_ROUTES, *OPEN_ROUTES]
     assert len({row.name for row in rows}) == len(rows)
     assert len({(row.method, row.path) for row in rows}) == len(rows)
 
@@ -32,6 +32,8 @@ def test_a_row_says_all_that_a_description_needs(row: Route) -> None:
         "/apikeys": (Scope.ADMIN,),
         "/governance": (Scope.QUOTA,),
         "/artifacts/{digest}": (Scope.READ, Scope.WORK),
+        "/runs/{runId}/callbacks": (Scope.OPERATE,),
+        "/runs:export": (Scope.AUDIT,),
     }.get(row.path, (Scope.READ,))
     assert row.scopes == reads if row.method == "GET" else Scope.READ not in row.scopes
     assert (row.body is None) == (row.method in ("GET", "DELETE"))
@@ -49,6 +51,6 @@ def test_every_type_of_the_table_has_a_json_schema() -> None:
 
 def test_the_documentation_names_every_endpoint() -> None:
     text = (Path(__file__).parents[2] / "docs" / "http-api.md").read_text()
-    rows: list[Any] = [*ROUTES, *OPEN_ROUTES]
+    rows: list[Any] = [*ROUTES, *SIGNED_ROUTES, *OPEN_ROUTES]
     for row in rows:
         assert f"`{row.method} {row.path}`" in text

@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from jobengine.actors.runtime.clock import SystemClock
-from jobengine.http.tls import Tls, TlsFiles, TlsUnusable
+from jobengine.http.tls import Tls, TlsFiles, TlsUnusableError
 from jobengine.sdk import Client, Worker
 from tests.http.certificates import Authority, Pair
 from tests.http.opened import Opened, hear, opened, say
@@ -156,7 +156,7 @@ async def test_a_renewed_certificate_is_taken_without_a_restart(authority: Autho
         before = await _serial(node.doors.http_url, authority)
         renewed = authority.sign("renewed")
         shutil.copy(renewed.certificate, pair.certificate)
-        with pytest.raises(TlsUnusable, match="is not the key of the certificate"):
+        with pytest.raises(TlsUnusableError, match="is not the key of the certificate"):
             node.doors.reload_tls()
         assert await _serial(node.doors.http_url, authority) == before
         shutil.copy(renewed.key, pair.key)
@@ -222,7 +222,7 @@ async def test_what_is_wrong_with_a_file_is_one_line_that_names_it(
     files = files_of(authority.sign())
     Tls(files, SystemClock())
     spoil(authority, files)
-    with pytest.raises(TlsUnusable, match=said) as caught:
+    with pytest.raises(TlsUnusableError, match=said) as caught:
         Tls(files, SystemClock())
     assert "\n" not in str(caught.value)
 

@@ -13,7 +13,6 @@ from trio_websocket import connect_websocket_url
 
 from jobengine.actors.lease_calls import LeaseCalls
 from jobengine.auth.keys import load_or_create_key
-from jobengine.auth.pages import PageTokens
 from jobengine.auth.tokens import Tokens
 from jobengine.engine import Engine
 from jobengine.http.app import create_app
@@ -33,7 +32,7 @@ from jobengine.http.worker_calls import (
 from jobengine.http.worker_frames import lease_frame
 from jobengine.http.worker_reading import WorkerReader
 from jobengine.testing import memory_engine
-from jobengine.wire.worker import SUBPROTOCOL
+from jobengine.wire.frames import SUBPROTOCOL
 from tests.http.worker_socket import Socket, session_ports
 from tests.protocol.runner import load, run_vector
 
@@ -90,6 +89,10 @@ class _Connecting:
         await trio.aclose_forcefully(self.socket.connection._stream)
 
 
+async def _no_metrics() -> bytes:
+    return b""
+
+
 @pytest.fixture
 async def port(tmp_path: Path) -> AsyncIterator[Port]:
     key = load_or_create_key(tmp_path / "key.pem")
@@ -99,9 +102,8 @@ async def port(tmp_path: Path) -> AsyncIterator[Port]:
         front = Front(
             gateway=engine.gateway,
             tokens=tokens,
-            pages=PageTokens(tokens.ring),
             readiness=readiness_of(engine.gateway),
-            render_metrics=lambda: b"",
+            render_metrics=_no_metrics,
         )
         calls = WorkerCalls(
             LeaseCalls(engine.registry, lease_frame), WorkerReader(engine.gateway.new_job_ids)

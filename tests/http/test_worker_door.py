@@ -13,7 +13,7 @@ from trio_websocket import ConnectionClosed
 
 from jobengine.actors.session import ShellLimits
 from jobengine.core.session import SessionLimits
-from jobengine.http.worker_door import DoorLimits, ListenFailed
+from jobengine.http.worker_door import DoorLimits, ListenFailedError
 from tests.http.worker_socket import Door, open_door
 from tests.protocol.runner import load, run_vector
 
@@ -268,7 +268,7 @@ async def test_a_peer_that_does_not_read_is_cut_off_and_its_lease_lives_on(tmp_p
 
 
 async def test_a_taken_port_is_one_clear_line(door: Door) -> None:
-    with pytest.raises(ListenFailed, match=rf"^port {door.port} on 127.0.0.1 is taken .*$"):
+    with pytest.raises(ListenFailedError, match=rf"^port {door.port} on 127.0.0.1 is taken .*$"):
         await door.door.serve("127.0.0.1", door.port)
 
 

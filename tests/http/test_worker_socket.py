@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from jobengine.actors.frame_channel import ChannelClosed
+from jobengine.actors.frame_channel import ChannelClosedError
 from jobengine.http.byte_stream import PlainStream
 from jobengine.http.websocket_frames import close_frame, text_frame
 from jobengine.http.worker_socket import SocketChannel
@@ -66,11 +66,11 @@ async def test_a_peer_that_closes_is_answered_with_its_code() -> None:
         await far.send_all(say("last") + close(1001) + say("never"))
         assert await channel.receive() == "last"
         for _ in range(2):
-            with pytest.raises(ChannelClosed) as closed:
+            with pytest.raises(ChannelClosedError) as closed:
                 await channel.receive()
             assert closed.value.code == 1001
         assert await far.receive_some() == close_frame(1001)
-        with pytest.raises(ChannelClosed):
+        with pytest.raises(ChannelClosedError):
             await channel.send("more")
 
 
@@ -86,7 +86,7 @@ async def test_a_peer_that_breaks_the_protocol_is_told_the_code(sent: bytes, cod
     async with connected() as (channel, far):
         await far.send_all(say("fine") + sent)
         assert await channel.receive() == "fine"
-        with pytest.raises(ChannelClosed) as closed:
+        with pytest.raises(ChannelClosedError) as closed:
             await channel.receive()
         assert closed.value.code == code
         assert (await far.receive_some())[2:4] == code.to_bytes(2, "big")
@@ -95,10 +95,10 @@ async def test_a_peer_that_breaks_the_protocol_is_told_the_code(sent: bytes, cod
 async def test_a_peer_that_vanishes_closes_the_channel_without_a_farewell() -> None:
     async with connected() as (channel, far):
         await far.aclose()
-        with pytest.raises(ChannelClosed) as closed:
+        with pytest.raises(ChannelClosedError) as closed:
             await channel.receive()
         assert closed.value.code == 1006
-        with pytest.raises(ChannelClosed):
+        with pytest.raises(ChannelClosedError):
             await channel.send("anybody?")
 
 
@@ -110,7 +110,7 @@ async def test_a_farewell_waits_for_the_peers_and_drops_what_comes_before_it(
         if receiving:
 
             async def receive() -> None:
-                with pytest.raises(ChannelClosed):
+                with pytest.raises(ChannelClosedError):
                     await channel.receive()
 
             nursery.start_soon(receive)
@@ -119,7 +119,7 @@ async def test_a_farewell_waits_for_the_peers_and_drops_what_comes_before_it(
         assert await far.receive_some() == close_frame(1008, "why")
         await far.send_all(say("dropped") + frame(0x89, b"p") + close(1008))
         nursery.start_soon(channel.aclose, 1000, "again")
-    with pytest.raises(ChannelClosed) as closed:
+    with pytest.raises(ChannelClosedError) as closed:
         await channel.receive()
     assert closed.value.code == 1008
 
@@ -127,7 +127,7 @@ async def test_a_farewell_waits_for_the_peers_and_drops_what_comes_before_it(
 async def test_a_farewell_does_not_wait_for_ever() -> None:
     async with connected() as (channel, _):
         await channel.aclose(1001, "")
-        with pytest.raises(ChannelClosed):
+        with pytest.raises(ChannelClosedError):
             await channel.receive()
 
 

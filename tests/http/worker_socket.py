@@ -24,7 +24,7 @@ from jobengine.http.worker_door import DoorLimits, WorkerDoor
 from jobengine.http.worker_frames import WorkerFrames
 from jobengine.http.worker_reading import WorkerReader
 from jobengine.testing import memory_engine
-from jobengine.wire.worker import SUBPROTOCOL
+from jobengine.wire.frames import SUBPROTOCOL
 
 
 @attrs.frozen

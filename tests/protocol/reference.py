@@ -9,26 +9,19 @@ from contextlib import asynccontextmanager
 
 import trio
 
+from jobengine.wire.engine_messages import Ack, EngineMessage, ErrorFrame, Lease, Nack, Welcome
+from jobengine.wire.frames import Malformed, decode_worker_frame, encode_frame
 from jobengine.wire.jobs import BulkItem, ErrorBody, JobRequest, decode_job_requests
-from jobengine.wire.worker import (
-    Ack,
+from jobengine.wire.worker_messages import (
     Complete,
     Credit,
     Drain,
-    EngineMessage,
-    ErrorFrame,
     Fail,
     Heartbeat,
     Hello,
-    Lease,
-    Malformed,
-    Nack,
     Release,
     Submit,
-    Welcome,
     WorkerMessage,
-    decode_worker_frame,
-    encode_frame,
 )
 
 

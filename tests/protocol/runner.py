@@ -44,7 +44,7 @@ class Connection(Protocol):
 Connect = Callable[[], AbstractAsyncContextManager[Connection]]
 
 
-class VectorFailed(AssertionError):
+class VectorFailedError(AssertionError):
     """A step was not met; names the vector, the step and what had arrived."""
 
 
@@ -56,7 +56,7 @@ def load() -> list[dict[str, Any]]:
 async def run_vector(
     vector: dict[str, Any], connect: Connect, *, step_s_max: float = STEP_S_MAX
 ) -> None:
-    """Run one vector over fresh connections; raises VectorFailed."""
+    """Run one vector over fresh connections; raises VectorFailedError."""
     run = _Run(connect)
     async with run.connections:
         await run.open()
@@ -66,7 +66,7 @@ async def run_vector(
                 with trio.fail_after(step_s_max):
                     await run.step(verb, argument)
             except (trio.TooSlowError, LookupError) as error:
-                raise VectorFailed(
+                raise VectorFailedError(
                     f"{vector['name']}, step {number} {json.dumps(step)}: {error!r}; "
                     f"unmatched: {run.arrived}; bound: {run.bound}"
                 ) from error

@@ -121,3 +121,11 @@ def test_more_kinds_of_jobs_than_are_remembered_are_translated_too() -> None:
             new = translator.new_job(request, _JOB_ID.format(number))
             assert new.definition.job_type == f"t{number}"
             assert new.payload == b'{"turn":%d}' % turn
+
+
+def test_a_job_type_of_the_engines_own_is_refused_naming_its_field() -> None:
+    with pytest.raises(RefusedError) as caught:
+        new_job(read({"jobType": "orch.approval"}), _JOB_ID.format(1))
+    assert caught.value.refusal.details == {"path": "jobType"}
+    assert "choose another" in caught.value.refusal.message
+    assert new_job(read({"jobType": "orchard"}), _JOB_ID.format(1)).definition.queue == "orchard"

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.protocol.reference import ReferenceEngine
-from tests.protocol.runner import VectorFailed, load, matches, run_vector, substitute
+from tests.protocol.runner import VectorFailedError, load, matches, run_vector, substitute
 
 VECTORS = load()
 
@@ -25,7 +25,7 @@ async def test_an_engine_that_grants_beyond_credit_is_caught() -> None:
 
     engine._grant = generous  # type: ignore[method-assign]
     [vector] = [vector for vector in VECTORS if vector["name"] == "credit-bounds-leases"]
-    with pytest.raises(VectorFailed, match="step 6"):
+    with pytest.raises(VectorFailedError, match="step 6"):
         await run_vector(vector, engine.connect)
 
 
@@ -33,7 +33,7 @@ async def test_an_engine_that_forgets_what_it_committed_is_caught() -> None:
     engine = ReferenceEngine()
     [vector] = [vector for vector in VECTORS if vector["name"] == "resume-report"]
     engine.ended = _Forgetful()
-    with pytest.raises(VectorFailed, match="LEASE_LOST"):
+    with pytest.raises(VectorFailedError, match="LEASE_LOST"):
         await run_vector(vector, engine.connect, step_s_max=0.1)
 
 

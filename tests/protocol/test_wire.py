@@ -9,21 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobengine.wire import asyncapi
-from jobengine.wire.jobs import JobRequest, decode_bulk
-from jobengine.wire.refusal import Refusal
-from jobengine.wire.worker import (
-    ENGINE_TYPES,
-    WORKER_TYPES,
-    Complete,
-    Drain,
-    Heartbeat,
+from jobengine.wire.engine_messages import ENGINE_TYPES
+from jobengine.wire.frames import (
     Malformed,
-    WorkerMessage,
     decode_engine_frame,
     decode_worker_frame,
     encode_frame,
     encode_frames,
 )
+from jobengine.wire.jobs import JobRequest, decode_bulk
+from jobengine.wire.refusal import Refusal
+from jobengine.wire.worker_messages import WORKER_TYPES, Complete, Drain, Heartbeat, WorkerMessage
 
 
 def test_the_published_description_is_what_the_types_say() -> None:

@@ -20,6 +20,7 @@ from jobengine.http.answer import Answer
 from jobengine.http.errors import invalid
 from jobengine.http.rendering import json_answer, page_answer
 from jobengine.http.route import Call, NoBody, NoQuery, Paging, Route
+from jobengine.http.route_shapes import REPEATED, acting, reading
 from jobengine.messages.lease_shard import AdministerAnswer, AdministerTenant
 from jobengine.wire.fields import Instant
 from jobengine.wire.jobs import Page
@@ -244,8 +245,6 @@ def _instant(at: int | None) -> str | None:
     return None if at is None else to_rfc3339(at)
 
 
-_REPEATED = (ErrorCode.IDEMPOTENCY_MISMATCH, ErrorCode.IDEMPOTENCY_IN_PROGRESS)
-
 ROUTES: Final = (
     Route(
         method="POST",
@@ -256,29 +255,25 @@ ROUTES: Final = (
         scopes=(Scope.ADMIN,),
         body=ApiKeyRequest,
         answers={201: ApiKeyMade, 200: ApiKeyMade},
-        errors=_REPEATED,
+        errors=REPEATED,
     ),
-    Route(
-        method="GET",
-        path="/apikeys",
-        name="listApiKeys",
-        summary="List the tenant's API keys, newest first, without secrets",
-        handler=list_api_keys,
-        scopes=(Scope.ADMIN,),
+    reading(
+        "/apikeys",
+        "listApiKeys",
+        "List the tenant's API keys, newest first, without secrets",
+        list_api_keys,
+        Page[ApiKeyView],
+        scope=Scope.ADMIN,
         query=Paging,
-        answers={200: Page[ApiKeyView]},
     ),
-    Route(
-        method="POST",
-        path="/apikeys/{apiKeyId}:revoke",
-        name="revokeApiKey",
-        summary="Revoke an API key, at once and for good",
-        handler=revoke_api_key,
+    acting(
+        "/apikeys/{apiKeyId}:revoke",
+        "revokeApiKey",
+        "Revoke an API key, at once and for good",
+        revoke_api_key,
+        ApiKeyView,
         scopes=(Scope.ADMIN,),
-        body=NoBody,
-        body_optional=True,
-        answers={200: ApiKeyView},
-        errors=(ErrorCode.NOT_FOUND, *_REPEATED),
+        errors=(ErrorCode.NOT_FOUND, *REPEATED),
     ),
     Route(
         method="POST",
@@ -289,6 +284,6 @@ ROUTES: Final = (
         scopes=(Scope.ADMIN,),
         body=RevokeToken,
         answers={200: TokenRevoked},
-        errors=_REPEATED,
+        errors=REPEATED,
     ),
 )

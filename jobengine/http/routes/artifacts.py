@@ -37,8 +37,8 @@ from jobengine.http.representation import (
 )
 from jobengine.http.route import BASE, Call, NoQuery, OctetBody, Route
 from jobengine.messages.lease_shard import AdministerAnswer, AdministerTenant
-from jobengine.store.artifacts import CHUNK_BYTES, ArtifactContent, UploadGone
-from jobengine.store.errors import StoreUnavailable
+from jobengine.store.artifacts import CHUNK_BYTES, ArtifactContent, UploadGoneError
+from jobengine.store.errors import StoreUnavailableError
 from jobengine.wire.artifacts import StoredArtifact
 
 __all__ = ["ROUTES"]
@@ -163,7 +163,7 @@ async def _discard(call: Call[NoQuery, OctetBody], content_id: str) -> None:
     with trio.move_on_after(_DISCARD_S_MAX, shield=True):
         try:
             await call.front.gateway.store.discard_artifact(call.tenant_id, content_id)
-        except StoreUnavailable:
+        except StoreUnavailableError:
             return
 
 
@@ -189,18 +189,18 @@ async def _chunks(
             call.tenant_id, content.content_id, number
         )
         if chunk is None:
-            raise _Damaged(f"chunk {number} of {content.digest} is not there")
+            raise _DamagedError(f"chunk {number} of {content.digest} is not there")
         found.update(chunk)
         part = chunk[offset : offset + wanted.end - position]
         position += len(part)
         if not part or (
             is_whole and position == wanted.end and found.hexdigest() != content.digest[7:]
         ):
-            raise _Damaged(f"the bytes of {content.digest} are not those that were stored")
+            raise _DamagedError(f"the bytes of {content.digest} are not those that were stored")
         yield part
 
 
-class _Damaged(Exception):
+class _DamagedError(Exception):
     """What is stored does not have its digest, or was swept while it was read."""
 
 
@@ -221,7 +221,7 @@ def _transfer(front: Front) -> Iterator[None]:
 def _gone_as_refusal() -> Iterator[None]:
     try:
         yield
-    except UploadGone:
+    except UploadGoneError:
         message = "the upload took too long and was given up; send it again"
         raise RefusedError(Refusal(ErrorCode.OVERLOADED, message)) from None
 

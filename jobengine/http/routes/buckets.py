@@ -4,7 +4,6 @@ from typing import Any, Final
 
 from jobengine.auth.scopes import Scope
 from jobengine.domain.control import RatePolicy, Source
-from jobengine.domain.errors import ErrorCode
 from jobengine.domain.instant import to_rfc3339
 from jobengine.http.answer import Answer
 from jobengine.http.control_views import MICRO, control_in, rate_view
@@ -12,14 +11,9 @@ from jobengine.http.controls import gates, require
 from jobengine.http.errors import invalid
 from jobengine.http.rendering import json_answer
 from jobengine.http.route import Call, NoQuery, Route
+from jobengine.http.route_shapes import MISSING, reading
 from jobengine.messages.admission import LearnRate
-from jobengine.wire.admission import (
-    BucketRequest,
-    BucketSet,
-    BucketTokens,
-    BucketView,
-    RateView,
-)
+from jobengine.wire.rates import BucketRequest, BucketSet, BucketTokens, BucketView, RateView
 
 __all__ = ["ROUTES"]
 
@@ -116,18 +110,14 @@ def _bucket_key(source_id: str, source: Source) -> str:
     return f"source:{source_id}" if source.rate_policy is None else f"host:{source.host}"
 
 
-_MISSING = (ErrorCode.NOT_FOUND,)
-
 ROUTES: Final = (
-    Route(
-        method="GET",
-        path="/sources/{sourceId}/bucket",
-        name="getSourceBucket",
-        summary="Show the tokens of a source's host, and what its push-backs have taught",
-        handler=show_bucket,
-        scopes=(Scope.READ,),
-        answers={200: BucketView},
-        errors=_MISSING,
+    reading(
+        "/sources/{sourceId}/bucket",
+        "getSourceBucket",
+        "Show the tokens of a source's host, and what its push-backs have taught",
+        show_bucket,
+        BucketView,
+        errors=MISSING,
     ),
     Route(
         method="PUT",
@@ -138,6 +128,6 @@ ROUTES: Final = (
         scopes=(Scope.OPERATE,),
         body=BucketRequest,
         answers={200: BucketSet},
-        errors=_MISSING,
+        errors=MISSING,
     ),
 )

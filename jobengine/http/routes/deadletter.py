@@ -19,6 +19,7 @@ from jobengine.http.rendering import (
     page_answer,
 )
 from jobengine.http.route import Call, NoBody, NoQuery, Paging, Route
+from jobengine.http.route_shapes import MISSING, acting, reading
 from jobengine.http.routes.jobs import Filter
 from jobengine.http.routes.operations import ReplayRequest, changed_job, created_job
 from jobengine.http.views import DeadLetterDetail
@@ -164,25 +165,21 @@ async def _of_project(
 _ERRORS = (ErrorCode.NOT_FOUND, ErrorCode.DEAD_LETTER_CLOSED, ErrorCode.ILLEGAL_TRANSITION)
 
 ROUTES: Final = (
-    Route(
-        method="GET",
-        path="/deadletter",
-        name="listDeadLetters",
-        summary="List dead letters, newest first",
-        handler=list_dead_letters,
-        scopes=(Scope.READ,),
+    reading(
+        "/deadletter",
+        "listDeadLetters",
+        "List dead letters, newest first",
+        list_dead_letters,
+        Page[DeadLetterView],
         query=DeadLetterList,
-        answers={200: Page[DeadLetterView]},
     ),
-    Route(
-        method="GET",
-        path="/deadletter/{deadLetterId}",
-        name="getDeadLetter",
-        summary="Show a dead letter with its job, history and artifacts",
-        handler=show_dead_letter,
-        scopes=(Scope.READ,),
-        answers={200: DeadLetterDetail},
-        errors=(ErrorCode.NOT_FOUND,),
+    reading(
+        "/deadletter/{deadLetterId}",
+        "getDeadLetter",
+        "Show a dead letter with its job, history and artifacts",
+        show_dead_letter,
+        DeadLetterDetail,
+        errors=MISSING,
     ),
     Route(
         method="POST",
@@ -197,28 +194,20 @@ ROUTES: Final = (
         location=True,
         errors=_ERRORS,
     ),
-    Route(
-        method="POST",
-        path="/deadletter/{deadLetterId}:retry",
-        name="retryDeadLetter",
-        summary="Schedule the failed job itself again",
-        handler=retry_dead_letter,
-        scopes=(Scope.OPERATE,),
-        body=NoBody,
-        body_optional=True,
-        answers={200: JobView},
+    acting(
+        "/deadletter/{deadLetterId}:retry",
+        "retryDeadLetter",
+        "Schedule the failed job itself again",
+        retry_dead_letter,
+        JobView,
         errors=(*_ERRORS, ErrorCode.UNIQUE_KEY_TAKEN),
     ),
-    Route(
-        method="POST",
-        path="/deadletter/{deadLetterId}:discard",
-        name="discardDeadLetter",
-        summary="Close a dead letter and run nothing",
-        handler=discard_dead_letter,
-        scopes=(Scope.OPERATE,),
-        body=NoBody,
-        body_optional=True,
-        answers={200: DeadLetterView},
+    acting(
+        "/deadletter/{deadLetterId}:discard",
+        "discardDeadLetter",
+        "Close a dead letter and run nothing",
+        discard_dead_letter,
+        DeadLetterView,
         errors=_ERRORS,
     ),
 )

@@ -6,18 +6,17 @@ from typing import Annotated, Final
 
 import msgspec
 
-from jobengine.auth.scopes import Scope
-from jobengine.domain.errors import ErrorCode
 from jobengine.domain.instant import to_rfc3339
 from jobengine.domain.job import State
 from jobengine.http.answer import Answer
 from jobengine.http.rendering import json_answer
-from jobengine.http.route import Call, NoQuery, Route
+from jobengine.http.route import Call, NoQuery
+from jobengine.http.route_shapes import MISSING, reading
 from jobengine.http.routes.jobs import job_id_in, no_job
 from jobengine.http.routes.pauses import queue_in
 from jobengine.messages.admission import Explanation, GateClosed
 from jobengine.store.port import JobFilter
-from jobengine.wire.admission import ClosedGates, GateView, JobExplanation, QueueExplanation
+from jobengine.wire.explanations import ClosedGates, GateView, JobExplanation, QueueExplanation
 
 __all__ = ["ROUTES", "CountQuery"]
 
@@ -95,24 +94,20 @@ def _gate(closed: GateClosed) -> GateView:
 
 
 ROUTES: Final = (
-    Route(
-        method="GET",
-        path="/jobs/{jobId}/explain",
-        name="explainJob",
-        summary="Say why a job does not start: every closed gate, and what opens it",
-        handler=explain_job,
-        scopes=(Scope.READ,),
-        answers={200: JobExplanation},
-        errors=(ErrorCode.NOT_FOUND,),
+    reading(
+        "/jobs/{jobId}/explain",
+        "explainJob",
+        "Say why a job does not start: every closed gate, and what opens it",
+        explain_job,
+        JobExplanation,
+        errors=MISSING,
     ),
-    Route(
-        method="GET",
-        path="/queues/{queue}/explain",
-        name="explainQueue",
-        summary="Say why the first jobs of a queue do not start",
-        handler=explain_queue,
-        scopes=(Scope.READ,),
+    reading(
+        "/queues/{queue}/explain",
+        "explainQueue",
+        "Say why the first jobs of a queue do not start",
+        explain_queue,
+        QueueExplanation,
         query=CountQuery,
-        answers={200: QueueExplanation},
     ),
 )

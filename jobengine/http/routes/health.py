@@ -93,7 +93,7 @@ async def readyz(front: Front) -> Answer:
 
 
 async def metrics(front: Front) -> Answer:
-    return Answer(front.render_metrics(), media_type=_METRICS)
+    return Answer(await front.render_metrics(), media_type=_METRICS)
 
 
 ROUTES: Final = (

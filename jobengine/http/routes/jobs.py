@@ -5,7 +5,6 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from jobengine.auth.scopes import Scope
 from jobengine.domain.errors import ErrorCode, Refusal, RefusedError
 from jobengine.domain.instant import from_rfc3339
 from jobengine.domain.job import Job, State
@@ -19,17 +18,29 @@ from jobengine.http.rendering import (
     json_answer,
     page_answer,
 )
-from jobengine.http.route import Call, NoQuery, Paging, Route
-from jobengine.http.views import ArtifactView, JobSummary, LogLineView
+from jobengine.http.route import Call, NoQuery, Paging
+from jobengine.http.route_shapes import MISSING, reading
+from jobengine.http.views import ArtifactView, LogLineView
 from jobengine.store.port import JobFilter
 from jobengine.wire.fields import Instant
 from jobengine.wire.jobs import HistoryItem, JobStateName, JobView, Page
+from jobengine.wire.operating import JobSummary
 
-__all__ = ["ROUTES", "JobList", "job_id_in", "no_job", "require_job"]
+__all__ = [
+    "ROUTES",
+    "UUID",
+    "Filter",
+    "JobList",
+    "instant_of",
+    "job_id_in",
+    "no_job",
+    "project_of",
+    "require_job",
+]
 
 Filter = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 
-_UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _UNFINISHED: Final = (State.PENDING, State.SCHEDULED, State.RUNNING)
 _lines: Final = msgspec.json.Decoder(list[dict[str, Any]])
 
@@ -51,7 +62,7 @@ class JobList(Paging, forbid_unknown_fields=True, kw_only=True, rename="camel"):
 def job_id_in(call: Call[Any, Any]) -> str:
     """The job id in the path; one that cannot be an id is answered like one that is unknown."""
     job_id = call.path["jobId"].lower()
-    if _UUID.fullmatch(job_id) is None:
+    if UUID.fullmatch(job_id) is None:
         raise no_job(call.path["jobId"])
     return job_id
 
@@ -75,10 +86,10 @@ async def list_jobs(call: Call[JobList, None]) -> Answer:
             queue=query.queue,
             run_id=query.run_id,
             source_id=query.source_id,
-            project_id=_project(call),
+            project_id=project_of(call),
             label=_label(query.label),
-            created_from_at=_instant(query.created_from, "createdFrom"),
-            created_before_at=_instant(query.created_before, "createdBefore"),
+            created_from_at=instant_of(query.created_from, "createdFrom"),
+            created_before_at=instant_of(query.created_before, "createdBefore"),
         ),
         pages.after(call, str),
         query.page_size,
@@ -136,7 +147,8 @@ async def list_logs(call: Call[Paging, None]) -> Answer:
     return page_answer(items, pages.token(call, (position, 0) if len(rows) > size else None))
 
 
-def _project(call: Call[JobList, None]) -> str | None:
+def project_of(call: Call[Any, None]) -> str | None:
+    """The project that a list is narrowed to, by its query or by its header. Raises a refusal."""
     asked = call.query.project
     if asked is not None and call.project_id not in (None, asked):
         raise invalid("project", "names another project than X-Stella-Project does")
@@ -152,7 +164,8 @@ def _label(text: str | None) -> tuple[str, str] | None:
     return name, value
 
 
-def _instant(text: str | None, name: str) -> int | None:
+def instant_of(text: str | None, name: str) -> int | None:
+    """An instant in the query parameter `name`. Raises a refusal."""
     if text is None:
         return None
     try:
@@ -168,70 +181,55 @@ def no_job(job_id: str) -> RefusedError:
     )
 
 
-_READ = (Scope.READ,)
-_MISSING = (ErrorCode.NOT_FOUND,)
-
 ROUTES: Final = (
-    Route(
-        method="GET",
-        path="/jobs",
-        name="listJobs",
-        summary="List jobs, newest first",
-        handler=list_jobs,
-        scopes=_READ,
+    reading(
+        "/jobs",
+        "listJobs",
+        "List jobs, newest first",
+        list_jobs,
+        Page[JobView],
         query=JobList,
-        answers={200: Page[JobView]},
     ),
-    Route(
-        method="GET",
-        path="/jobs/summary",
-        name="summariseJobs",
-        summary="Count the jobs that are not finished, by state",
-        handler=summarise_jobs,
-        scopes=_READ,
-        answers={200: JobSummary},
+    reading(
+        "/jobs/summary",
+        "summariseJobs",
+        "Count the jobs that are not finished, by state",
+        summarise_jobs,
+        JobSummary,
     ),
-    Route(
-        method="GET",
-        path="/jobs/{jobId}",
-        name="getJob",
-        summary="Show one job",
-        handler=show_job,
-        scopes=_READ,
-        answers={200: JobView},
-        errors=_MISSING,
+    reading(
+        "/jobs/{jobId}",
+        "getJob",
+        "Show one job",
+        show_job,
+        JobView,
+        errors=MISSING,
     ),
-    Route(
-        method="GET",
-        path="/jobs/{jobId}/history",
-        name="getJobHistory",
-        summary="List a job's transitions, the first one first",
-        handler=show_history,
-        scopes=_READ,
+    reading(
+        "/jobs/{jobId}/history",
+        "getJobHistory",
+        "List a job's transitions, the first one first",
+        show_history,
+        Page[HistoryItem],
         query=Paging,
-        answers={200: Page[HistoryItem]},
-        errors=_MISSING,
+        errors=MISSING,
     ),
-    Route(
-        method="GET",
-        path="/jobs/{jobId}/artifacts",
-        name="listJobArtifacts",
-        summary="List the artifacts of a job, by attempt, time and name",
-        handler=list_artifacts,
-        scopes=_READ,
+    reading(
+        "/jobs/{jobId}/artifacts",
+        "listJobArtifacts",
+        "List the artifacts of a job, by attempt, time and name",
+        list_artifacts,
+        Page[ArtifactView],
         query=Paging,
-        answers={200: Page[ArtifactView]},
-        errors=_MISSING,
+        errors=MISSING,
     ),
-    Route(
-        method="GET",
-        path="/jobs/{jobId}/logs",
-        name="listJobLogs",
-        summary="List the log lines of a job, in the order they were reported",
-        handler=list_logs,
-        scopes=_READ,
+    reading(
+        "/jobs/{jobId}/logs",
+        "listJobLogs",
+        "List the log lines of a job, in the order they were reported",
+        list_logs,
+        Page[LogLineView],
         query=Paging,
-        answers={200: Page[LogLineView]},
-        errors=_MISSING,
+        errors=MISSING,
     ),
 )

@@ -5,12 +5,12 @@ from typing import Annotated, Final
 
 import msgspec
 
-from jobengine.auth.scopes import Scope
 from jobengine.domain.change import DeadLetterState
 from jobengine.domain.instant import to_rfc3339
 from jobengine.http.answer import Answer
 from jobengine.http.rendering import dead_letter_view, json_answer
-from jobengine.http.route import Call, NoQuery, Route
+from jobengine.http.route import Call, NoQuery
+from jobengine.http.route_shapes import reading
 from jobengine.http.routes.jobs import Filter
 from jobengine.store.port import DeadLetterFilter, LetterGroup
 from jobengine.wire.operating import (
@@ -111,26 +111,20 @@ def _counts(groups: Sequence[LetterGroup]) -> dict[str, int]:
     return {group.value: group.letters for group in groups}
 
 
-_READ = (Scope.READ,)
-
 ROUTES: Final = (
-    Route(
-        method="GET",
-        path="/deadletter/stats",
-        name="countDeadLetters",
-        summary="Count dead letters by state, class, job type, queue and error signature",
-        handler=count_dead_letters,
-        scopes=_READ,
-        answers={200: DeadLetterStats},
+    reading(
+        "/deadletter/stats",
+        "countDeadLetters",
+        "Count dead letters by state, class, job type, queue and error signature",
+        count_dead_letters,
+        DeadLetterStats,
     ),
-    Route(
-        method="GET",
-        path="/deadletter/summary",
-        name="summariseDeadLetters",
-        summary="Show the commonest error signatures of open dead letters, with a sample of each",
-        handler=summarise_dead_letters,
-        scopes=_READ,
+    reading(
+        "/deadletter/summary",
+        "summariseDeadLetters",
+        "Show the commonest error signatures of open dead letters, with a sample of each",
+        summarise_dead_letters,
+        DeadLetterSummary,
         query=SummaryQuery,
-        answers={200: DeadLetterSummary},
     ),
 )

@@ -9,18 +9,14 @@ from jobengine.domain.errors import ErrorCode
 from jobengine.domain.instant import to_rfc3339
 from jobengine.http.answer import Answer
 from jobengine.http.control_views import rate_of, throttle_view, weight_view
-from jobengine.http.controls import REPEATED, change, controls_page, gates, lift
+from jobengine.http.controls import change, changed_answer, controls_page, gates, lift
 from jobengine.http.rendering import json_answer, page_answer
 from jobengine.http.route import Call, NoBody, NoQuery, Paging, Route
+from jobengine.http.route_shapes import MISSING, REPEATED, acting, reading
 from jobengine.messages.admission import BreakerVerb, OperateBreaker
-from jobengine.wire.admission import (
-    BreakerView,
-    ThrottleRequest,
-    ThrottleView,
-    WeightRequest,
-    WeightView,
-)
 from jobengine.wire.jobs import Page
+from jobengine.wire.rates import ThrottleRequest, ThrottleView, WeightRequest, WeightView
+from jobengine.wire.sources import BreakerView
 
 __all__ = ["ROUTES"]
 
@@ -38,11 +34,7 @@ async def set_throttle(call: Call[NoQuery, ThrottleRequest]) -> Answer:
         done = await change(call, "throttle.set", "throttle", name, throttle)
         return json_answer(throttle_view(done.facts))
     lifted = await lift(call, "throttle.removed", "throttle", name)
-    view = ThrottleView(scope=body.scope, key=body.key)
-    if lifted is not None:
-        view.revision = lifted.facts.revision
-        view.changed_at = to_rfc3339(lifted.facts.changed_at)
-    return json_answer(view)
+    return changed_answer(ThrottleView(scope=body.scope, key=body.key), lifted)
 
 
 async def list_weights(call: Call[Paging, None]) -> Answer:
@@ -58,11 +50,7 @@ async def set_weight(call: Call[NoQuery, WeightRequest]) -> Answer:
         done = await change(call, "weight.set", "weight", name, weight)
         return json_answer(weight_view(done.facts))
     lifted = await lift(call, "weight.removed", "weight", name)
-    view = WeightView(job_type=body.job_type, weight=1)
-    if lifted is not None:
-        view.revision = lifted.facts.revision
-        view.changed_at = to_rfc3339(lifted.facts.changed_at)
-    return json_answer(view)
+    return changed_answer(WeightView(job_type=body.job_type, weight=1), lifted)
 
 
 async def list_breakers(call: Call[Paging, None]) -> Answer:
@@ -122,35 +110,16 @@ def _instant(at: int | None) -> str | None:
     return to_rfc3339(at) if at else None
 
 
-_READ = (Scope.READ,)
-_QUOTA = (Scope.QUOTA,)
-
-
-def _breaker_route(verb: str, summary: str, handler: Any) -> Route:
-    return Route(
-        method="POST",
-        path=f"/breakers/{{sourceId}}:{verb}",
-        name=f"{verb}Breaker",
-        summary=summary,
-        handler=handler,
-        scopes=(Scope.OPERATE,),
-        body=NoBody,
-        body_optional=True,
-        answers={200: BreakerView},
-        errors=(ErrorCode.NOT_FOUND, *REPEATED),
-    )
-
+_ERRORS: Final = (*MISSING, *REPEATED)
 
 ROUTES: Final = (
-    Route(
-        method="GET",
-        path="/throttles",
-        name="listThrottles",
-        summary="List the rates of the tenant, its job types and sources",
-        handler=list_throttles,
-        scopes=_READ,
+    reading(
+        "/throttles",
+        "listThrottles",
+        "List the rates of the tenant, its job types and sources",
+        list_throttles,
+        Page[ThrottleView],
         query=Paging,
-        answers={200: Page[ThrottleView]},
     ),
     Route(
         method="PUT",
@@ -158,20 +127,18 @@ ROUTES: Final = (
         name="setThrottle",
         summary="Set the rate of the tenant, a job type or a source, or take it away",
         handler=set_throttle,
-        scopes=_QUOTA,
+        scopes=(Scope.QUOTA,),
         body=ThrottleRequest,
         answers={200: ThrottleView},
         errors=(ErrorCode.CAPACITY_EXCEEDED,),
     ),
-    Route(
-        method="GET",
-        path="/weights",
-        name="listWeights",
-        summary="List the shares of job types that differ from 1",
-        handler=list_weights,
-        scopes=_READ,
+    reading(
+        "/weights",
+        "listWeights",
+        "List the shares of job types that differ from 1",
+        list_weights,
+        Page[WeightView],
         query=Paging,
-        answers={200: Page[WeightView]},
     ),
     Route(
         method="PUT",
@@ -179,22 +146,41 @@ ROUTES: Final = (
         name="setWeight",
         summary="Set the share of a job type against the others of its source",
         handler=set_weight,
-        scopes=_QUOTA,
+        scopes=(Scope.QUOTA,),
         body=WeightRequest,
         answers={200: WeightView},
         errors=(ErrorCode.CAPACITY_EXCEEDED,),
     ),
-    Route(
-        method="GET",
-        path="/breakers",
-        name="listBreakers",
-        summary="List the circuit breakers of the sources, by source",
-        handler=list_breakers,
-        scopes=_READ,
+    reading(
+        "/breakers",
+        "listBreakers",
+        "List the circuit breakers of the sources, by source",
+        list_breakers,
+        Page[BreakerView],
         query=Paging,
-        answers={200: Page[BreakerView]},
     ),
-    _breaker_route("open", "Force a breaker open: nothing of its source starts", open_breaker),
-    _breaker_route("close", "Force a breaker closed, whatever its source answers", close_breaker),
-    _breaker_route("release", "Let a forced breaker judge by what it sees again", release_breaker),
+    acting(
+        "/breakers/{sourceId}:open",
+        "openBreaker",
+        "Force a breaker open: nothing of its source starts",
+        open_breaker,
+        BreakerView,
+        errors=_ERRORS,
+    ),
+    acting(
+        "/breakers/{sourceId}:close",
+        "closeBreaker",
+        "Force a breaker closed, whatever its source answers",
+        close_breaker,
+        BreakerView,
+        errors=_ERRORS,
+    ),
+    acting(
+        "/breakers/{sourceId}:release",
+        "releaseBreaker",
+        "Let a forced breaker judge by what it sees again",
+        release_breaker,
+        BreakerView,
+        errors=_ERRORS,
+    ),
 )

@@ -13,6 +13,7 @@ from jobengine.domain.errors import ErrorCode
 from jobengine.http.answer import Answer
 from jobengine.http.rendering import job_view, json_answer
 from jobengine.http.route import BASE, Call, NoBody, NoQuery, Route
+from jobengine.http.route_shapes import acting
 from jobengine.http.routes.jobs import job_id_in
 from jobengine.messages.answers import JobFacts, decode_operate_facts, job_facts
 from jobengine.messages.lease_shard import (
@@ -122,28 +123,20 @@ def _facts(answer: OperateAnswer) -> JobFacts:
 _ERRORS = (ErrorCode.NOT_FOUND, ErrorCode.ILLEGAL_TRANSITION)
 
 ROUTES: Final = (
-    Route(
-        method="POST",
-        path="/jobs/{jobId}:cancel",
-        name="cancelJob",
-        summary="Cancel a job; a running one is cancelled once its worker has stopped",
-        handler=cancel_job,
-        scopes=(Scope.OPERATE,),
-        body=NoBody,
-        body_optional=True,
-        answers={200: JobView},
+    acting(
+        "/jobs/{jobId}:cancel",
+        "cancelJob",
+        "Cancel a job; a running one is cancelled once its worker has stopped",
+        cancel_job,
+        JobView,
         errors=_ERRORS,
     ),
-    Route(
-        method="POST",
-        path="/jobs/{jobId}:retry",
-        name="retryJob",
-        summary="Schedule a failed job again",
-        handler=retry_job,
-        scopes=(Scope.OPERATE,),
-        body=NoBody,
-        body_optional=True,
-        answers={200: JobView},
+    acting(
+        "/jobs/{jobId}:retry",
+        "retryJob",
+        "Schedule a failed job again",
+        retry_job,
+        JobView,
         errors=(*_ERRORS, ErrorCode.UNIQUE_KEY_TAKEN),
     ),
     Route(
@@ -171,16 +164,13 @@ ROUTES: Final = (
         errors=_ERRORS,
     ),
     # Whoever may create a job held may also let it go, so a producer needs no operator for it.
-    Route(
-        method="POST",
-        path="/jobs/{jobId}:release",
-        name="releaseJob",
-        summary="Let go of a job that was created held",
-        handler=release_job,
+    acting(
+        "/jobs/{jobId}:release",
+        "releaseJob",
+        "Let go of a job that was created held",
+        release_job,
+        JobView,
         scopes=(Scope.SUBMIT, Scope.OPERATE),
-        body=NoBody,
-        body_optional=True,
-        answers={200: JobView},
         errors=_ERRORS,
     ),
 )

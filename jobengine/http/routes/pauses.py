@@ -2,16 +2,16 @@
 
 from typing import Any, Final, cast
 
-from jobengine.auth.scopes import Scope
 from jobengine.domain.control import Pause
 from jobengine.domain.instant import to_rfc3339
 from jobengine.http.answer import Answer
 from jobengine.http.control_views import control_in
-from jobengine.http.controls import REPEATED, controls_page, set_pause
+from jobengine.http.controls import controls_page, set_pause
 from jobengine.http.errors import invalid
 from jobengine.http.rendering import page_answer
-from jobengine.http.route import Call, NoBody, NoQuery, Paging, Route
-from jobengine.wire.admission import PauseView
+from jobengine.http.route import Call, NoBody, NoQuery, Paging
+from jobengine.http.route_shapes import REPEATED, acting, reading
+from jobengine.wire.controls import PauseView
 from jobengine.wire.fields import is_name
 from jobengine.wire.jobs import Page
 
@@ -59,36 +59,45 @@ def queue_in(call: Call[Any, Any]) -> str:
     return queue
 
 
-def _route(path: str, name: str, summary: str, handler: Any) -> Route:
-    return Route(
-        method="POST",
-        path=path,
-        name=name,
-        summary=summary,
-        handler=handler,
-        scopes=(Scope.OPERATE,),
-        body=NoBody,
-        body_optional=True,
-        answers={200: PauseView},
-        errors=REPEATED,
-    )
-
-
 ROUTES: Final = (
-    Route(
-        method="GET",
-        path="/pauses",
-        name="listPauses",
-        summary="List what is paused: the tenant, queues and sources",
-        handler=list_pauses,
-        scopes=(Scope.READ,),
+    reading(
+        "/pauses",
+        "listPauses",
+        "List what is paused: the tenant, queues and sources",
+        list_pauses,
+        Page[PauseView],
         query=Paging,
-        answers={200: Page[PauseView]},
     ),
-    _route("/tenant:pause", "pauseTenant", "Let no job of the tenant start", pause_tenant),
-    _route("/tenant:resume", "resumeTenant", "Let jobs of the tenant start again", resume_tenant),
-    _route("/queues/{queue}:pause", "pauseQueue", "Let no job of a queue start", pause_queue),
-    _route(
-        "/queues/{queue}:resume", "resumeQueue", "Let jobs of a queue start again", resume_queue
+    acting(
+        "/tenant:pause",
+        "pauseTenant",
+        "Let no job of the tenant start",
+        pause_tenant,
+        PauseView,
+        errors=REPEATED,
+    ),
+    acting(
+        "/tenant:resume",
+        "resumeTenant",
+        "Let jobs of the tenant start again",
+        resume_tenant,
+        PauseView,
+        errors=REPEATED,
+    ),
+    acting(
+        "/queues/{queue}:pause",
+        "pauseQueue",
+        "Let no job of a queue start",
+        pause_queue,
+        PauseView,
+        errors=REPEATED,
+    ),
+    acting(
+        "/queues/{queue}:resume",
+        "resumeQueue",
+        "Let jobs of a queue start again",
+        resume_queue,
+        PauseView,
+        errors=REPEATED,
     ),
 )

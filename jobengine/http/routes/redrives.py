@@ -15,8 +15,10 @@ from jobengine.domain.redrive import UNFINISHED, Redrive, RedriveOrder, RedriveS
 from jobengine.http import pages
 from jobengine.http.answer import Answer
 from jobengine.http.errors import invalid
+from jobengine.http.first_answers import first_answer
 from jobengine.http.rendering import json_answer, page_answer
 from jobengine.http.route import BASE, Call, NoBody, NoQuery, Paging, Route
+from jobengine.http.route_shapes import MISSING, REPEATED, acting, reading
 from jobengine.http.routes.letter_counts import LETTERS_MAX, open_letters
 from jobengine.messages.redriver import ChangeRedrive, RedriveAnswer, StartRedrive
 from jobengine.wire.jobs import Page
@@ -101,9 +103,9 @@ async def stop_redrive(call: Call[NoQuery, NoBody]) -> Answer:
 async def _change(call: Call[NoQuery, NoBody], target: RedriveState) -> Answer:
     """What is asked of a redrive that has ended is refused with its state, which is final."""
     redrive = await _require(call)
-    first = await _first_answer(call)
+    first = await first_answer(call)
     if first is not None:
-        return json_answer(redrive_view(first), replayed=True)
+        return json_answer(redrive_view(_redrive.decode(first)), replayed=True)
     answer = RedriveAnswer(redrive=None)
     if redrive.state in UNFINISHED:
         answer = await call.front.gateway.redrive(
@@ -122,20 +124,6 @@ async def _change(call: Call[NoQuery, NoBody], target: RedriveState) -> Answer:
         assert refusal is not None
         raise RefusedError(refusal)
     return json_answer(redrive_view(answer.redrive), replayed=answer.replayed)
-
-
-async def _first_answer(call: Call[Any, Any]) -> Redrive | None:
-    """What was answered to this request before: also where the state would not allow it again."""
-    claim, gateway = call.claim, call.front.gateway
-    if claim is None:
-        return None
-    pair = (claim.key, claim.path)
-    claims = await gateway.store.claims(call.tenant_id, (), [pair], gateway.clock.moment().at)
-    row = claims.answers.get(pair)
-    # Another body under that key is for the shard to refuse, as always.
-    if row is None or row.body_digest != claim.body_digest:
-        return None
-    return _redrive.decode(row.answer)
 
 
 async def _require(call: Call[Any, Any]) -> Redrive:
@@ -176,24 +164,14 @@ def redrive_view(redrive: Redrive) -> RedriveView:
     )
 
 
-_READ = (Scope.READ,)
-_OPERATE = (Scope.OPERATE,)
-_MISSING = (ErrorCode.NOT_FOUND,)
-_REPEATED = (ErrorCode.IDEMPOTENCY_MISMATCH, ErrorCode.IDEMPOTENCY_IN_PROGRESS)
-
-
 def _change_route(verb: str, summary: str, handler: Any) -> Route:
-    return Route(
-        method="POST",
-        path=f"/deadletter/redrives/{{redriveId}}:{verb}",
-        name=f"{verb}Redrive",
-        summary=summary,
-        handler=handler,
-        scopes=_OPERATE,
-        body=NoBody,
-        body_optional=True,
-        answers={200: RedriveView},
-        errors=(*_MISSING, ErrorCode.ILLEGAL_TRANSITION, *_REPEATED),
+    return acting(
+        f"/deadletter/redrives/{{redriveId}}:{verb}",
+        f"{verb}Redrive",
+        summary,
+        handler,
+        RedriveView,
+        errors=(*MISSING, ErrorCode.ILLEGAL_TRANSITION, *REPEATED),
     )
 
 
@@ -204,31 +182,27 @@ ROUTES: Final = (
         name="redriveDeadLetters",
         summary="Replay the open dead letters that match, newest first, at a rate",
         handler=start_redrive,
-        scopes=_OPERATE,
+        scopes=(Scope.OPERATE,),
         body=RedriveRequest,
         answers={201: RedriveView, 200: RedriveView},
         location=True,
-        errors=(ErrorCode.CAPACITY_EXCEEDED, *_REPEATED),
+        errors=(ErrorCode.CAPACITY_EXCEEDED, *REPEATED),
     ),
-    Route(
-        method="GET",
-        path="/deadletter/redrives",
-        name="listRedrives",
-        summary="List redrives, newest first",
-        handler=list_redrives,
-        scopes=_READ,
+    reading(
+        "/deadletter/redrives",
+        "listRedrives",
+        "List redrives, newest first",
+        list_redrives,
+        Page[RedriveView],
         query=Paging,
-        answers={200: Page[RedriveView]},
     ),
-    Route(
-        method="GET",
-        path="/deadletter/redrives/{redriveId}",
-        name="getRedrive",
-        summary="Show how far a redrive has come",
-        handler=show_redrive,
-        scopes=_READ,
-        answers={200: RedriveView},
-        errors=_MISSING,
+    reading(
+        "/deadletter/redrives/{redriveId}",
+        "getRedrive",
+        "Show how far a redrive has come",
+        show_redrive,
+        RedriveView,
+        errors=MISSING,
     ),
     _change_route("pause", "Let a redrive rest; what has been replayed stays", pause_redrive),
     _change_route("resume", "Let a paused redrive go on", resume_redrive),

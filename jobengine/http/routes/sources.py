@@ -2,14 +2,13 @@
 
 from typing import Any, Final
 
-import msgspec
 from msgspec import UNSET
 
 from jobengine.auth.scopes import Scope
 from jobengine.domain.control import RatePolicy, Source, Throttle, control_name
 from jobengine.domain.errors import ErrorCode
-from jobengine.domain.instant import to_rfc3339
 from jobengine.http.answer import Answer
+from jobengine.http.control_collection import ControlCollection
 from jobengine.http.control_views import (
     kept,
     rate_of,
@@ -18,43 +17,31 @@ from jobengine.http.control_views import (
     throttle_view,
 )
 from jobengine.http.controls import (
-    CHANGED,
-    CREATED,
-    IF_MATCH,
-    MERGE_PATCH,
-    REPEATED,
     change,
-    controls_page,
-    first_answer,
-    gates,
+    changed_answer,
+    first_facts,
     lift,
-    modify,
-    remove,
     require,
     set_pause,
-    tag,
 )
 from jobengine.http.errors import invalid
-from jobengine.http.rendering import json_answer, page_answer
-from jobengine.http.route import BASE, Call, NoBody, NoQuery, Paging, Route
-from jobengine.wire.admission import (
-    PauseView,
-    Removed,
-    SourcePatch,
-    SourceRequest,
-    SourceThrottle,
-    SourceView,
-    ThrottleView,
+from jobengine.http.rendering import json_answer
+from jobengine.http.route import Call, NoBody, NoQuery, Route
+from jobengine.http.route_shapes import MISSING, REPEATED, acting
+from jobengine.wire.controls import PauseView
+from jobengine.wire.rates import ThrottleView
+from jobengine.wire.sources import SourcePatch, SourceRequest, SourceThrottle, SourceView
+
+__all__ = ["ROUTES"]
+
+
+SOURCES: Final = ControlCollection(
+    kind="source",
+    scope=Scope.OPERATE,
+    shown=SourceView,
+    view=source_view,
+    live=("source", "breaker", "concurrency"),
 )
-from jobengine.wire.jobs import Page
-
-__all__ = ["ROUTES", "RemoveQuery"]
-
-
-class RemoveQuery(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """`force`: also what is in use."""
-
-    force: bool = False
 
 
 async def create_source(call: Call[NoQuery, SourceRequest]) -> Answer:
@@ -70,26 +57,7 @@ async def create_source(call: Call[NoQuery, SourceRequest]) -> Answer:
         source_type=body.source_type,
         weight=body.weight,
     )
-    done = await change(call, "source.created", "source", body.source_id, source, expect="absent")
-    return json_answer(
-        source_view(done.facts),
-        200 if done.replayed else 201,
-        replayed=done.replayed,
-        Location=f"{BASE}/sources/{done.facts.name}",
-        ETag=tag(done.facts.revision),
-    )
-
-
-async def list_sources(call: Call[Paging, None]) -> Answer:
-    rows, token = await controls_page(call, "source")
-    live = await gates(call, ("source", "breaker", "concurrency"), [row.name for row in rows])
-    return page_answer([source_view(row, live) for row in rows], token)
-
-
-async def show_source(call: Call[NoQuery, None]) -> Answer:
-    row = await require(call, "source", "sourceId")
-    live = await gates(call, ("source", "breaker", "concurrency"), [row.name])
-    return json_answer(source_view(row, live), ETag=tag(row.revision))
+    return await SOURCES.create(call, body.source_id, source)
 
 
 async def update_source(call: Call[NoQuery, SourcePatch]) -> Answer:
@@ -111,12 +79,7 @@ async def update_source(call: Call[NoQuery, SourcePatch]) -> Answer:
             weight=kept(patch.weight, present.weight) or 1,
         )
 
-    done = await modify(call, "source.updated", "source", "sourceId", changed)
-    return json_answer(source_view(done.facts), ETag=tag(done.facts.revision))
-
-
-async def delete_source(call: Call[RemoveQuery, None]) -> Answer:
-    return await remove(call, "source.deleted", "source", "sourceId", force=call.query.force)
+    return await SOURCES.update(call, changed)
 
 
 async def pause_source(call: Call[NoQuery, NoBody]) -> Answer:
@@ -140,12 +103,7 @@ async def throttle_source(call: Call[NoQuery, SourceThrottle]) -> Answer:
     if body.rpm is not None or body.per_second is not None:
         raise invalid("rate", "lifts the throttle; leave out either this or rpm and perSecond")
     lifted = await lift(call, "source.unthrottled", "throttle", name)
-    view = ThrottleView(scope="source", key=source_id)
-    if lifted is None:
-        return json_answer(view)
-    view.revision = lifted.facts.revision
-    view.changed_at = to_rfc3339(lifted.facts.changed_at)
-    return json_answer(view, replayed=lifted.replayed)
+    return changed_answer(ThrottleView(scope="source", key=source_id), lifted)
 
 
 def _capabilities(patch: SourcePatch, present: Source) -> tuple[str, ...]:
@@ -170,99 +128,49 @@ def _reference(call: Call[Any, Any], text: str | None) -> str | None:
 
 async def _source_id(call: Call[Any, Any]) -> str:
     """The source that the path names, which is there, or was when this was answered before."""
-    if await first_answer(call) is not None:
+    if await first_facts(call) is not None:
         return call.path["sourceId"]
     return (await require(call, "source", "sourceId")).name
 
 
-_READ = (Scope.READ,)
-_OPERATE = (Scope.OPERATE,)
-_MISSING = (ErrorCode.NOT_FOUND,)
-
-
-def _operation(verb: str, summary: str, handler: Any, body: Any, answer: Any) -> Route:
-    return Route(
-        method="POST",
-        path=f"/sources/{{sourceId}}:{verb}",
-        name=f"{verb}Source",
-        summary=summary,
-        handler=handler,
-        scopes=_OPERATE,
-        body=body,
-        body_optional=body is NoBody,
-        answers={200: answer},
-        errors=(*_MISSING, ErrorCode.CAPACITY_EXCEEDED, *REPEATED),
-    )
-
+_ERRORS: Final = (*MISSING, ErrorCode.CAPACITY_EXCEEDED, *REPEATED)
 
 ROUTES: Final = (
+    *SOURCES.routes_of_all(
+        create_source, SourceRequest, summary="Register an upstream that jobs talk to"
+    ),
+    *SOURCES.routes_of_one(
+        update_source,
+        SourcePatch,
+        show_summary="Show one source, whether it is paused, its breaker and what runs",
+        update_summary="Change a source by a JSON merge patch",
+        delete_summary="Take a source away that no job waits or runs for",
+    ),
+    acting(
+        "/sources/{sourceId}:pause",
+        "pauseSource",
+        "Let no job of a source start",
+        pause_source,
+        PauseView,
+        errors=_ERRORS,
+    ),
+    acting(
+        "/sources/{sourceId}:resume",
+        "resumeSource",
+        "Let jobs of a source start again",
+        resume_source,
+        PauseView,
+        errors=_ERRORS,
+    ),
     Route(
         method="POST",
-        path="/sources",
-        name="createSource",
-        summary="Register an upstream that jobs talk to",
-        handler=create_source,
-        scopes=_OPERATE,
-        body=SourceRequest,
-        answers={201: SourceView, 200: SourceView},
-        answer_headers=("ETag",),
-        location=True,
-        errors=CREATED,
-    ),
-    Route(
-        method="GET",
-        path="/sources",
-        name="listSources",
-        summary="List the sources, by id",
-        handler=list_sources,
-        scopes=_READ,
-        query=Paging,
-        answers={200: Page[SourceView]},
-    ),
-    Route(
-        method="GET",
-        path="/sources/{sourceId}",
-        name="getSource",
-        summary="Show one source, whether it is paused, its breaker and what runs",
-        handler=show_source,
-        scopes=_READ,
-        answers={200: SourceView},
-        answer_headers=("ETag",),
-        errors=_MISSING,
-    ),
-    Route(
-        method="PATCH",
-        path="/sources/{sourceId}",
-        name="updateSource",
-        summary="Change a source by a JSON merge patch",
-        handler=update_source,
-        scopes=_OPERATE,
-        body=SourcePatch,
-        consumes=MERGE_PATCH,
-        headers=(IF_MATCH,),
-        answers={200: SourceView},
-        answer_headers=("ETag",),
-        errors=CHANGED,
-    ),
-    Route(
-        method="DELETE",
-        path="/sources/{sourceId}",
-        name="deleteSource",
-        summary="Take a source away that no job waits or runs for",
-        handler=delete_source,
-        scopes=_OPERATE,
-        query=RemoveQuery,
-        headers=(IF_MATCH,),
-        answers={200: Removed},
-        errors=(*CHANGED, ErrorCode.IN_USE),
-    ),
-    _operation("pause", "Let no job of a source start", pause_source, NoBody, PauseView),
-    _operation("resume", "Let jobs of a source start again", resume_source, NoBody, PauseView),
-    _operation(
-        "throttle",
-        "Set a rate beside a source's own, or lift it",
-        throttle_source,
-        SourceThrottle,
-        ThrottleView,
+        path="/sources/{sourceId}:throttle",
+        name="throttleSource",
+        summary="Set a rate beside a source's own, or lift it",
+        handler=throttle_source,
+        scopes=(Scope.OPERATE,),
+        body=SourceThrottle,
+        answers={200: ThrottleView},
+        errors=_ERRORS,
     ),
 )

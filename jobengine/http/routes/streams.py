@@ -8,13 +8,22 @@ import msgspec
 
 from jobengine.auth.scopes import Scope
 from jobengine.domain.errors import ErrorCode
+from jobengine.domain.run_record import RunRecord
 from jobengine.http.answer import StreamAnswer
 from jobengine.http.errors import invalid
 from jobengine.http.route import Call, Route
 from jobengine.http.routes.jobs import Filter, require_job
-from jobengine.http.streams import EVENT_STREAM, EventFilter, EventStream, newest_seq
+from jobengine.http.routes.runs import require_run
+from jobengine.http.streams import (
+    EVENT_STREAM,
+    EventFilter,
+    EventStream,
+    ReadSignal,
+    newest_seq,
+)
+from jobengine.wire.runs import FirstSignalView
 
-__all__ = ["ROUTES", "EventQuery", "JobEventQuery"]
+__all__ = ["ROUTES", "EventQuery", "JobEventQuery", "follow_run"]
 
 _SEQ: Final = re.compile(r"[0-9]{1,18}")
 
@@ -46,7 +55,23 @@ async def stream_job(call: Call[JobEventQuery, None]) -> StreamAnswer:
     return await _stream(call, EventFilter(job_id=job.job_id))
 
 
-async def _stream(call: Call[Any, None], wanted: EventFilter) -> StreamAnswer:
+async def stream_run(call: Call[JobEventQuery, None]) -> StreamAnswer:
+    return await follow_run(call, await require_run(call))
+
+
+async def follow_run(call: Call[JobEventQuery, None], run: RunRecord) -> StreamAnswer:
+    """The events of a run and of its jobs, with its first signal."""
+
+    async def signal(since_s: float) -> FirstSignalView | None:
+        record = await call.front.gateway.store.run(call.tenant_id, run.run_id)
+        return None if record is None else (await call.front.runs.signal(record, since_s)).view
+
+    return await _stream(call, EventFilter(run_id=run.run_id), signal)
+
+
+async def _stream(
+    call: Call[Any, None], wanted: EventFilter, signal: ReadSignal | None = None
+) -> StreamAnswer:
     cursor = _cursor(call)
     newest = await newest_seq(call.front.gateway, call.tenant_id)
     stream = EventStream(
@@ -56,6 +81,7 @@ async def _stream(call: Call[Any, None], wanted: EventFilter) -> StreamAnswer:
         wanted=wanted,
         heartbeat_s=call.front.limits.heartbeat_s,
         stopping=call.front.stopping,
+        signal=signal,
         bearer_ended=partial(call.front.identities.ended, call.identity, call.tenant_id),
     )
     return StreamAnswer(
@@ -93,6 +119,18 @@ ROUTES: Final = (
         name="streamJobEvents",
         summary="Follow the events of one job (server-sent events)",
         handler=stream_job,
+        scopes=(Scope.READ,),
+        query=JobEventQuery,
+        answers={200: None},
+        media_type=EVENT_STREAM,
+        errors=(ErrorCode.NOT_FOUND,),
+    ),
+    Route(
+        method="GET",
+        path="/stream/runs/{runId}",
+        name="streamRunEvents",
+        summary="Follow a run: its events, those of its jobs, its first signal",
+        handler=stream_run,
         scopes=(Scope.READ,),
         query=JobEventQuery,
         answers={200: None},

@@ -41,7 +41,7 @@ __all__ = ["NDJSON", "ROUTES"]
 
 NDJSON: Final = "application/x-ndjson"
 
-_STRIDE: Final = 256
+_STRIDE: Final = 64
 _requests: Final = msgspec.json.Decoder(list[JobRequest])
 _request: Final = msgspec.json.Decoder(JobRequest)
 

@@ -15,7 +15,7 @@ from jobengine.domain.instant import to_rfc3339
 from jobengine.http.answer import Answer
 from jobengine.http.front import Front
 from jobengine.http.openapi import document
-from jobengine.http.route import OpenRoute, Route
+from jobengine.http.route import OpenRoute, Route, SignedRoute
 from jobengine.wire.fields import Instant
 
 __all__ = ["DOCUMENT_PATH", "Discovery", "wellknown_routes"]
@@ -34,10 +34,13 @@ class Discovery(msgspec.Struct, rename="camel", kw_only=True):
 
 
 def wellknown_routes(
-    routes: Sequence[Route], open_routes: Sequence[OpenRoute], generated_at: int = 0
+    routes: Sequence[Route],
+    open_routes: Sequence[OpenRoute],
+    signed_routes: Sequence[SignedRoute],
+    generated_at: int = 0,
 ) -> tuple[OpenRoute, ...]:
     """Two rows that describe these rows and themselves. `generated_at`: UTC microseconds."""
-    description = _Description(routes, open_routes, generated_at)
+    description = _Description(routes, open_routes, signed_routes, generated_at)
     return description.rows
 
 
@@ -45,6 +48,7 @@ def wellknown_routes(
 class _Description:
     _routes: Sequence[Route]
     _open_routes: Sequence[OpenRoute]
+    _signed_routes: Sequence[SignedRoute]
     _generated_at: int
 
     @cached_property
@@ -68,7 +72,8 @@ class _Description:
 
     @cached_property
     def _document(self) -> bytes:
-        return msgspec.json.encode(document(self._routes, (*self._open_routes, *self.rows)))
+        rows = document(self._routes, (*self._open_routes, *self.rows), self._signed_routes)
+        return msgspec.json.encode(rows)
 
     async def _discover(self, _: Front) -> Answer:
         found = Discovery(

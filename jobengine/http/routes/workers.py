@@ -11,6 +11,7 @@ from jobengine.http import pages
 from jobengine.http.answer import Answer
 from jobengine.http.rendering import json_answer, page_answer
 from jobengine.http.route import Call, NoQuery, Paging, Route
+from jobengine.http.route_shapes import MISSING, REPEATED, reading
 from jobengine.messages.lease_shard import DrainWorker, ListWorkers, WorkerFacts
 from jobengine.wire.jobs import Page
 from jobengine.wire.operating import DrainRequest, WorkerView
@@ -81,25 +82,21 @@ def _view(worker: WorkerFacts) -> WorkerView:
 
 
 ROUTES: Final = (
-    Route(
-        method="GET",
-        path="/workers",
-        name="listWorkers",
-        summary="List the workers that are attached, by id",
-        handler=list_workers,
-        scopes=(Scope.READ,),
+    reading(
+        "/workers",
+        "listWorkers",
+        "List the workers that are attached, by id",
+        list_workers,
+        Page[WorkerView],
         query=Paging,
-        answers={200: Page[WorkerView]},
     ),
-    Route(
-        method="GET",
-        path="/workers/{workerId}",
-        name="getWorker",
-        summary="Show one attached worker",
-        handler=show_worker,
-        scopes=(Scope.READ,),
-        answers={200: WorkerView},
-        errors=(ErrorCode.NOT_FOUND,),
+    reading(
+        "/workers/{workerId}",
+        "getWorker",
+        "Show one attached worker",
+        show_worker,
+        WorkerView,
+        errors=MISSING,
     ),
     Route(
         method="POST",
@@ -111,10 +108,6 @@ ROUTES: Final = (
         body=DrainRequest,
         body_optional=True,
         answers={200: WorkerView},
-        errors=(
-            ErrorCode.NOT_FOUND,
-            ErrorCode.IDEMPOTENCY_MISMATCH,
-            ErrorCode.IDEMPOTENCY_IN_PROGRESS,
-        ),
+        errors=(*MISSING, *REPEATED),
     ),
 )
