@@ -79,12 +79,8 @@ async def run(options: Options, case: RunCase) -> Report:
 
 async def _measure_jobs(target: Target, case: RunCase, jobs: int, job_type: str) -> dict[str, Any]:
     """Independent jobs, in requests of 10,000 at most."""
-    texts = [
-        f'{{"jobType":"{job_type}","payload":{payload}}}' for payload in _payloads(case, jobs)
-    ]
-    bodies = [
-        "\n".join(texts[start : start + _BULK]).encode() for start in range(0, jobs, _BULK)
-    ]
+    texts = [f'{{"jobType":"{job_type}","payload":{payload}}}' for payload in _payloads(case, jobs)]
+    bodies = ["\n".join(texts[start : start + _BULK]).encode() for start in range(0, jobs, _BULK)]
     async with _open(target, job_type) as (client, worker):
         meter = target.meter(worker=[worker])
         meter.start()
@@ -116,7 +112,7 @@ async def _measure_run(
         path = f"{_API}/runs/{_state.decode(said).run_id}"
         async with show_progress(job_type, len(graph), lambda: worker.count):
             await worker.wait_count(len(graph))
-        while (state := _state.decode(await _look(client, path)).state) == "running":
+        while (state := await _state_of(client, path)) == "running":  # noqa: ASYNC110 - it is asked
             await trio.sleep(_ASK_EVERY_S)
         took_s = time.monotonic() - began_at
         cpu = meter.spent_per(len(graph))
@@ -129,6 +125,10 @@ async def _measure_run(
         "cpu_us": cpu,
         "looks": looks,
     }
+
+
+async def _state_of(client: HttpClient, path: str) -> str:
+    return _state.decode(await _look(client, path)).state
 
 
 async def _times_of(client: HttpClient, path: str, view: str) -> dict[str, float]:
@@ -155,7 +155,7 @@ async def _open(target: Target, job_type: str) -> AsyncIterator[tuple[HttpClient
         open_client(target.http_url, target.token, target.tenant) as client,
         open_load("worker", **door, job_type=job_type, capacity=_CAPACITY) as worker,
     ):
-        while not worker.track:
+        while not worker.track:  # noqa: ASYNC110 - the process says so
             await trio.sleep(_ASK_EVERY_S)
         yield client, worker
 

@@ -53,8 +53,15 @@ BUCKET_US: Final = 5 * SECOND
 """The rolling minute is counted in buckets, so it is forgotten five seconds at a time."""
 
 _ROWS: Final = {(row.source, row.trigger): row for row in TRANSITIONS}
-_LETS_ALL: Final = frozenset({Position.CLOSED, Position.FORCED_CLOSED})
-_LETS_NONE: Final = frozenset({Position.OPEN, Position.FORCED_OPEN})
+# Bound once: an enum looks its members up by name each time.
+_CLOSED: Final = Position.CLOSED
+_HALF_OPEN: Final = Position.HALF_OPEN
+_OPEN: Final = Position.OPEN
+_GOOD: Final = Outcome.GOOD
+_UNREACHABLE: Final = Outcome.UNREACHABLE
+
+_LETS_ALL: Final = frozenset({_CLOSED, Position.FORCED_CLOSED})
+_LETS_NONE: Final = frozenset({_OPEN, Position.FORCED_OPEN})
 _ADMITTED: Final = {
     position: BreakerVerdict(admits=True, position=position) for position in Position
 }
@@ -70,6 +77,8 @@ class Breaker:
     policy: BreakerPolicy = attrs.field(factory=BreakerPolicy)
     state: BreakerState = attrs.field(factory=BreakerState)
     _buckets: deque[list[int]] = attrs.field(init=False, factory=deque)  # [number, good, bad]
+    _good: int = attrs.field(init=False, default=0)  # of all buckets that are kept
+    _bad: int = attrs.field(init=False, default=0)
     _unreachable: int = attrs.field(init=False, default=0)
     _probes: set[str] = attrs.field(init=False, factory=set)
     _good_probes: int = attrs.field(init=False, default=0)
@@ -79,14 +88,14 @@ class Breaker:
         position = state.position
         if position in _LETS_ALL:
             return _ADMITTED[position]
-        if position is Position.HALF_OPEN:
+        if position is _HALF_OPEN:
             taken, probes = self._places_taken, self.policy.probes
             if taken < probes:
                 return _ADMITTED[position]
             return BreakerVerdict(
                 admits=False, position=position, cause=state.cause, observed=taken, limit=probes
             )
-        if position is Position.OPEN and self._open_time_is_over(at):
+        if position is _OPEN and self._open_time_is_over(at):
             return _ADMITTED[position]
         return BreakerVerdict(
             admits=False,
@@ -110,7 +119,7 @@ class Breaker:
     def is_idle(self, at: int) -> bool:
         """It holds nothing that a new breaker would not: it can be forgotten."""
         return (
-            self.state.position is Position.CLOSED
+            self.state.position is _CLOSED
             and not self._unreachable
             and self.counts(at)[1] == 0
             and self._has_settled(at)
@@ -120,11 +129,11 @@ class Breaker:
         """A job got its lease. One that ``may_start`` did not admit is nobody's probe."""
         change = None
         state = self.state
-        if state.position is Position.OPEN and self._open_time_is_over(at):
+        if state.position is _OPEN and self._open_time_is_over(at):
             change = self._move(
                 Trigger.PROBE, at, Cause.OPEN_TIME_OVER, at - state.opened_at, state.open_us
             )
-        if self.state.position is Position.HALF_OPEN and self._places_taken < self.policy.probes:
+        if self.state.position is _HALF_OPEN and self._places_taken < self.policy.probes:
             self._probes.add(lease_id)
         return change
 
@@ -135,12 +144,12 @@ class Breaker:
         for which ``speaks_of_source`` is None.
         """
         position = self.state.position
-        if position is Position.HALF_OPEN:
+        if position is _HALF_OPEN:
             return self._end_probe(at, lease_id, outcome)
         if outcome is None or position not in _LETS_ALL:
             return None
         self._count(at, outcome)
-        return self._trip_when_due(at) if position is Position.CLOSED else None
+        return self._trip_when_due(at) if position is _CLOSED else None
 
     def force_open(self, at: int) -> BreakerChange | None:
         """Nothing starts until an operator says otherwise."""
@@ -171,7 +180,7 @@ class Breaker:
         self._probes.remove(lease_id)
         if outcome is None:
             return None  # I1
-        if outcome is not Outcome.GOOD:
+        if outcome is not _GOOD:
             return self._move(Trigger.RELAPSE, at, Cause.PROBE_FAILED, 1, 1)
         self._good_probes += 1
         wanted = self.policy.probes
@@ -180,10 +189,14 @@ class Breaker:
         return self._move(Trigger.RECOVER, at, Cause.PROBES_GOOD, wanted, wanted)
 
     def _count(self, at: int, outcome: Outcome) -> None:
-        self._unreachable = self._unreachable + 1 if outcome is Outcome.UNREACHABLE else 0
-        place = 1 if outcome is Outcome.GOOD else 2
+        self._unreachable = self._unreachable + 1 if outcome is _UNREACHABLE else 0
+        place = 1 if outcome is _GOOD else 2
         buckets, number = self._buckets, at // BUCKET_US
         newest = buckets[-1][0] if buckets else number
+        if place == 1:
+            self._good += 1
+        else:
+            self._bad += 1
         if buckets and number == newest:
             buckets[-1][place] += 1
             return
@@ -191,19 +204,25 @@ class Breaker:
             number = newest  # the clock stepped back a little
         elif number < newest:
             buckets.clear()
+            self._good, self._bad = 2 - place, place - 1
         if not buckets or buckets[-1][0] != number:
             buckets.append([number, 0, 0])
         while buckets[0][0] <= number - BUCKETS:
-            buckets.popleft()
+            _, good, bad = buckets.popleft()
+            self._good -= good
+            self._bad -= bad
         buckets[-1][place] += 1
 
     def _trip_when_due(self, at: int) -> BreakerChange | None:
+        """After an outcome was counted, so what is kept is of the last minute."""
+        if not self._bad:
+            return None
         policy = self.policy
         if self._unreachable >= policy.unreachable_max:
             return self._move(
                 Trigger.TRIP, at, Cause.UNREACHABLE, self._unreachable, policy.unreachable_max
             )
-        failures, outcomes = self.counts(at)
+        failures, outcomes = self._bad, self._good + self._bad
         limit = policy.failures_percent
         if outcomes < policy.outcomes_min or failures * 100 < outcomes * limit:
             return None
@@ -222,7 +241,7 @@ class Breaker:
         self.state = BreakerState(
             position=row.target,
             opened_at=at if row.target in _LETS_NONE else before.opened_at,
-            opens_at=at + open_us if row.target is Position.OPEN else 0,
+            opens_at=at + open_us if row.target is _OPEN else 0,
             open_us=open_us,
             closed_at=at if closes else before.closed_at,
             cause=cause,
@@ -233,6 +252,7 @@ class Breaker:
         self._good_probes = 0
         if closes:
             self._buckets.clear()
+            self._good = self._bad = 0
             self._unreachable = 0
         return BreakerChange(at=at, event=row.event, source=row.source, state=self.state)
 
@@ -241,7 +261,7 @@ class Breaker:
         open_us = self.state.open_us
         if row.source in _LETS_ALL and self._has_settled(at):
             open_us = 0
-        if row.target is not Position.OPEN:
+        if row.target is not _OPEN:
             return open_us
         if row.trigger is Trigger.RELAPSE:
             open_us = min(open_us * 2, self.policy.open_us_max)

@@ -55,6 +55,9 @@ __all__ = [
 
 OUTLIER: Final = 8
 """A run counts at most so many times the baseline."""
+# Bound once: an enum looks its members up by name each time.
+_GOOD: Final = Outcome.GOOD
+
 _SURE_SHARE: Final = 4
 _SLOW_SHARE: Final = 16
 KEPT_PERCENT_MIN: Final = 50
@@ -145,9 +148,12 @@ class AdaptiveConcurrency:
             window = self._window = _Window(at, self._wait_us(0))
         if running > window.running_max:
             window.running_max = running
-        if outcome is Outcome.GOOD:
+        if outcome is _GOOD:
             window.good += 1
-            window.good_us += self._capped(run_us)
+            if run_us > 0:
+                baseline_us = state.baseline_us
+                longest_us = baseline_us * OUTLIER
+                window.good_us += longest_us if baseline_us and run_us > longest_us else run_us
         elif outcome is not None:
             window.bad += 1
         if at - window.began_at < window.wait_us:
@@ -156,10 +162,6 @@ class AdaptiveConcurrency:
         if window.good + window.bad < wanted:
             return None
         return self._decide(at, window)
-
-    def _capped(self, run_us: int) -> int:
-        baseline_us = self.state.baseline_us
-        return max(0, min(run_us, baseline_us * OUTLIER) if baseline_us else run_us)
 
     def _wait_us(self, short_us: int) -> int:
         run_us = max(short_us, self.state.baseline_us)

@@ -21,7 +21,7 @@ from collections.abc import Collection, Iterable, Sequence
 from heapq import heapify, heappop, heappush
 from typing import Final, Generic, TypeVar
 
-__all__ = ["BEFORE_ALL", "Key", "Window"]
+__all__ = ["BEFORE_ALL", "Key", "Tally", "Window"]
 
 T = TypeVar("T")
 Key = tuple[int, str]
@@ -34,8 +34,18 @@ _LOW_OF_MAX: Final = 1 / 2
 _HEAP_SLACK: Final = 64
 
 
+class Tally:
+    """How many items several windows hold together."""
+
+    __slots__ = ("items",)
+
+    def __init__(self) -> None:
+        self.items = 0
+
+
 class Window(Generic[T]):
-    """Items by key. ``stamp`` is set while a refill is being read."""
+    """Items by key. ``stamp`` is set while a refill is being read; ``tally`` counts its items with
+    those of other windows."""
 
     __slots__ = (
         "_bytes",
@@ -44,6 +54,7 @@ class Window(Generic[T]):
         "_late",
         "_late_floor",
         "_outdated",
+        "_tally",
         "_void",
         "bytes_max",
         "horizon",
@@ -51,7 +62,15 @@ class Window(Generic[T]):
         "stamp",
     )
 
-    def __init__(self, items_max: int, bytes_max: int, *, horizon: Key | None = None) -> None:
+    def __init__(
+        self,
+        items_max: int,
+        bytes_max: int,
+        *,
+        horizon: Key | None = None,
+        tally: Tally | None = None,
+    ) -> None:
+        self._tally = Tally() if tally is None else tally
         self.items_max = items_max
         self.bytes_max = bytes_max
         self.horizon = horizon
@@ -123,6 +142,7 @@ class Window(Generic[T]):
         assert key is not None
         heappop(self._heap)
         _, item, size = self._items.pop(key[1])
+        self._tally.items -= 1
         self._bytes -= size
         self._note_change(key[1])
         return item
@@ -131,6 +151,7 @@ class Window(Generic[T]):
         """Take out an item wherever it is; without effect when it is not here."""
         held = self._items.pop(job_id, None)
         if held is not None:
+            self._tally.items -= 1
             self._bytes -= held[2]
             self._compact()
         self._late.pop(job_id, None)
@@ -139,6 +160,7 @@ class Window(Generic[T]):
     def evict(self) -> None:
         """Forget what is here; the store still holds it."""
         self._heap.clear()
+        self._tally.items -= len(self._items)
         self._items.clear()
         self._bytes = 0
         self.horizon = BEFORE_ALL
@@ -223,7 +245,9 @@ class Window(Generic[T]):
 
     def _insert(self, key: Key, item: T, size: int) -> None:
         held = self._items.get(key[1])
-        if held is not None:
+        if held is None:
+            self._tally.items += 1
+        else:
             self._bytes -= held[2]
         self._items[key[1]] = (key, item, size)
         self._bytes += size
@@ -251,6 +275,7 @@ class Window(Generic[T]):
             kept.append(held)
             total += held[2]
         self._items = {held[0][1]: held for held in kept}
+        self._tally.items -= len(ordered) - len(kept)
         self._bytes = total
         self._heap = [held[0] for held in kept]
         heapify(self._heap)

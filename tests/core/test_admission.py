@@ -34,6 +34,7 @@ OSV = Source(
     source_type="advisories",
     rate_policy=RatePolicy(burst=3, per_minute_micro=60_000_000),
 )
+ONE_A_MINUTE = RatePolicy(burst=1, per_minute_micro=1_000_000)
 
 
 def done(number: int, attempt: int = 1) -> Completed:
@@ -215,6 +216,23 @@ def test_a_job_that_is_submitted_with_tokens_left_starts_in_the_commit_that_crea
         "job.started",
     ]
     assert [row.name for row in created[0].changes.gate_states] == ["rate:host:api.osv.example"]
+
+
+@pytest.mark.parametrize("quota", [None, Quota(max_active=1)])
+def test_what_a_denied_job_held_is_offered_to_other_lanes_at_once(quota: Quota | None) -> None:
+    driver = ShardDriver()
+    driver.attach(slots=1 if quota is None else 2, auto_credit=True)
+    if quota is not None:
+        driver.control("quota", "all", quota)
+    driver.control("source", "osv", msgspec.structs.replace(OSV, rate_policy=ONE_A_MINUTE))
+    driver.submit(new_job(1, source_id="osv"))
+    driver.submit(new_job(2, source_id="osv"))
+    driver.submit(new_job(3, source_id="nvd"))
+    driver.settle()
+    assert started(driver) == [1]
+    driver.report(done(1))
+    driver.settle()
+    assert started(driver) == [1, 3], "job 2 was proposed first, and has given slot and place back"
 
 
 def test_tokens_go_back_when_the_worker_has_left_before_the_answer() -> None:

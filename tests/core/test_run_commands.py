@@ -180,6 +180,28 @@ def test_two_releases_at_once_begin_the_run_once() -> None:
     assert set(shard.states().values()) == {State.SCHEDULED}
 
 
+def test_jobs_that_nobody_held_since_their_creation_are_released_without_a_read() -> None:
+    shard = created(node_job("a"), node_job("b"), node_job("c"))
+    before = len(shard.all(LoadSubjects))
+    assert shard.release("a") is None
+    assert len(shard.all(LoadSubjects)) == before
+    named: dict[str, Any] = {"tenant_id": "acme", "actor": OPERATOR, "job_id": job_of("b")}
+    shard.send(PrioritizeJob(ask_id=901, priority=9, **named))
+    shard.send(PrioritizeJob(ask_id=902, priority=9, **named))
+    shard.settle()
+    assert shard.release("b", "c") is None
+    assert shard.all(LoadSubjects)[-1].job_ids == [job_of("b")]
+    assert shard.node("b").definition.priority == 9
+    assert set(shard.states().values()) == {State.SCHEDULED}
+
+
+def test_jobs_beyond_what_is_kept_of_them_are_read_to_be_released() -> None:
+    shard = created(node_job("a"), node_job("b"), fresh_bytes_max=2_000)
+    assert shard.release("a", "b") is None
+    assert shard.all(LoadSubjects)[-1].job_ids == [job_of("a")]
+    assert set(shard.states().values()) == {State.SCHEDULED}
+
+
 def test_a_run_that_began_before_a_restart_is_not_begun_again() -> None:
     shard = created(node_job("a"), node_job("b"))
     shard.release("a")
@@ -385,7 +407,7 @@ def test_a_job_in_a_lane_that_a_command_leaves_alone_is_granted_afterwards() -> 
 
 
 def test_while_the_store_is_away_a_command_is_refused_and_lets_go_of_run_and_jobs() -> None:
-    shard = created()
+    shard = created().restarted()
     shard.release("a", settle=False)
     shard.send(ReadFailed(stamp=shard.last(LoadSubjects).stamp))
     assert shard.answers()[-1].code is ErrorCode.STORE_UNAVAILABLE

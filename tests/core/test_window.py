@@ -6,7 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from jobengine.core.window import BEFORE_ALL, Key, Window
+from jobengine.core.window import BEFORE_ALL, Key, Tally, Window
 
 NUMBERS = st.integers(0, 30)
 RANKS = st.integers(0, 40)
@@ -26,7 +26,10 @@ class WindowAgainstAStore(RuleBasedStateMachine):
         self.version = 0
         for number, rank in before.items():
             self.put(f"j{number:02}", rank)
-        self.window: Window[int] = Window(items_max, bytes_max, horizon=BEFORE_ALL)
+        self.tally = Tally()
+        self.window: Window[int] = Window(
+            items_max, bytes_max, horizon=BEFORE_ALL, tally=self.tally
+        )
         self.reading: Key | None = None
         self.read: list[tuple[Key, int, int]] | None = None
         self.full = False
@@ -120,6 +123,7 @@ class WindowAgainstAStore(RuleBasedStateMachine):
     def memory_is_bounded(self) -> None:
         window = self.window
         assert len(window) <= window.items_max
+        assert self.tally.items == len(window)
         assert window._bytes == sum(held[2] for held in self.held().values())
         assert window._bytes <= window.bytes_max or len(window) == 1
         assert len(window._outdated) <= window.items_max + 1

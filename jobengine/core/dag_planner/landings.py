@@ -152,7 +152,7 @@ class Landings:
         match message:
             case Performed():
                 self._state.drop(run)
-                return end_of_sub_run(run, run.outcome()[0])
+                return None if run.parent is None else end_of_sub_run(run, run.outcome()[0])
             case Refused():
                 self._state.read(run)
             case Unsettled():

@@ -32,6 +32,7 @@ from jobengine.messages.lease_shard import Actor
 
 __all__ = ["LiveRun"]
 
+_STATES: Final = {int(phase): state for phase, state in STATE_OF.items()}
 _REOPENED: Final = frozenset({NodeKind.MAP, NodeKind.POLICY, NodeKind.SUB_RUN})
 
 
@@ -78,15 +79,16 @@ class LiveRun:
             tenant_id=told.tenant_id,
             run_id=told.run_id,
             ids=JobIds(told.tenant_id, told.run_token, told.created_at),
-            graph=Graph(),
+            graph=told.graph or Graph(),
             fail_fast=told.fail_fast,
             begun=told.state is not RunState.PENDING,
             cancel_requested=told.cancel_requested,
             parent=told.parent,
         )
-        refusal = run.graph.extend(told.nodes, told.edges)
-        if refusal is not None:
-            return refusal
+        if told.graph is None:
+            refusal = run.graph.extend(told.nodes, told.edges)
+            if refusal is not None:
+                return refusal
         run._note_evaluated(told.nodes)
         run._stand(told)
         return run
@@ -124,7 +126,7 @@ class LiveRun:
 
     def outcome(self) -> tuple[RunState, RollUp]:
         """How the run ends, now that all of its nodes have."""
-        states = [STATE_OF[Phase(phase)] for phase in self.phases]
+        states = [_STATES[phase] for phase in self.phases]
         rolled = roll_up(self.graph.keys, states, self.digests, self.errors)
         interrupted = any(
             state is State.CANCELLED
@@ -143,8 +145,7 @@ class LiveRun:
         if number is None or self.phases[number] >= Phase.COMPLETED:
             return None
         self._note(number, told)
-        self.counts.ended(number, told.state)
-        self._judge_all(self.graph.children[number])
+        self._judge_all(self.counts.ended(number, told.state))
         if told.state is State.FAILED and self.fail_fast and not self.given_up:
             self.cut()
         return number
@@ -285,7 +286,7 @@ class LiveRun:
         if self.cancel_requested or (self.fail_fast and failed):
             self.cut()
             return
-        self._judge_all(range(len(graph)))
+        self._judge_all(self.counts.decided())
         for key in told.started:
             number = graph.numbers[key]
             if graph.kinds[number] in _REOPENED and self.phases[number] == Phase.STARTED:

@@ -39,7 +39,7 @@ class PlannerLimits:
     ``fan_out_max`` instances of a ``map`` node, ``growths_max`` growths of a run that wait."""
 
     again_s: float = 1.0
-    batch_max: int = 500
+    batch_max: int = 2_000
     fan_out_max: int = 10_000
     flights_max: int = 8
     growths_max: int = 64

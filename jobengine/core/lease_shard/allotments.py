@@ -68,7 +68,7 @@ class Allotments:
                 state.open_subject(allotment_subject(tenant_id))
             return
         state.gates.allotments = {}
-        tenants = dict.fromkeys((*state.occupancy.tenants(), *state.waiting_room.tenants()))
+        tenants = dict.fromkeys((*state.kinds.tenants_holding(), *state.waiting_room.tenants()))
         state.commands.append(
             Governed(shard=state.shard, stamp=message.stamp, demands=self._changed(tenants))
         )

@@ -6,7 +6,7 @@ answered here once per lane and kept until a control changes.
 Not here: how a gate is judged (``gates``), who may change a control (``controls``).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple, TypeVar
 
 from jobengine.core.lease_shard.rules import JobRules, LaneRules, Place, ProjectRules
@@ -33,6 +33,7 @@ _Reach = tuple[tuple[Scope, str], ...]
 
 _RULES_MAX: Final = 20_000
 """Lanes in projects of one tenant whose rules are kept at once."""
+_ANY_COST: Final = 1 << 62
 _RETRY_BURST: Final = 100
 _RETRY_PER_MINUTE_MICRO: Final = 600 * 1_000_000
 _RETRY_START_SHARE_MICRO: Final = 200_000
@@ -47,8 +48,11 @@ class Revision(NamedTuple):
 
 
 class ControlSet:
-    def __init__(self, tenant_id: str) -> None:
+    """``changed`` is called whenever answers given before may no longer hold."""
+
+    def __init__(self, tenant_id: str, changed: Callable[[], None]) -> None:
         self.tenant_id = tenant_id
+        self._changed = changed
         self.documents: dict[tuple[ControlKind, str], Control] = {}
         self.revisions: dict[tuple[ControlKind, str], Revision] = {}
         self._blackouts: dict[str, BlackoutGate] = {}
@@ -78,6 +82,7 @@ class ControlSet:
                 self._sources[name] = control
         self._forget_rules()
         self._limits = None
+        self._changed()
 
     def blackout(self, name: str) -> BlackoutGate | None:
         return self._blackouts.get(name)
@@ -177,6 +182,7 @@ class ControlSet:
             project=project,
             rate_keys=rate_keys,
             retry_keys=rate_keys + budget,
+            cost_max=_ANY_COST if of_lane.burst is None else of_lane.burst[0],
             line="\0".join(lane[1:]),
             weight=1 if source is None else source.weight,
         )

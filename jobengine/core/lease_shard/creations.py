@@ -15,6 +15,7 @@ import attrs
 from jobengine.core.lease_shard.claims import Claims, store_claim
 from jobengine.core.lease_shard.draft import Draft
 from jobengine.core.lease_shard.grants import Granter
+from jobengine.core.lease_shard.kinds import Kind
 from jobengine.core.lease_shard.pending import Pending
 from jobengine.core.lease_shard.slices import Slices, Steps
 from jobengine.core.lease_shard.state import ShardState
@@ -28,7 +29,7 @@ from jobengine.messages.rate_bucket import BucketState, RateRequest
 
 __all__ = ["Creations", "unique_keys"]
 
-Create: TypeAlias = Callable[[Draft, Pending, NewJob, str, Collection[str]], Job]
+Create: TypeAlias = Callable[[Draft, Pending, NewJob, Kind, Collection[str]], Job]
 
 
 @attrs.define(eq=False)
@@ -95,19 +96,19 @@ class Creations:
         outcomes, jobs = creation.outcomes, creation.jobs
         tenant_id = request.tenant_id
         stride = self._state.limits.stride(len(request.jobs))
+        kind_of = self._state.kinds.of
         for number, new in enumerate(request.jobs):
             if number and number % stride == 0:
                 yield
+            kind = kind_of(tenant_id, new.definition)
             key = new.definition.unique_key
             job = taken.get(key) if key is not None else None
             if job is not None:
                 outcomes.append(JobOutcome(outcome="existing", job_id=job.job_id))
-            elif (refusal := self._refuse_cost(tenant_id, new)) is not None:
+            elif (refusal := self._refuse_cost(kind, new)) is not None:
                 outcomes.append(JobOutcome(outcome="rejected", refusal=refusal))
             else:
-                job = self._create(
-                    creation.draft, creation.pending, new, tenant_id, creation.tokens
-                )
+                job = self._create(creation.draft, creation.pending, new, kind, creation.tokens)
                 outcomes.append(JobOutcome(outcome="created", job_id=job.job_id))
                 if key is not None:
                     taken[key] = job
@@ -142,9 +143,11 @@ class Creations:
         unused = [request for job_id, request in creation.tokens.items() if job_id not in started]
         self._granter.refund(creation.request.tenant_id, unused)
 
-    def _refuse_cost(self, tenant_id: str, new: NewJob) -> Refusal | None:
-        state = self._state
-        return state.gates.refuse_cost(new.definition, state.lane_for(tenant_id, new.definition))
+    def _refuse_cost(self, kind: Kind, new: NewJob) -> Refusal | None:
+        rules = kind.rules
+        if rules is None or new.definition.cost <= rules.cost_max:
+            return None
+        return self._state.gates.refuse_cost(new.definition, kind.lane)
 
     def _backlog_full(self, request: SubmitJobs, holders: Mapping[str, Job]) -> Refusal | None:
         """Why the new jobs of a request may not wait (I2), or None."""

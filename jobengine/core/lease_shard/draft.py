@@ -10,6 +10,8 @@ I2  ``spans`` stays aligned with ``rows``.
 I3  ``waiting`` is by how many the jobs that wait grow with this change, as the store will count.
 """
 
+from typing import Final
+
 import msgspec
 
 from jobengine.domain.change import ChangeSet, ControlRow, GateStateRow, JobRow
@@ -22,7 +24,12 @@ from jobengine.messages.lease_shard import Actor
 __all__ = ["Draft", "rank_of"]
 
 _Raw = msgspec.Raw
-_WAITING = (State.PENDING, State.SCHEDULED)
+# Bound once: an enum looks its members up by name each time.
+_PENDING: Final = State.PENDING
+_SCHEDULED: Final = State.SCHEDULED
+_RUNNING: Final = State.RUNNING
+
+_WAITING = (_PENDING, _SCHEDULED)
 _ENDED = (State.COMPLETED, State.FAILED, State.CANCELLED)
 
 
@@ -72,7 +79,7 @@ class Draft:
                 kind="job.created",
                 reason_given=actor.reason,
                 ticket=actor.ticket,
-                to=State.PENDING,
+                to=_PENDING,
             )
         )
 
@@ -221,7 +228,7 @@ class Draft:
                 row.source_id = definition.source_id
         else:
             row.from_state = from_state
-        if job.state is State.RUNNING:
+        if job.state is _RUNNING:
             row.worker_id = worker_id
             row.task_runner_id = task_runner_id
             row.lease_us = definition.lease_us
@@ -241,5 +248,5 @@ class Draft:
         row.job_type = definition.job_type
         row.source_id = definition.source_id
         row.rank = rank_of(job.due_at, definition.priority, self._ageing_us)
-        row.delayed = job.due_at > self.at and job.state is State.SCHEDULED
+        row.delayed = job.due_at > self.at and job.state is _SCHEDULED
         row.expires_at = definition.expires_at if job.attempt == 0 else None

@@ -10,6 +10,7 @@ Success is in ``reports``: nobody but the worker can tell it.
 """
 
 from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 
@@ -26,6 +27,10 @@ from jobengine.domain.outcome import Outcome, speaks_of_source
 from jobengine.domain.retry import retry_delay_us
 
 __all__ = ["Endings"]
+
+# Bound once: an enum looks its members up by name each time.
+_RUNNING: Final = State.RUNNING
+_SETTLING: Final = Phase.SETTLING
 
 _json = msgspec.json.Encoder(order="sorted")
 
@@ -72,7 +77,7 @@ class Endings:
         draft.step(
             job, State.SCHEDULED, worker=lease.worker_id, span_us=draft.at - (job.started_at or 0)
         )
-        draft.close(job, State.RUNNING)
+        draft.close(job, _RUNNING)
         pending.placed.append(job)
 
     def give_back_all(self, leases: Sequence[Lease]) -> None:
@@ -124,7 +129,7 @@ class Endings:
         else:
             job.finished_at = draft.at
             self._bury(draft, lease, failure, reason, crash_loop=crash_loop)
-        row = draft.close(job, State.RUNNING)
+        row = draft.close(job, _RUNNING)
         row.error = msgspec.Raw(error)
         let_go_of_key(draft, job)
 
@@ -141,7 +146,7 @@ class Endings:
             worker=lease.worker_id,
             span_us=draft.at - (job.started_at or draft.at),
         )
-        draft.close(job, State.RUNNING)
+        draft.close(job, _RUNNING)
         let_go_of_key(draft, job)
 
     def end(self, pending: Pending, lease: Lease, outcome: Outcome | None = None) -> None:
@@ -149,7 +154,7 @@ class Endings:
 
         ``outcome`` is what the end says of the job's source; None when it says nothing.
         """
-        lease.phase = Phase.SETTLING
+        lease.phase = _SETTLING
         note_end(self._state, pending, lease, outcome)
         session = lease.session
         if session is not None:

@@ -16,6 +16,7 @@ import attrs
 import msgspec
 
 from jobengine.core.lease_shard.closed_gate import ClosedGate
+from jobengine.core.lease_shard.kinds import Kind
 from jobengine.core.lease_shard.pending_gates import gate_of_pending
 from jobengine.core.lease_shard.state import ShardState
 from jobengine.core.machine import Answer
@@ -107,7 +108,8 @@ class Explainer:
     def _request(self, job: Job) -> RateRequest | None:
         if job.state is not State.SCHEDULED or self._starts(job):
             return None
-        return self._state.gates.rate_request(job, self._state.lane_of(job))
+        kind = self._state.kind_of(job)
+        return kind.rate_request(job.job_id, job.definition, is_retry=job.failures > 0)
 
     def _starts(self, job: Job) -> bool:
         state = self._state
@@ -127,8 +129,9 @@ class Explainer:
         if job.state is not State.SCHEDULED:
             return Explanation(job_id=job.job_id, state=job.state, gates=())
         state = self._state
-        lane = state.lane_of(job)
-        gates = [*self._not_due(job), *self._closed(job, lane), *map(_of_denial, denials)]
+        kind = state.kind_of(job)
+        lane = kind.lane
+        gates = [*self._not_due(job), *self._closed(job, kind), *map(_of_denial, denials)]
         if not gates:
             gates.extend(self._paced(job, lane))
         ahead = self._ahead(job, lane)
@@ -156,8 +159,8 @@ class Explainer:
                 opens_at=job.due_at,
             )
 
-    def _closed(self, job: Job, lane: Lane) -> Iterator[GateClosed]:
-        return map(_of_gate, self._state.gates.closed(job, lane, self._state.now.at))
+    def _closed(self, job: Job, kind: Kind) -> Iterator[GateClosed]:
+        return map(_of_gate, self._state.gates.closed(job, kind, self._state.now.at))
 
     def _paced(self, job: Job, lane: Lane) -> Iterator[GateClosed]:
         """A lane waits with its first job, and one that was just denied tokens for a moment."""

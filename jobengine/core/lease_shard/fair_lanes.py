@@ -72,9 +72,9 @@ class FairLanes:
         state = self._state
         best: tuple[Lane, Job] | None = None
         for lane in members:
-            job = self._ready.head(lane, state.lanes[lane]) if self._ready.is_open(lane) else None
-            if job is not None and (best is None or state.key_of(job) < state.key_of(best[1])):
-                best = (lane, job)
+            head = self._ready.head(lane, state.lanes[lane]) if self._ready.is_open(lane) else None
+            if head is not None and (best is None or state.key_of(head[0]) < state.key_of(best[1])):
+                best = (lane, head[0])
         if best is None:
             offers.heads.pop(flow, None)
             return

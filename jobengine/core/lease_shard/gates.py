@@ -27,16 +27,15 @@ from jobengine.core.lease_shard.closed_gate import (
     paused,
     place_full,
 )
-from jobengine.core.lease_shard.control_set import ControlSet
-from jobengine.core.lease_shard.occupancy import Occupancy, Part
-from jobengine.core.lease_shard.rules import JobRules, LaneRules, Place
-from jobengine.core.lease_shard.sources import Sources
+from jobengine.core.lease_shard.kinds import Kind, Kinds
+from jobengine.core.lease_shard.occupancy import Occupancy
+from jobengine.core.lease_shard.rules import JobRules, LaneRules, Part, Place
+from jobengine.core.lease_shard.sources import WatchedSource
 from jobengine.core.lease_shard.waiting_room import Subject
 from jobengine.domain.errors import ErrorCode, Refusal
 from jobengine.domain.instant import AT_MAX
 from jobengine.domain.job import Definition, Job
 from jobengine.domain.records import Lane
-from jobengine.messages.rate_bucket import RateRequest
 
 __all__ = ["Gates"]
 
@@ -49,50 +48,41 @@ class Gates:
     work of low priority. ``allotments``: how many jobs each tenant may run, and who is not in it
     none; None while no strategy across tenants is in force."""
 
-    def __init__(self, occupancy: Occupancy) -> None:
+    def __init__(self, kinds: Kinds, occupancy: Occupancy) -> None:
         self._occupancy = occupancy
-        self.tenants: dict[str, ControlSet] = {}
-        self.sources = Sources()
+        self.tenants = kinds.tenants
+        self.controls = kinds.controls
+        self.sources = kinds.sources
         self.allotments: dict[str, int] | None = None
         self.deferring = False
 
-    def controls(self, tenant_id: str) -> ControlSet:
-        found = self.tenants.get(tenant_id)
-        if found is None:
-            found = self.tenants[tenant_id] = ControlSet(tenant_id)
-        return found
-
-    def first_closed(self, job: Job, lane: Lane, at: int, *, holding: int = 0) -> ClosedGate | None:
+    def first_closed(self, job: Job, kind: Kind, at: int, *, holding: int = 0) -> ClosedGate | None:
         """What ``closed`` yields first. A job that holds its places already (``holding`` 1) is
         judged as if it did not."""
+        rules = kind.rules
+        if rules is not None and (
+            self._occupancy.taken - holding >= rules.open_taken_max
+            or at >= rules.open_until_at
+            or self.sources.moves != rules.open_moves
+        ):
+            gate = next(self._of_rules(kind, rules, at, holding), None)
+            if gate is not None:
+                return gate
+            self._remember_open(kind, rules, at)
         definition = job.definition
-        controls = self.tenants.get(job.tenant_id)
-        if controls is not None:
-            rules = controls.of_job(lane, definition.project_id)
-            if (
-                self._occupancy.taken - holding >= rules.open_taken_max
-                or at >= rules.open_until_at
-                or self.sources.moves != rules.open_moves
-            ):
-                gate = next(self._of_rules(job.tenant_id, rules, at, holding), None)
-                if gate is not None:
-                    return gate
-                self._remember_open(job.tenant_id, rules, at)
         key = definition.concurrency_key
         if key is not None:
-            running = self._occupancy.of_key(job.tenant_id, key)
+            running = self._occupancy.by_key.get((job.tenant_id, key), 0)
             if running - holding >= (definition.concurrency_limit or 1):
                 return key_taken(job, key, running)
         if self.deferring or self.allotments is not None:
             return next(self._of_load(job, holding), None)
         return None
 
-    def closed(self, job: Job, lane: Lane, at: int) -> Iterator[ClosedGate]:
+    def closed(self, job: Job, kind: Kind, at: int) -> Iterator[ClosedGate]:
         """Every closed gate of a job that is due, the same instant for all of them."""
-        controls = self.tenants.get(job.tenant_id)
-        if controls is not None:
-            rules = controls.of_job(lane, job.definition.project_id)
-            yield from self._of_rules(job.tenant_id, rules, at, 0)
+        if kind.rules is not None:
+            yield from self._of_rules(kind, kind.rules, at, 0)
         key = job.definition.concurrency_key
         if key is not None:
             running = self._occupancy.of_key(job.tenant_id, key)
@@ -100,37 +90,35 @@ class Gates:
                 yield key_taken(job, key, running)
         yield from self._of_load(job, 0)
 
-    def _of_rules(
-        self, tenant_id: str, rules: JobRules, at: int, holding: int
-    ) -> Iterator[ClosedGate]:
+    def _of_rules(self, kind: Kind, rules: JobRules, at: int, holding: int) -> Iterator[ClosedGate]:
         """The closed gates of a lane, then those of a project."""
-        lane, project = rules.lane, rules.project
+        tenant_id, lane, project = kind.lane.tenant_id, rules.lane, rules.project
         for name in lane.paused:
             yield paused(tenant_id, name)
         for name, blackout in lane.blackouts:
             until_at = blackout.closed_until(at)
             if until_at is not None:
                 yield in_blackout(tenant_id, name, until_at)
-        if lane.source_id is not None:
-            yield from self._source(tenant_id, lane, at, holding)
+        if kind.source is not None:
+            yield from self._source(kind.source, lane, at, holding)
         yield from self._full(lane.places, holding)
         if project is not None:
             for name in project.paused:
                 yield paused(tenant_id, name, of_lane=False)
             yield from self._full(project.places, holding)
 
-    def _remember_open(self, tenant_id: str, rules: JobRules, at: int) -> None:
+    def _remember_open(self, kind: Kind, rules: JobRules, at: int) -> None:
         """Note for how long an open lane and project stay so (I4)."""
         lane, project, running_in = rules.lane, rules.project, self._occupancy.of
         free = [place.max_active - running_in(place.part) for place in lane.places]
         if project is not None:
             free += [place.max_active - running_in(place.part) for place in project.places]
-        if lane.source_id is not None:
-            if not self.sources.lets_all(tenant_id, lane.source_id):
+        if kind.source is not None:
+            if not kind.source.lets_all:
                 return
-            lowered = self.sources.running_max(tenant_id, lane.source_id)
+            lowered = kind.source.running_max
             if lowered is not None:
-                free.append(lowered - running_in((tenant_id, "source", lane.source_id)))
+                free.append(lowered - kind.running_of_source)
             if lane.lock_key is not None:
                 free.append(1 - self._occupancy.of_all(lane.lock_parts))
         changes = (blackout.next_change_at(at) for _, blackout in lane.blackouts)
@@ -168,31 +156,6 @@ class Gates:
             {"path": "cost", "burst": burst[0], "limit": burst[1]},
         )
 
-    def rate_request(self, job: Job, lane: Lane) -> RateRequest | None:
-        """The tokens a job needs to start, or None when it needs none."""
-        return self.rate_request_of(job.job_id, job.definition, lane, is_retry=job.failures > 0)
-
-    def needs_tokens(self, job: Job, lane: Lane) -> bool:
-        """Whether ``rate_request`` gives anything."""
-        controls = self.tenants.get(job.tenant_id)
-        if controls is None:
-            return False
-        rules = controls.of_job(lane, job.definition.project_id)
-        return bool(rules.retry_keys if job.failures else rules.rate_keys)
-
-    def rate_request_of(
-        self, job_id: str, definition: Definition, lane: Lane, *, is_retry: bool = False
-    ) -> RateRequest | None:
-        controls = self.tenants.get(lane.tenant_id)
-        if controls is None:
-            return None
-        rules = controls.of_job(lane, definition.project_id)
-        keys = rules.retry_keys if is_retry else rules.rate_keys
-        if not keys:
-            return None
-        is_retry = is_retry and rules.lane.source_id is not None
-        return RateRequest(job_id, keys, definition.cost, is_retry, rules.line, rules.weight)
-
     def is_of_lane(self, lane: Lane, rate_key: str) -> bool:
         """Whether a limit bears on every job of a lane."""
         controls = self.tenants.get(lane.tenant_id)
@@ -212,11 +175,10 @@ class Gates:
                     yield (tenant_id, "lock", source.lock_key)
 
     def _source(
-        self, tenant_id: str, rules: LaneRules, at: int, holding: int
+        self, source: WatchedSource, rules: LaneRules, at: int, holding: int
     ) -> Iterator[ClosedGate]:
-        source_id = rules.source_id
-        assert source_id is not None
-        verdict = self.sources.may_start(tenant_id, source_id, at)
+        tenant_id, source_id = source.tenant_id, source.source_id
+        verdict = source.refusal(at)
         if verdict is not None:
             yield ClosedGate(
                 gate="breaker",
@@ -242,7 +204,7 @@ class Gates:
                 opens_on="the running job's end",
             )
         part = (tenant_id, "source", source_id)
-        lowered = self.sources.running_max(tenant_id, source_id)
+        lowered = source.running_max
         running = self._occupancy.of(part)
         if lowered is not None and running - holding >= lowered:
             yield ClosedGate(

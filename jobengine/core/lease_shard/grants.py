@@ -17,11 +17,13 @@ who is next (``fair_lanes``).
 """
 
 from collections.abc import Collection, Sequence
+from typing import Final
 
 import attrs
 
 from jobengine.core.lease_shard.draft import Draft
 from jobengine.core.lease_shard.fair_lanes import FairLanes
+from jobengine.core.lease_shard.kinds import Kind
 from jobengine.core.lease_shard.leases import Lease
 from jobengine.core.lease_shard.pending import Pending
 from jobengine.core.lease_shard.proposals import Candidate
@@ -35,6 +37,9 @@ from jobengine.domain.records import Lane, NewJob
 from jobengine.messages.rate_bucket import RateRequest
 
 __all__ = ["Granter", "Step"]
+# Bound once: an enum looks its members up by name each time.
+_SCHEDULED: Final = State.SCHEDULED
+_RUNNING: Final = State.RUNNING
 
 
 @attrs.define
@@ -54,56 +59,54 @@ class Granter:
         self.refill = self._ready.refill
         self.set_weights = self._fair.set_weights
 
-    def on_arrival(self, job: Job, tokens: Collection[str] = ()) -> Session | None:
+    def on_arrival(self, job: Job, kind: Kind, tokens: Collection[str] = ()) -> Session | None:
         """The session that may take a job just being created, or None when it has to wait.
 
         ``tokens`` names the jobs whose tokens have been taken already.
         """
         state = self._state
-        lane = state.lane_of(job)
-        if not self._ready.goes_first(lane, state.key_of(job)):
+        if job.job_id not in tokens and kind.needs_tokens(is_retry=job.failures > 0):
             return None
-        if job.job_id not in tokens and state.gates.needs_tokens(job, lane):
+        if not self._ready.goes_first(kind.lane, state.key_of(job)):
             return None
-        if state.gates.first_closed(job, lane, state.now.at) is not None:
+        if state.gates.first_closed(job, kind, state.now.at) is not None:
             return None
-        return state.sessions.taker(lane)
+        return state.sessions.taker(kind.lane)
 
     def tokens_on_arrival(self, tenant_id: str, jobs: Sequence[NewJob]) -> list[RateRequest]:
         """The tokens that jobs about to be created need, as far as they could start at once."""
         state = self._state
         if tenant_id not in state.gates.tenants:
             return []
-        takers: dict[tuple[str, str, str | None], tuple[Lane, list[Session]]] = {}
-        slots: dict[int, int] = {}
+        takers: dict[Kind, list[Session]] = {}
+        slots: dict[Session, int] = {}
         requests = []
         for new in jobs:
             definition = new.definition
             if definition.hold or (definition.not_before or 0) > state.now.at:
                 continue
-            name = (definition.queue, definition.job_type, definition.source_id)
-            found = takers.get(name)
-            if found is None:
-                found = takers[name] = self._takers_of(state.lane_for(tenant_id, definition))
-            lane, sessions = found
+            kind = state.kinds.of(tenant_id, definition)
+            sessions = takers.get(kind)
+            if sessions is None:
+                sessions = takers[kind] = self._takers_of(kind.lane)
             for session in sessions:
-                left = slots.get(session.session_id)
+                left = slots.get(session)
                 if left is None:
                     left = session.slots
                 if left > 0:
-                    slots[session.session_id] = left - 1
-                    request = state.gates.rate_request_of(new.job_id, definition, lane)
+                    slots[session] = left - 1
+                    request = kind.rate_request(new.job_id, definition, is_retry=False)
                     if request is not None:
                         requests.append(request)
                     break
         return requests
 
-    def _takers_of(self, lane: Lane) -> tuple[Lane, list[Session]]:
-        """A lane, and who takes at once what comes into it."""
+    def _takers_of(self, lane: Lane) -> list[Session]:
+        """Who takes at once what comes into a lane."""
         first = self._ready.goes_first(lane, None)
-        return lane, self._state.sessions.asking_for(lane) if first else []
+        return self._state.sessions.asking_for(lane) if first else []
 
-    def grant(self, draft: Draft, pending: Pending, job: Job, session: Session) -> None:
+    def grant(self, draft: Draft, pending: Pending, job: Job, kind: Kind, session: Session) -> None:
         """The step into ``running``, inside an open draft of this job; the caller closes it."""
         state = self._state
         now = state.now
@@ -114,7 +117,7 @@ class Granter:
         waited_us = now.at - max(job.due_at, job.scheduled_at or job.created_at)
         draft.step(
             job,
-            State.RUNNING,
+            _RUNNING,
             actor=ENGINE.subject,
             worker=session.worker_id,
             span_us=max(0, waited_us),
@@ -132,10 +135,10 @@ class Granter:
         session.credit -= 1
         session.leases[job.job_id] = lease
         state.leases.add(lease)
-        state.occupancy.hold(job)
+        state.occupancy.hold(job, kind)
         state.waiting_room.took(job.job_id)
-        if job.definition.source_id is not None:
-            note_start(state, pending, lease)
+        if kind.source is not None:
+            note_start(state, pending, lease, kind.source)
         pending.grants.append(lease)
 
     # ---- serving
@@ -248,22 +251,23 @@ class Granter:
     def _next(self, step: Step, lane: Lane, window: Window[Job], session: Session) -> bool:
         """Start the first job of a lane that may, or propose it; False when there is none now."""
         state = self._state
-        job = self._ready.head(lane, window)
-        if job is None:
+        head = self._ready.head(lane, window)
+        if head is None:
             return False
+        job, kind = head
         window.pop()
-        request = state.gates.rate_request(job, lane)
+        request = kind.rate_request(job.job_id, job.definition, is_retry=job.failures > 0)
         if request is None:
-            self.take(step, job, session)
+            self.take(step, job, kind, session)
         else:
-            state.occupancy.hold(job)
-            candidate = Candidate(job, lane, session, request)
+            state.occupancy.hold(job, kind)
+            candidate = Candidate(job, kind, session, request)
             state.proposals.add(candidate)
             step.candidates.append(candidate)
         self._ready.refill_if_low(lane, window)
         return True
 
-    def take(self, step: Step, job: Job, session: Session) -> None:
+    def take(self, step: Step, job: Job, kind: Kind, session: Session) -> None:
         """Lease a waiting job."""
         state = self._state
         if job.definition.expires_at is not None:
@@ -271,10 +275,10 @@ class Granter:
         if job.due_at > (job.scheduled_at or 0):
             state.delayed.discard(job.job_id)
         step.draft.open()
-        self.grant(step.draft, step.pending, job, session)
+        self.grant(step.draft, step.pending, job, kind, session)
         step.draft.close(
             job,
-            State.SCHEDULED,
+            _SCHEDULED,
             worker_id=session.worker_id,
             task_runner_id=session.task_runner_id,
         )

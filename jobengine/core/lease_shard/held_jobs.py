@@ -34,8 +34,10 @@ class HeldJobs:
             return True
         return False
 
-    def hold(self, job_id: str) -> None:
+    def hold(self, job_id: str) -> Job | None:
+        """Hold a job; it is returned where it is known as committed and need not be read."""
         self._state.operating[job_id] = []
+        return self._state.fresh_jobs.take(job_id)
 
     def let_go(self, job_id: str, job: Job | None) -> list[Any]:
         """Let go of a job that has not changed; what had waited for it. If it is ready it goes back

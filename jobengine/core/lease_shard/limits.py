@@ -9,6 +9,8 @@ __all__ = ["ShardLimits"]
 class ShardLimits:
     """Bounds and periods of one shard; their reasons stand in ``settings.py``.
 
+    ``idle_kinds_max``: records of kinds that no job holds places of; one is about a kilobyte, and
+    is made anew in a few microseconds.
     ``slice_jobs``: how many jobs of a large change are decided in one go, one to two milliseconds.
     ``line_messages_max``: how many messages of a tenant may wait meanwhile before its submits are
     refused.
@@ -19,6 +21,8 @@ class ShardLimits:
     crashes_max: int = 3
     demand_interval_s: float = 0.05
     due_jobs_max: int = 2_000
+    idle_kinds_max: int = 10_000
+    fresh_bytes_max: int = 16 << 20
     lane_bytes_max: int = 8 << 20
     lane_jobs_max: int = 4_000
     line_messages_max: int = 1_000

@@ -26,7 +26,8 @@ The parts: ``submits``, ``operations``, ``reports``, ``endings``, ``controls``, 
 why not; ``grants`` matches; ``proposals`` asks for tokens; ``allotments`` obeys the governor;
 ``supply`` keeps the windows; ``draft`` writes; ``settlement`` tells; ``gate_view`` and ``gauges``
 show where gates stand; ``state``, ``leases``,
-``sessions``, ``occupancy``, ``sources``, ``waiting_room``, ``backlogs`` and ``window`` remember.
+``sessions``, ``kinds``, ``occupancy``, ``sources``, ``waiting_room``, ``backlogs`` and ``window``
+remember.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -43,6 +44,7 @@ from jobengine.core.lease_shard.gauges import Census
 from jobengine.core.lease_shard.grants import Granter
 from jobengine.core.lease_shard.held_jobs import HeldJobs
 from jobengine.core.lease_shard.operations import Operator
+from jobengine.core.lease_shard.reads import Reads
 from jobengine.core.lease_shard.recovery import restore_leases
 from jobengine.core.lease_shard.registrations import Registrar
 from jobengine.core.lease_shard.reports import Reporter
@@ -52,6 +54,7 @@ from jobengine.core.lease_shard.run_jobs import RunJobs
 from jobengine.core.lease_shard.runs import RunCreator
 from jobengine.core.lease_shard.settlement import Settlement
 from jobengine.core.lease_shard.slices import Slices
+from jobengine.core.lease_shard.source_watch import tell_first_starts
 from jobengine.core.lease_shard.state import ShardLimits, ShardState
 from jobengine.core.lease_shard.submits import Submitter
 from jobengine.core.lease_shard.supply import Supply
@@ -82,7 +85,7 @@ from jobengine.messages.lease_shard import (
     RetryJob,
     SubmitJobs,
 )
-from jobengine.messages.rate_bucket import Adapted, BucketLost, Peeked, Reserved, Started
+from jobengine.messages.rate_bucket import Adapted, BucketLost, Peeked, Reserved
 from jobengine.messages.runs import (
     CarryOut,
     CreateRun,
@@ -137,7 +140,7 @@ class LeaseShard:
         self._explainer = Explainer(state)
         self._granter = granter
         self._token_answers = TokenAnswers(state, granter)
-        self._readers = (
+        readers = (
             operator,
             submitter,
             self._administrator,
@@ -147,6 +150,7 @@ class LeaseShard:
             self._run_jobs,
             self._registrar,
         )
+        self._reads = Reads(readers, reporter, self._supply)
         self._by_type = self._handlers()
         self._turns = TenantTurns(state, slices, self._dispatch)
 
@@ -194,8 +198,9 @@ class LeaseShard:
             if not self._turns.keep(message):
                 todo.extend(self._dispatch(message))
         self._supply.refill_due()
-        self._tell_first_starts()
+        tell_first_starts(state)
         self._allotments.tell_demands()
+        state.kinds.sweep()
         return state.commands
 
     def _dispatch(self, message: Any) -> Sequence[Any]:
@@ -207,16 +212,6 @@ class LeaseShard:
         self._granter.serve_opened()
         self._turns.close()
         return again
-
-    def _tell_first_starts(self) -> None:
-        """Feed the retry budgets of sources with what has started."""
-        state = self._state
-        if not state.first_starts:
-            return
-        for tenant_id, starts in state.first_starts.items():
-            fed = Started(tenant_id=tenant_id, starts=starts)
-            state.commands.extend(state.proposals.tell(tenant_id, fed))
-        state.first_starts = {}
 
     def _handlers(self) -> Mapping[type, Callable[[Any], Iterable[Any] | None]]:
         """What handles each kind of message; what it returns may be handled again."""
@@ -239,8 +234,8 @@ class LeaseShard:
             Drain: attachments.drain,
             RankedLoaded: self._supply.ranked_loaded,
             DueLoaded: self._supply.due_loaded,
-            SubjectsLoaded: self._subjects_loaded,
-            ReadFailed: self._read_failed,
+            SubjectsLoaded: self._reads.loaded,
+            ReadFailed: self._reads.failed,
             LedgerAway: lambda _: self._state.leases.stop_clock(self._state.now.mono),
             LedgerBack: lambda _: self._state.leases.start_clock(self._state.now.mono),
             CommitRefused: self._settlement.refused,
@@ -294,20 +289,3 @@ class LeaseShard:
         self._calendars.wake()
         self._supply.wake()
         self._turns.take()
-
-    def _subjects_loaded(self, message: SubjectsLoaded) -> Iterable[Any]:
-        for part in self._readers:
-            again = part.loaded(message)
-            if again is not None:
-                return again
-        self._reporter.loaded(message)
-        return ()
-
-    def _read_failed(self, message: ReadFailed) -> Iterable[Any]:
-        if self._supply.read_failed(message.stamp):
-            return ()
-        for part in (*self._readers, self._reporter):
-            again = part.read_failed(message.stamp)
-            if again is not None:
-                return again
-        return ()

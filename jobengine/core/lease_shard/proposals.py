@@ -21,6 +21,7 @@ import attrs
 import msgspec
 
 from jobengine.core.lease_shard.gates import Gates
+from jobengine.core.lease_shard.kinds import Kind
 from jobengine.core.lease_shard.sessions import Session
 from jobengine.domain.job import Job
 from jobengine.domain.records import Lane
@@ -47,7 +48,7 @@ class Candidate:
     """A job with the session that would take it."""
 
     job: Job
-    lane: Lane
+    kind: Kind
     session: Session
     request: RateRequest
 
@@ -80,7 +81,8 @@ class Proposals:
     def add(self, candidate: Candidate) -> None:
         """A job leaves its lane to be proposed with the next ``send`` of its step."""
         self._proposed.add(candidate.job.job_id)
-        self._by_lane[candidate.lane] = self._by_lane.get(candidate.lane, 0) + 1
+        lane = candidate.kind.lane
+        self._by_lane[lane] = self._by_lane.get(lane, 0) + 1
         candidate.session.proposed += 1
 
     def send(self, stamp: int, tenant_id: str, candidates: Sequence[Candidate]) -> list[Any]:
@@ -101,11 +103,12 @@ class Proposals:
         for candidate in candidates or ():
             self._proposed.discard(candidate.job.job_id)
             candidate.session.proposed -= 1
-            left = self._by_lane[candidate.lane] - 1
+            lane = candidate.kind.lane
+            left = self._by_lane[lane] - 1
             if left:
-                self._by_lane[candidate.lane] = left
+                self._by_lane[lane] = left
             else:
-                del self._by_lane[candidate.lane]
+                del self._by_lane[lane]
         return candidates
 
     def take_outdated(self, stamp: int) -> bool:

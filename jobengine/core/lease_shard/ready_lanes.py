@@ -6,6 +6,7 @@ I1  The head of an open lane that is offered may start: whatever may not is out 
 Not here: whose turn it is among lanes (``fair_lanes``), what becomes of a head (``grants``).
 """
 
+from jobengine.core.lease_shard.kinds import Kind
 from jobengine.core.lease_shard.sessions import Session
 from jobengine.core.lease_shard.state import ShardState
 from jobengine.core.window import Key, Window
@@ -50,7 +51,7 @@ class ReadyLanes:
             return False
         return window.horizon is None if key is None else window.admits(key)
 
-    def head(self, lane: Lane, window: Window[Job]) -> Job | None:
+    def head(self, lane: Lane, window: Window[Job]) -> tuple[Job, Kind] | None:
         """I1: the first job of a lane that may start; it stays in its window."""
         state = self._state
         while window.first() is not None:
@@ -61,9 +62,10 @@ class ReadyLanes:
             if has_expired(job, state.now.at):
                 window.pop()
                 continue
-            gate = state.gates.first_closed(job, lane, state.now.at)
+            kind = state.kind_of(job)
+            gate = state.gates.first_closed(job, kind, state.now.at)
             if gate is None:
-                return job
+                return job, kind
             if gate.of_lane or state.waiting_room.full:
                 state.waiting_room.close(lane, gate.subject, gate.opens_at)
                 return None

@@ -35,4 +35,4 @@ def restore_leases(state: ShardState, leased: Sequence[LeasedJob]) -> None:
             phase=Phase.LIVE,
         )
         state.leases.add(lease)
-        state.occupancy.hold(job)
+        state.occupancy.hold(job, state.kind_of(job))

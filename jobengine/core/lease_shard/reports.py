@@ -3,31 +3,31 @@
 I1  Only the lease that is live under this id and token moves its job; any other report is refused
     with ``LEASE_LOST``, and a late outcome is kept in the ledger.
 I2  An outcome takes effect once: the same again is acknowledged again, another one is refused.
+
+Not here: what an attempt says while it runs (``attempt_notes``), reports that name no live lease
+(``stray_reports``), ends that are no success (``endings``).
 """
 
 from typing import Any
 
 import msgspec
 
+from jobengine.core.lease_shard.attempt_notes import AttemptNotes
 from jobengine.core.lease_shard.claims import let_go_of_key
 from jobengine.core.lease_shard.draft import Draft
 from jobengine.core.lease_shard.endings import Endings
 from jobengine.core.lease_shard.grants import Granter
 from jobengine.core.lease_shard.leases import Lease, Phase
-from jobengine.core.lease_shard.outcomes import keys_of, outcome_name, outcome_of, same_outcome
+from jobengine.core.lease_shard.outcomes import keys_of, outcome_of
 from jobengine.core.lease_shard.pending import Pending
 from jobengine.core.lease_shard.sessions import Session
 from jobengine.core.lease_shard.slices import Slices, Steps
-from jobengine.core.lease_shard.source_watch import push_back
 from jobengine.core.lease_shard.state import ENGINE, ShardState
+from jobengine.core.lease_shard.stray_reports import StrayReports, tell_unread
 from jobengine.core.lease_shard.submits import Submitter
-from jobengine.domain.change import LogRow
-from jobengine.domain.errors import ErrorCode, Refusal
-from jobengine.domain.ids import lease_parts
 from jobengine.domain.job import Job, Reason, State
 from jobengine.domain.outcome import Outcome
 from jobengine.messages.lease_shard import Actor
-from jobengine.messages.session import Nacked
 from jobengine.messages.shard_commands import ClaimsWanted, LoadSubjects, SubjectsLoaded
 from jobengine.messages.worker_reports import (
     ArtifactNamed,
@@ -61,7 +61,10 @@ class Reporter:
         self._submitter = submitter
         self._endings = endings
         self._slices = slices
-        self._reading: dict[int, tuple[Session, Report, Lease | None]] = {}
+        self._notes = notes = AttemptNotes(state)
+        self._strays = StrayReports(state, notes)
+        self.progress = notes.progress
+        self._reading: dict[int, tuple[Session, Completed, Lease]] = {}
 
     def reports(self, message: Reports) -> None:
         """Everything one frame says, in one commit; freed slots are filled in it too."""
@@ -99,14 +102,9 @@ class Reporter:
         """Go on with a report that something had to be read for; False: no stamp of ours."""
         waiting = self._reading.pop(message.stamp, None)
         if waiting is None:
-            return False
+            return self._strays.loaded(message)
         session, report, lease = waiting
-        if isinstance(report, Completed) and lease is not None:
-            self._finish_follow_ups(session, lease, report, message.holders)
-        else:
-            parts = lease_parts(report.lease_id)
-            job = message.jobs.get(parts[0]) if parts is not None else None
-            self._late(session, report, job)
+        self._finish_follow_ups(session, lease, report, message.holders)
         return True
 
     def read_failed(self, stamp: int) -> list[Any] | None:
@@ -116,40 +114,11 @@ class Reporter:
         """
         waiting = self._reading.pop(stamp, None)
         if waiting is None:
-            return None
+            return self._strays.read_failed(stamp)
         session, report, lease = waiting
-        released = []
-        if isinstance(report, Completed) and lease is not None:
-            lease.phase = Phase.LIVE
-            released = self._submitter.claims.release_keys(keys_of(session.tenant_id, report))
-        pending = Pending()
-        refusal = Refusal(ErrorCode.STORE_UNAVAILABLE, "the database does not answer; report again")
-        pending.nacks.setdefault(session.session_id, []).append(Nacked(report.ref, refusal))
-        self._state.tell_settled(pending)
-        return released
-
-    def progress(self, draft: Draft, pending: Pending, lease: Lease, note: bytes) -> bool:
-        """Keep an attempt's progress, storing it at most once a second; True when it is stored."""
-        now_s = self._state.lease_now_s()
-        lease.job.progress = note
-        lease.renewed_s = now_s
-        if now_s - lease.progress_stored_s < self._state.limits.progress_interval_s:
-            lease.progress_unstored = True
-            return False
-        lease.progress_stored_s = now_s
-        lease.progress_unstored = False
-        draft.open()
-        draft.note(lease.job, "job.progressed", data=note, worker=lease.worker_id)
-        row = draft.close(
-            lease.job,
-            State.RUNNING,
-            worker_id=lease.worker_id,
-            task_runner_id=lease.task_runner_id,
-        )
-        row.progress = msgspec.Raw(note)
-        lease.phase = Phase.SETTLING
-        pending.kept.append(lease)
-        return True
+        lease.phase = Phase.LIVE
+        tell_unread(self._state, session, report)
+        return self._submitter.claims.release_keys(keys_of(session.tenant_id, report))
 
     def _unheard(self, message: Reports) -> None:
         """A session that is gone can say one thing still: that it never heard of a lease."""
@@ -169,7 +138,7 @@ class Reporter:
         if lease is not None and lease.job.tenant_id != session.tenant_id:
             lease = None
         if lease is None:
-            self._stray(draft, pending, session, report)
+            self._strays.report(draft, pending, session, report)
             return
         state = self._state
         if lease.phase is not Phase.LIVE or lease.job.job_id in state.operating:
@@ -189,37 +158,13 @@ class Reporter:
                 self.progress(draft, pending, lease, report.note)
                 pending.ack(session.session_id, report.ref)
             case Logged():
-                self._logged(draft, pending, session, lease, report)
+                self._notes.logged(draft, pending, session, lease, report)
             case ArtifactNamed():
-                draft.open()
-                draft.note(
-                    lease.job,
-                    "job.artifact_named",
-                    data=_json.encode({"name": report.artifact.name}),
-                    worker=lease.worker_id,
-                )
-                draft.changes.artifacts.append(report.artifact)
-                pending.ack(session.session_id, report.ref)
+                self._notes.artifact(draft, pending, session, lease, report)
             case ThrottleSeen():
-                self._throttled(draft, pending, session, report)
+                self._notes.throttled(draft, pending, session, report)
             case WatermarkMoved():
-                self._no_such_source(pending, session, report)
-
-    def _stray(self, draft: Draft, pending: Pending, session: Session, report: Report) -> None:
-        """A report that names no live lease of this tenant."""
-        match report:
-            case ThrottleSeen() if not report.lease_id:
-                self._throttled(draft, pending, session, report)
-            case WatermarkMoved() if not report.lease_id:
-                self._no_such_source(pending, session, report)
-            case Completed() | Failed() | GivenBack():
-                known = self._state.outcomes.get(report.lease_id)
-                if known is not None and known == outcome_of(report):
-                    pending.ack(session.session_id, report.ref)
-                else:
-                    self._read_job(session, report)
-            case _:
-                self._nack(pending, session.session_id, report)
+                self._notes.watermark(pending, session, report)
 
     def _completed(
         self, draft: Draft, pending: Pending, session: Session, lease: Lease, report: Completed
@@ -271,53 +216,6 @@ class Reporter:
         pending.ack(session.session_id, report.ref)
         self._free(session)
 
-    def _logged(
-        self, draft: Draft, pending: Pending, session: Session, lease: Lease, report: Logged
-    ) -> None:
-        lease.renewed_s = self._state.lease_now_s()
-        draft.changes.logs.append(
-            LogRow(
-                tenant_id=session.tenant_id,
-                job_id=lease.job.job_id,
-                attempt=lease.attempt,
-                at=draft.at,
-                lines=msgspec.Raw(report.lines),
-            )
-        )
-        pending.ack(session.session_id, report.ref)
-
-    def _throttled(
-        self, draft: Draft, pending: Pending, session: Session, report: ThrottleSeen
-    ) -> None:
-        seen: dict[str, Any] = {"httpStatus": report.http_status}
-        if report.source_id is not None:
-            seen["sourceId"] = report.source_id
-        if report.retry_after_us is not None:
-            seen["retryAfterUs"] = report.retry_after_us
-        if report.lease_id:
-            seen["leaseId"] = report.lease_id
-        draft.remark("source.throttled", _json.encode(seen))
-        lease = self._state.leases.find(report.lease_id, report.token)
-        source_id = report.source_id or (lease.job.definition.source_id if lease else None)
-        if source_id is not None:
-            push_back(
-                self._state,
-                session.tenant_id,
-                source_id,
-                report.http_status,
-                report.retry_after_us,
-                lease.job.started_at if lease is not None else None,
-            )
-        pending.ack(session.session_id, report.ref)
-
-    def _no_such_source(self, pending: Pending, session: Session, report: WatermarkMoved) -> None:
-        refusal = Refusal(
-            ErrorCode.SOURCE_UNKNOWN,
-            f"sourceId: no source {report.source_id!r} is registered; register it first",
-            {"path": "sourceId"},
-        )
-        pending.nacks.setdefault(session.session_id, []).append(Nacked(report.ref, refusal))
-
     # ---- shared steps
 
     def _free(self, session: Session) -> None:
@@ -326,20 +224,6 @@ class Reporter:
 
     def _remember(self, lease: Lease, report: Completed | Failed | GivenBack) -> None:
         self._state.remember_outcome(lease.lease_id, outcome_of(report))
-
-    def _read_job(self, session: Session, report: Report) -> None:
-        state = self._state
-        parts = lease_parts(report.lease_id)
-        stamp = state.stamp()
-        self._reading[stamp] = (session, report, None)
-        state.commands.append(
-            LoadSubjects(
-                stamp=stamp,
-                tenant_id=session.tenant_id,
-                job_ids=() if parts is None else (parts[0],),
-                now_at=state.now.at,
-            )
-        )
 
     def _read_keys(self, session: Session, lease: Lease, report: Completed) -> None:
         state = self._state
@@ -371,34 +255,3 @@ class Reporter:
         if session.auto_credit and state.sessions.get(session.session_id) is session:
             self._granter.fill(draft, pending, session)
         state.commit(draft, pending)
-
-    def _late(self, session: Session, report: Report, job: Job | None) -> None:
-        """An outcome whose lease is gone: the one already taken, or one that came too late."""
-        state = self._state
-        pending = Pending()
-        if job is not None and same_outcome(job, report):
-            pending.ack(session.session_id, report.ref)
-            self._state.tell_settled(pending)
-            return
-        self._nack(pending, session.session_id, report)
-        if job is None:
-            self._state.tell_settled(pending)
-            return
-        draft = state.draft(session.tenant_id, Actor(f"worker:{session.worker_id}"))
-        draft.open()
-        draft.note(
-            job,
-            "lease.refused",
-            data=_json.encode({"leaseId": report.lease_id, "outcome": outcome_name(report)}),
-            worker=session.worker_id,
-        )
-        state.commit(draft, pending)
-
-    def _nack(self, pending: Pending, session_id: int, report: Report) -> None:
-        refusal = Refusal(
-            ErrorCode.LEASE_LOST,
-            f"lease {report.lease_id} is not yours (any more): it expired, ended, or its token is "
-            "another; stop this attempt",
-            {"leaseId": report.lease_id},
-        )
-        pending.nacks.setdefault(session_id, []).append(Nacked(report.ref, refusal))

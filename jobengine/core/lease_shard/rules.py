@@ -5,10 +5,12 @@ Not here: how they are found (``control_set``), how they are judged (``gates``).
 
 import attrs
 
-from jobengine.core.lease_shard.occupancy import Part
 from jobengine.domain.blackout import BlackoutGate
 
-__all__ = ["JobRules", "LaneRules", "Place", "ProjectRules"]
+__all__ = ["JobRules", "LaneRules", "Part", "Place", "ProjectRules"]
+
+Part = tuple[str, str, str]
+"""Tenant, scope and key: ("acme", "source", "osv"); the whole tenant has the key ""."""
 
 
 @attrs.frozen
@@ -59,6 +61,8 @@ class JobRules:
     rate_keys: tuple[str, ...]
     retry_keys: tuple[str, ...]
     """The rates of a retry: with the budget of its source, if that is registered."""
+    cost_max: int
+    """A job that costs more could never have its tokens."""
     line: str
     """Names the lane to the rate bucket, where it waits with the weight of its source."""
     weight: int

@@ -47,15 +47,15 @@ class RunChanges:
         job.scheduled_at = draft.at
         job.due_at = max(draft.at, job.definition.not_before or 0)
         draft.step(job, State.SCHEDULED)
-        session = None
+        session, kind = None, self._state.kind_of(job)
         if job.due_at <= draft.at and not has_expired(job, draft.at):
-            session = self._granter.on_arrival(job)
+            session = self._granter.on_arrival(job, kind)
         if session is None:
             row = draft.close(job, State.PENDING)
             pending.placed.append(job)
         else:
             self._state.expiring.discard(job.job_id)
-            self._granter.grant(draft, pending, job, session)
+            self._granter.grant(draft, pending, job, kind, session)
             row = draft.close(
                 job,
                 State.PENDING,

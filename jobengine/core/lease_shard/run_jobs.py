@@ -72,17 +72,20 @@ class RunJobs:
         return self.go_on(Batch(message, sorted(job_ids_of(message)), holds_run))
 
     def go_on(self, batch: Batch) -> list[Any]:
-        """Hold the jobs that are still to be held, then read them (I1)."""
+        """Hold the jobs that are still to be held, then read those that are not known (I1)."""
         for job_id in batch.job_ids[batch.held :]:
             if self._held_jobs.waits(job_id, batch):
                 return []
-            self._held_jobs.hold(job_id)
+            job = self._held_jobs.hold(job_id)
+            if job is not None:
+                batch.jobs[job_id] = job
             batch.held += 1
         state, command = self._state, batch.message.command
         run_id = command.run_id if batch.holds_run else None
         if run_id is not None and state.runs.get(run_id) is not None:
             run_id = None
-        if run_id is None and not batch.job_ids:
+        unread = [job_id for job_id in batch.job_ids if job_id not in batch.jobs]
+        if run_id is None and not unread:
             return self._decide(batch)
         stamp = state.stamp()
         self._reading[stamp] = batch
@@ -90,7 +93,7 @@ class RunJobs:
             LoadSubjects(
                 stamp=stamp,
                 tenant_id=batch.tenant_id,
-                job_ids=batch.job_ids,
+                job_ids=unread,
                 with_dead_letters=False,
                 run_id=run_id,
                 now_at=state.now.at,

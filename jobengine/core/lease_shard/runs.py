@@ -219,6 +219,7 @@ def _started(plan: RunPlan) -> RunStarted:
         created_at=record.created_at,
         nodes=plan.nodes,
         edges=plan.edges,
+        graph=plan.graph,
         ends=plan.ends,
         fail_fast=record.fail_fast,
         parent=parent,

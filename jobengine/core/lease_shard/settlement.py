@@ -4,22 +4,25 @@ I1  Memory is settled first, then everyone is told, then what had waited is hand
 I2  A lease whose session has gone meanwhile is given back: nobody has heard of it.
 """
 
-from typing import Any
+from typing import Any, Final
 
 from jobengine.core.lease_shard.endings import Endings
 from jobengine.core.lease_shard.grants import Granter
 from jobengine.core.lease_shard.leases import Phase
 from jobengine.core.lease_shard.pending import Pending
-from jobengine.core.lease_shard.state import ShardState
+from jobengine.core.lease_shard.state import ShardState, weight
 from jobengine.core.lease_shard.submits import Submitter
 from jobengine.core.machine import Answer
 from jobengine.domain.errors import ErrorCode, Refusal
-from jobengine.domain.job import State
+from jobengine.domain.job import Job, State
 from jobengine.domain.records import Lane
 from jobengine.messages.session import Grant, Granted, Nacked, StopLease, Tell
 from jobengine.messages.shard_commands import Abandon, CommitRefused, Committed
 
 __all__ = ["Settlement"]
+# Bound once: an enum looks its members up by name each time.
+_SCHEDULED: Final = State.SCHEDULED
+_LIVE: Final = Phase.LIVE
 
 
 class Settlement:
@@ -44,7 +47,7 @@ class Settlement:
         for job in pending.displaced:
             state.displace(job)
         for lease in pending.kept:
-            lease.phase = Phase.LIVE
+            lease.phase = _LIVE
             state.leases.watch(lease)
         state.runs.forget(pending.ended_runs)
         self._tell_grants(pending)
@@ -95,9 +98,9 @@ class Settlement:
         state = self._state
         lanes: dict[Lane, None] = {}
         for job in pending.placed:
-            if job.state is not State.SCHEDULED:
-                if job.state is State.PENDING and job.definition.expires_at is not None:
-                    state.place_expiry(job)
+            if job.state is not _SCHEDULED:
+                if job.state is State.PENDING:
+                    self._place_pending(job)
                 continue
             if state.leases.of_job(job.job_id) is not None:
                 continue
@@ -109,12 +112,19 @@ class Settlement:
         if lanes:
             state.bound_windows()
 
+    def _place_pending(self, job: Job) -> None:
+        state = self._state
+        if job.definition.expires_at is not None:
+            state.place_expiry(job)
+        if job.definition.node_key is not None and job.job_id not in state.operating:
+            state.fresh_jobs.keep(job, weight(job))
+
     def _tell_grants(self, pending: Pending) -> None:
         state = self._state
         by_session: dict[int, list[Grant]] = {}
         orphans = []
         for lease in pending.grants:
-            lease.phase = Phase.LIVE
+            lease.phase = _LIVE
             session = lease.session
             if session is None:
                 orphans.append(lease)

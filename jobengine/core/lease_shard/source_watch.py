@@ -4,53 +4,69 @@ Only registered sources are watched. What this changes about a source is recorde
 the job's own change. Not here: what follows from it (``sources``, ``core/rate_bucket``).
 """
 
+from typing import Final
+
+from jobengine.core.breaker_state import Position
 from jobengine.core.lease_shard.leases import Lease
 from jobengine.core.lease_shard.pending import Pending
+from jobengine.core.lease_shard.sources import WatchedSource
 from jobengine.core.lease_shard.state import ShardState
 from jobengine.domain.job import Job
 from jobengine.domain.outcome import Outcome
-from jobengine.messages.rate_bucket import PushedBack
+from jobengine.messages.rate_bucket import PushedBack, Started
 
-__all__ = ["note_end", "note_push_back", "note_start", "push_back"]
+__all__ = ["note_end", "note_push_back", "note_start", "push_back", "tell_first_starts"]
+
+# Bound once: an enum looks its members up by name each time.
+_CLOSED: Final = Position.CLOSED
 
 _PUSH_BACKS = frozenset({429, 503})
 
 
-def note_start(state: ShardState, pending: Pending, lease: Lease) -> None:
+def note_start(state: ShardState, pending: Pending, lease: Lease, source: WatchedSource) -> None:
     """A job of a source starts: a probe perhaps, and what feeds its retry budget."""
-    source_id = _registered_source(state, lease.job)
-    if source_id is None:
-        return
-    tenant_id = lease.job.tenant_id
-    moved = state.gates.sources.started(tenant_id, source_id, lease.lease_id, state.now.at)
-    if moved is not None:
-        pending.source_changes.append(moved)
+    breaker = source.breaker
+    if breaker is not None and breaker.state.position is not _CLOSED:
+        moved = state.gates.sources.started(source, lease.lease_id, state.now.at)
+        if moved is not None:
+            pending.source_changes.append(moved)
     if lease.job.failures == 0:
-        starts = state.first_starts.get(tenant_id)
-        if starts is None:
-            starts = state.first_starts[tenant_id] = {}
-        key = f"retry:{source_id}"
-        starts[key] = starts.get(key, 0) + 1
+        starts = state.first_starts
+        starts[source] = starts.get(source, 0) + 1
 
 
 def note_end(state: ShardState, pending: Pending, lease: Lease, outcome: Outcome | None) -> None:
     """A job lets go of its places; ``outcome`` is how its source has done, if that is known."""
     job = lease.job
-    source_id = _registered_source(state, job)
-    if source_id is not None:
+    kind = state.kind_of(job)
+    source = kind.source
+    if source is not None:
+        at = state.now.at
         moved = state.gates.sources.ended(
-            job.tenant_id,
-            source_id,
+            source,
             lease.lease_id,
             outcome,
-            at=state.now.at,
-            run_us=max(0, state.now.at - (job.started_at or state.now.at)),
-            running=state.occupancy.of((job.tenant_id, "source", source_id)),
+            at=at,
+            run_us=at - (job.started_at or at),
+            running=kind.running_of_source,
         )
         if moved:
             pending.source_changes.extend(moved)
-            state.open_subject((job.tenant_id, "source", source_id))
+            state.open_subject((job.tenant_id, "source", source.source_id))
     state.let_go(job)
+
+
+def tell_first_starts(state: ShardState) -> None:
+    """Feed the retry budgets of sources with what has started."""
+    if not state.first_starts:
+        return
+    fed: dict[str, dict[str, int]] = {}
+    for source, starts in state.first_starts.items():
+        fed.setdefault(source.tenant_id, {})[f"retry:{source.source_id}"] = starts
+    state.first_starts = {}
+    for tenant_id, starts_of in fed.items():
+        told = Started(tenant_id=tenant_id, starts=starts_of)
+        state.commands.extend(state.proposals.tell(tenant_id, told))
 
 
 def note_push_back(
@@ -58,10 +74,15 @@ def note_push_back(
 ) -> None:
     """A job's failure may say that its upstream wants less: the bucket of its host hears of it."""
     if http_status in _PUSH_BACKS or retry_after_us is not None:
-        source_id = _registered_source(state, job)
-        if source_id is not None:
+        source = state.kind_of(job).source
+        if source is not None:
             push_back(
-                state, job.tenant_id, source_id, http_status or 0, retry_after_us, job.started_at
+                state,
+                job.tenant_id,
+                source.source_id,
+                http_status or 0,
+                retry_after_us,
+                job.started_at,
             )
 
 
@@ -85,9 +106,3 @@ def push_back(
         granted_at=granted_at,
     )
     state.commands.extend(state.proposals.tell(tenant_id, heard))
-
-
-def _registered_source(state: ShardState, job: Job) -> str | None:
-    source_id = job.definition.source_id
-    controls = state.gates.tenants.get(job.tenant_id) if source_id is not None else None
-    return source_id if controls is not None and controls.source(source_id) is not None else None

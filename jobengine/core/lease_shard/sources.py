@@ -7,6 +7,7 @@ Not here: the arithmetic (``core/breaker``, ``core/concurrency``), rates (``rate
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 import attrs
 import msgspec
@@ -16,11 +17,15 @@ from jobengine.core.breaker_state import BreakerChange, BreakerState, BreakerVer
 from jobengine.core.concurrency import AdaptiveConcurrency, ConcurrencyState, LimitChange
 from jobengine.domain.outcome import Outcome
 
-__all__ = ["SourceChange", "Sources"]
+__all__ = ["SourceChange", "Sources", "WatchedSource"]
 
 _encoder = msgspec.json.Encoder(order="sorted")
 _Key = tuple[str, str]
-_LETS_ALL = frozenset({Position.CLOSED, Position.FORCED_CLOSED})
+# Bound once: an enum looks its members up by name each time.
+_CLOSED: Final = Position.CLOSED
+_GOOD: Final = Outcome.GOOD
+
+_LETS_ALL = frozenset({_CLOSED, Position.FORCED_CLOSED})
 
 
 @attrs.frozen
@@ -33,46 +38,72 @@ class SourceChange:
     state: bytes
 
 
+class WatchedSource:
+    """What is remembered of one source: no breaker while nothing bad is, no pool before its first
+    job has ended."""
+
+    __slots__ = ("breaker", "pool", "source_id", "tenant_id")
+
+    def __init__(self, tenant_id: str, source_id: str) -> None:
+        self.tenant_id = tenant_id
+        self.source_id = source_id
+        self.breaker: Breaker | None = None
+        self.pool: AdaptiveConcurrency | None = None
+
+    def refusal(self, at: int) -> BreakerVerdict | None:
+        """What the breaker has against a start, or None."""
+        if self.breaker is None:
+            return None
+        verdict = self.breaker.may_start(at)
+        return None if verdict.admits else verdict
+
+    @property
+    def position(self) -> Position:
+        """Of the breaker; one that nothing is remembered of is closed."""
+        return _CLOSED if self.breaker is None else self.breaker.state.position
+
+    @property
+    def lets_all(self) -> bool:
+        """Whether the breaker lets everything start until it moves."""
+        return self.position in _LETS_ALL
+
+    @property
+    def running_max(self) -> int | None:
+        return None if self.pool is None else self.pool.limit
+
+
 class Sources:
     """By (tenant, source). ``moves`` counts what was changed about any of them."""
 
     def __init__(self) -> None:
         self.moves = 0
-        self._breakers: dict[_Key, Breaker] = {}
-        self._pools: dict[_Key, AdaptiveConcurrency] = {}
+        self._watched: dict[_Key, WatchedSource] = {}
 
-    def may_start(self, tenant_id: str, source_id: str, at: int) -> BreakerVerdict | None:
-        """What the breaker has against it, or None."""
-        breaker = self._breakers.get((tenant_id, source_id))
-        if breaker is None:
-            return None
-        verdict = breaker.may_start(at)
-        return None if verdict.admits else verdict
+    def of(self, tenant_id: str, source_id: str) -> WatchedSource:
+        watched = self._watched.get((tenant_id, source_id))
+        if watched is None:
+            watched = WatchedSource(tenant_id, source_id)
+            self._watched[(tenant_id, source_id)] = watched
+        return watched
 
     def position(self, tenant_id: str, source_id: str) -> Position:
-        """Of the breaker; one that nothing is remembered of is closed."""
-        breaker = self._breakers.get((tenant_id, source_id))
-        return Position.CLOSED if breaker is None else breaker.state.position
-
-    def lets_all(self, tenant_id: str, source_id: str) -> bool:
-        """Whether the breaker lets everything start until it moves."""
-        return self.position(tenant_id, source_id) in _LETS_ALL
+        """Of a source's breaker, whether it is watched or not."""
+        watched = self._watched.get((tenant_id, source_id))
+        return _CLOSED if watched is None else watched.position
 
     def running_max(self, tenant_id: str, source_id: str) -> int | None:
-        pool = self._pools.get((tenant_id, source_id))
-        return None if pool is None else pool.limit
+        """How many jobs of a source may run, where that is lowered."""
+        watched = self._watched.get((tenant_id, source_id))
+        return None if watched is None else watched.running_max
 
-    def started(
-        self, tenant_id: str, source_id: str, lease_id: str, at: int
-    ) -> SourceChange | None:
-        breaker = self._breakers.get((tenant_id, source_id))
+    def started(self, watched: WatchedSource, lease_id: str, at: int) -> SourceChange | None:
+        breaker = watched.breaker
         change = None if breaker is None else breaker.started(at, lease_id)
-        return None if change is None else self.change_of(source_id, change)
+        return None if change is None else self.change_of(watched.source_id, change)
 
     def ended(
         self,
-        tenant_id: str,
-        source_id: str,
+        watched: WatchedSource,
         lease_id: str,
         outcome: Outcome | None,
         *,
@@ -81,29 +112,31 @@ class Sources:
         running: int,
     ) -> Sequence[SourceChange]:
         """A lease of this source is over; ``running`` counts it still."""
-        key = (tenant_id, source_id)
         changes: tuple[SourceChange, ...] = ()
-        breaker = self._breakers.get(key)
-        if breaker is None and outcome is not None and outcome is not Outcome.GOOD:
-            breaker = self._breakers[key] = Breaker()
+        breaker = watched.breaker
+        if breaker is None and outcome is not None and outcome is not _GOOD:
+            breaker = watched.breaker = Breaker()
         if breaker is not None:
             change = breaker.ended(at, lease_id, outcome)
             if change is not None:
-                changes = (self.change_of(source_id, change),)
+                changes = (self.change_of(watched.source_id, change),)
             elif outcome is None and breaker.is_idle(at):
-                del self._breakers[key]
-        pool = self._pools.get(key)
+                watched.breaker = None
+        pool = watched.pool
         if pool is None:
-            pool = self._pools[key] = AdaptiveConcurrency()
+            pool = watched.pool = AdaptiveConcurrency()
         moved = pool.ended(at, run_us, running, outcome)
         if moved is not None:
             self.moves += 1
-            changes += (_of_pool(source_id, moved),)
+            changes += (_of_pool(watched.source_id, moved),)
         return changes
 
     def breaker(self, tenant_id: str, source_id: str) -> Breaker:
         """For an operator's hand."""
-        return self._breakers.setdefault((tenant_id, source_id), Breaker())
+        watched = self.of(tenant_id, source_id)
+        if watched.breaker is None:
+            watched.breaker = Breaker()
+        return watched.breaker
 
     def change_of(self, source_id: str, change: BreakerChange) -> SourceChange:
         """What a breaker's move is to be recorded as; called of each."""
@@ -116,40 +149,48 @@ class Sources:
         kind, _, source_id = name.partition(":")
         if kind == "breaker":
             state = msgspec.json.decode(body, type=BreakerState)
-            self._breakers[(tenant_id, source_id)] = Breaker(state=state)
+            self.of(tenant_id, source_id).breaker = Breaker(state=state)
         elif kind == "concurrency":
             lowered = msgspec.json.decode(body, type=ConcurrencyState)
-            self._pools[(tenant_id, source_id)] = AdaptiveConcurrency(state=lowered)
+            self.of(tenant_id, source_id).pool = AdaptiveConcurrency(state=lowered)
         else:
             return False
         return True
 
     def forget(self, tenant_id: str, source_id: str) -> None:
+        """It is registered no longer."""
         self.moves += 1
-        self._breakers.pop((tenant_id, source_id), None)
-        self._pools.pop((tenant_id, source_id), None)
+        self._watched.pop((tenant_id, source_id), None)
 
     def not_closed(self) -> list[tuple[str, str]]:
         """Tenant and source of every breaker that is not simply closed."""
-        closed = Position.CLOSED
-        return [key for key, one in self._breakers.items() if one.state.position is not closed]
+        closed = _CLOSED
+        return [
+            key
+            for key, one in self._watched.items()
+            if one.breaker is not None and one.breaker.state.position is not closed
+        ]
 
     def lowered(self) -> list[tuple[str, str]]:
         """Tenant and source where fewer jobs may run for now."""
-        return [key for key, pool in self._pools.items() if pool.limit is not None]
+        return [
+            key
+            for key, one in self._watched.items()
+            if one.pool is not None and one.pool.limit is not None
+        ]
 
     def breakers_of(self, tenant_id: str) -> Iterator[tuple[str, Breaker]]:
         return (
-            (source_id, breaker)
-            for (owner, source_id), breaker in self._breakers.items()
-            if owner == tenant_id
+            (source_id, watched.breaker)
+            for (owner, source_id), watched in self._watched.items()
+            if owner == tenant_id and watched.breaker is not None
         )
 
     def pools_of(self, tenant_id: str) -> Iterator[tuple[str, AdaptiveConcurrency]]:
         return (
-            (source_id, pool)
-            for (owner, source_id), pool in self._pools.items()
-            if owner == tenant_id
+            (source_id, watched.pool)
+            for (owner, source_id), watched in self._watched.items()
+            if owner == tenant_id and watched.pool is not None
         )
 
 

@@ -13,7 +13,9 @@ import msgspec
 
 from jobengine.core.lease_shard.backlogs import Backlogs
 from jobengine.core.lease_shard.draft import Draft, rank_of
+from jobengine.core.lease_shard.fresh_jobs import FreshJobs
 from jobengine.core.lease_shard.gates import Gates
+from jobengine.core.lease_shard.kinds import Kind, Kinds
 from jobengine.core.lease_shard.known_runs import KnownRuns
 from jobengine.core.lease_shard.leases import LeaseTable
 from jobengine.core.lease_shard.limits import ShardLimits
@@ -22,8 +24,9 @@ from jobengine.core.lease_shard.pending import Pending
 from jobengine.core.lease_shard.proposals import Proposals
 from jobengine.core.lease_shard.run_ends import ends_of
 from jobengine.core.lease_shard.sessions import Session, SessionTable
+from jobengine.core.lease_shard.sources import WatchedSource
 from jobengine.core.lease_shard.waiting_room import Subject, WaitingRoom
-from jobengine.core.window import BEFORE_ALL, Key, Window
+from jobengine.core.window import BEFORE_ALL, Key, Tally, Window
 from jobengine.domain.instant import Moment
 from jobengine.domain.job import Definition, Job
 from jobengine.domain.records import DueJob, Lane
@@ -57,6 +60,7 @@ class ShardState:
         self.leases = LeaseTable()
         self.sessions = SessionTable()
         self.lanes: dict[Lane, Window[Job]] = {}
+        self.ready = Tally()
         self.lanes_by_topic: dict[tuple[str, str, str], dict[Lane, None]] = {}
         self.delayed: Window[Job] = Window(
             limits.due_jobs_max, limits.lane_bytes_max, horizon=BEFORE_ALL
@@ -72,13 +76,15 @@ class ShardState:
         self.outcomes: OrderedDict[str, tuple[str, bytes]] = OrderedDict()
         self.backlogs = Backlogs()
         self.runs = KnownRuns()
-        self.occupancy = Occupancy()
-        self.gates = Gates(self.occupancy)
+        self.fresh_jobs = FreshJobs(limits.fresh_bytes_max)
+        self.kinds = Kinds(limits.idle_kinds_max)
+        self.occupancy = Occupancy(self.kinds)
+        self.gates = Gates(self.kinds, self.occupancy)
         self.proposals = Proposals(self.gates)
         self.waiting_room = WaitingRoom(limits.parked_jobs_max)
         self.opened: dict[Lane, None] = {}
         self.freed: dict[int, Session] = {}
-        self.first_starts: dict[str, dict[str, int]] = {}
+        self.first_starts: dict[WatchedSource, int] = {}
         self.touched: dict[str, None] = {}
         self.commands: list[Any] = []
         self.reading_lanes: dict[int, Lane] = {}
@@ -140,12 +146,14 @@ class ShardState:
 
     # ---- ready work
 
+    def kind_of(self, job: Job) -> Kind:
+        return self.kinds.of(job.tenant_id, job.definition)
+
     def lane_of(self, job: Job) -> Lane:
-        return self.lane_for(job.tenant_id, job.definition)
+        return self.kinds.of(job.tenant_id, job.definition).lane
 
     def lane_for(self, tenant_id: str, definition: Definition) -> Lane:
-        source_id = definition.source_id or ""
-        return Lane(tenant_id, definition.queue, definition.job_type, source_id)
+        return self.kinds.of(tenant_id, definition).lane
 
     def key_of(self, job: Job) -> tuple[int, str]:
         rank = rank_of(job.due_at, job.definition.priority, self.limits.ageing_us)
@@ -156,9 +164,8 @@ class ShardState:
         return self.open_lane(lane, None) if window is None else window
 
     def open_lane(self, lane: Lane, horizon: tuple[int, str] | None) -> Window[Job]:
-        window: Window[Job] = Window(
-            self.limits.lane_jobs_max, self.limits.lane_bytes_max, horizon=horizon
-        )
+        jobs_max, bytes_max = self.limits.lane_jobs_max, self.limits.lane_bytes_max
+        window: Window[Job] = Window(jobs_max, bytes_max, horizon=horizon, tally=self.ready)
         self.lanes[lane] = window
         for topic in _topics(lane):
             self.lanes_by_topic.setdefault(topic, {})[lane] = None
@@ -261,17 +268,15 @@ class ShardState:
 
     def bound_windows(self) -> None:
         """Keep all lanes together within their bound: those nobody asks for are let go first."""
-        total = sum(len(window) for window in self.lanes.values())
-        if total <= self.limits.window_jobs_max:
+        if self.ready.items <= self.limits.window_jobs_max:
             return
         order = sorted(
             self.lanes.items(),
             key=lambda item: (self.sessions.wanted(item[0]), -len(item[1]), item[0]),
         )
         for _, window in order:
-            if total <= self.limits.window_jobs_max // 2:
+            if self.ready.items <= self.limits.window_jobs_max // 2:
                 break
-            total -= len(window)
             window.evict()
 
     def remember_outcome(self, lease_id: str, outcome: tuple[str, bytes]) -> None:

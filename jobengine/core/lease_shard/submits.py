@@ -11,7 +11,7 @@ Not here: the keys themselves, and who waits for one (``claims``); making them a
 """
 
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -19,6 +19,7 @@ from jobengine.core.lease_shard.claims import Claims, settle_claim
 from jobengine.core.lease_shard.creations import Creations, unique_keys
 from jobengine.core.lease_shard.draft import Draft
 from jobengine.core.lease_shard.grants import Granter
+from jobengine.core.lease_shard.kinds import Kind
 from jobengine.core.lease_shard.pending import Pending
 from jobengine.core.lease_shard.slices import Slices
 from jobengine.core.lease_shard.state import ShardState
@@ -31,6 +32,8 @@ from jobengine.messages.rate_bucket import RateRequest, Reserve, Reserved
 from jobengine.messages.shard_commands import ClaimsWanted, LoadSubjects, SubjectsLoaded
 
 __all__ = ["Submitter"]
+# Bound once: an enum looks its members up by name each time.
+_SCHEDULED: Final = State.SCHEDULED
 
 
 class Submitter:
@@ -38,7 +41,7 @@ class Submitter:
         self._state = state
         self._granter = granter
         self.claims = Claims(state)
-        self.creations = Creations(state, slices, granter, self.claims, self.create)
+        self.creations = Creations(state, slices, granter, self.claims, self._create)
         self._reading: dict[int, SubmitJobs] = {}
         self._reserving: dict[int, tuple[SubmitJobs, dict[str, Job], list[RateRequest]]] = {}
 
@@ -100,19 +103,25 @@ class Submitter:
             Refusal(ErrorCode.STORE_UNAVAILABLE, "the database does not answer; retry later"),
         )
 
-    def create(
+    def create(self, draft: Draft, pending: Pending, new: NewJob, tenant_id: str) -> Job:
+        """Create one job in an open draft: held, waiting, or leased at once if it needs no tokens
+        to start."""
+        kind = self._state.kinds.of(tenant_id, new.definition)
+        return self._create(draft, pending, new, kind)
+
+    def _create(
         self,
         draft: Draft,
         pending: Pending,
         new: NewJob,
-        tenant_id: str,
+        kind: Kind,
         tokens: Collection[str] = (),
     ) -> Job:
-        """Create one job in an open draft: held, waiting, or leased at once.
+        """Create one job of this kind in an open draft: held, waiting, or leased at once.
 
         ``tokens`` names the jobs whose tokens have been taken.
         """
-        definition = new.definition
+        definition, tenant_id = new.definition, kind.lane.tenant_id
         at = draft.at
         job = Job(
             job_id=new.job_id,
@@ -127,11 +136,11 @@ class Submitter:
         session = None
         if not definition.hold:
             job.scheduled_at = at
-            draft.step(job, State.SCHEDULED)
+            draft.step(job, _SCHEDULED)
             if job.due_at <= at and (definition.expires_at or at + 1) > at:
-                session = self._granter.on_arrival(job, tokens)
+                session = self._granter.on_arrival(job, kind, tokens)
         if session is not None:
-            self._granter.grant(draft, pending, job, session)
+            self._granter.grant(draft, pending, job, kind, session)
             draft.close(
                 job, None, worker_id=session.worker_id, task_runner_id=session.task_runner_id
             )

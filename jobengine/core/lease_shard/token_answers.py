@@ -37,13 +37,14 @@ class TokenAnswers:
         refunds, tally = [], dict[Lane, list[int]]()
         again: list[Any] = []
         for candidate, denial in zip(candidates, message.denials, strict=True):
-            job, lane = candidate.job, candidate.lane
+            job, kind = candidate.job, state.kinds.bind(candidate.kind)
+            lane = kind.lane
             got = tally.get(lane)
             if got is None:
                 got = tally[lane] = [0, 0]
             if denial is None and not outdated and self._may_still_take(candidate):
                 got[0] += 1
-                self._granter.take(step, job, candidate.session)
+                self._granter.take(step, job, kind, candidate.session)
                 continue
             state.let_go(job)
             self._put_back(candidate)
@@ -74,7 +75,7 @@ class TokenAnswers:
     def _deny(self, candidate: Candidate, denial: Denial) -> None:
         """Tokens are missing: the lane waits for them, or this job alone does."""
         state = self._state
-        job, lane = candidate.job, candidate.lane
+        job, lane = candidate.job, candidate.kind.lane
         subject = (job.tenant_id, "rate", denial.key)
         opens_at = denial.opens_at
         if opens_at is not None:
@@ -95,7 +96,7 @@ class TokenAnswers:
         if job.job_id in state.operating:
             state.set_aside[job.job_id] = job
         else:
-            state.put_back(candidate.lane, job)
+            state.put_back(candidate.kind.lane, job)
 
     def _may_still_take(self, candidate: Candidate) -> bool:
         state = self._state
@@ -105,5 +106,5 @@ class TokenAnswers:
             and session.slots > 0
             and job.job_id not in state.operating
             and not has_expired(job, state.now.at)
-            and state.gates.first_closed(job, candidate.lane, state.now.at, holding=1) is None
+            and state.gates.first_closed(job, candidate.kind, state.now.at, holding=1) is None
         )

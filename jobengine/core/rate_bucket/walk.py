@@ -11,7 +11,9 @@ I3  At a limit nobody overtakes within a line: behind a denied request all of it
 I4  ``opens_at`` is the first instant at which that gate admits the request, if those that queue
     before it start as soon as they may.
 I5  Where nobody waits, requests that are alike take from what was seen at the first of them, and
-    buckets are told once for all (``finish``).
+    buckets are told once for all (``finish``). A walk counts what it has *spent*: of each request
+    the most that it takes of one bucket, and a start; no bucket has given more than that since it
+    was looked at. A new *epoch* begins when a judgement may have changed who queues or waits.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,29 +30,22 @@ __all__ = ["Walk"]
 _PLENTY: Final = 1 << 80
 
 
-class _Room:
-    """What may be taken of a bucket at this instant by anybody, for nobody waits there; and what
-    was taken that the bucket has not been told of."""
+class _Plan:
+    """Requests that are alike: how much each takes of which buckets, and how many have taken that
+    the buckets were not told of.
 
-    __slots__ = ("bucket", "starts", "taken_starts", "taken_units", "units")
+    There is room for one more while the walk has spent no more than ``units_max`` and
+    ``starts_max`` since it was looked at, in this ``epoch`` of the walk.
+    """
 
-    def __init__(self, bucket: Bucket) -> None:
-        self.bucket = bucket
-        self.look(waits=False)
+    __slots__ = ("epoch", "needs", "starts_max", "taken", "units", "units_max")
 
-    def look(self, *, waits: bool) -> None:
-        """See anew; where somebody waits there is no room."""
-        bucket = self.bucket
-        self.taken_units = self.taken_starts = 0
-        self.units = bucket.units if bucket.has_tokens else _PLENTY
-        if waits or bucket.denies_all or bucket.settled_at < bucket.open_at:
-            self.units = -1
-        self.starts = _PLENTY
-        if bucket.hour is not None:
-            self.starts = bucket.hour_max - bucket.hour.count(bucket.settled_at)
-
-
-_Plan = Sequence[tuple[_Room, int]]
+    def __init__(self, needs: Sequence[tuple[str, Bucket, int]]) -> None:
+        self.needs = needs
+        self.units = max((need for _, _, need in needs), default=0)
+        self.units_max = self.starts_max = -1
+        self.epoch = -1
+        self.taken = 0
 
 
 class Walk:
@@ -61,10 +56,16 @@ class Walk:
         "_buckets",
         "_denied",
         "_drift",
+        "_epoch",
         "_lines",
         "_plans",
         "_queued",
-        "_rooms",
+        "_queued_at",
+        "_starts_spent",
+        "_starts_told",
+        "_told_later",
+        "_units_spent",
+        "_units_told",
         "taken_from",
     )
 
@@ -74,8 +75,11 @@ class Walk:
         self._drift = drift
         self._lines = lines
         self._queued: dict[tuple[str, str], Ahead] = {}
+        self._queued_at: set[str] = set()
         self._denied: set[str] = set()
-        self._rooms: dict[str, _Room] = {}
+        self._epoch = self._units_spent = self._starts_spent = 0
+        self._units_told = self._starts_told = 0
+        self._told_later: list[_Plan] = []
         self._plans: dict[tuple[tuple[str, ...], int, bool], _Plan | None] = {}
         self.taken_from: dict[str, Bucket] = {}
         if lines:
@@ -103,30 +107,38 @@ class Walk:
 
     def reserve(self, request: RateRequest) -> Denial | None:
         """Take what a request needs, or say what denies it first."""
-        plan = self._plan(request)
-        if plan is not None:
-            for room, need in plan:
-                if room.units < need or room.starts <= 0:
-                    break
-            else:
-                for room, need in plan:
-                    room.units -= need
-                    room.starts -= 1
-                    room.taken_units += need
-                    room.taken_starts += 1
-                return None
+        name = (request.keys, request.cost, request.retry)
+        plan = self._plans.get(name)
+        if plan is None and name not in self._plans:
+            plan = self._plans[name] = self._new_plan(request)
+        if plan is not None and (
+            (
+                plan.epoch == self._epoch
+                and self._units_spent <= plan.units_max
+                and self._starts_spent <= plan.starts_max
+            )
+            or self._look(plan)
+        ):
+            if not plan.taken:
+                self._told_later.append(plan)
+            plan.taken += 1
+            self._units_spent += plan.units
+            self._starts_spent += 1
+            return None
         self.finish()
         denials = self._judge(request)
-        self._look_again(request.keys)
+        self._epoch += 1
         return denials[0] if denials else None
 
     def finish(self) -> None:
         """Tell the buckets what was taken of them."""
-        for key, room in self._rooms.items():
-            if room.taken_starts:
-                room.bucket.take(room.taken_units, room.taken_starts)
-                self.taken_from[key] = room.bucket
-                room.taken_units = room.taken_starts = 0
+        for plan in self._told_later:
+            starts, plan.taken = plan.taken, 0
+            for key, bucket, need in plan.needs:
+                bucket.take(need * starts, starts)
+                self.taken_from[key] = bucket
+        self._told_later.clear()
+        self._units_told, self._starts_told = self._units_spent, self._starts_spent
 
     def peek(self, request: RateRequest) -> tuple[Denial, ...]:
         """Every gate that denies a request; one that has none takes, until ``undo``."""
@@ -156,40 +168,51 @@ class Walk:
             self._lines.served(request)
         return ()
 
-    def _plan(self, request: RateRequest) -> _Plan | None:
-        """Where requests like this one take how much; None where a limit is not known."""
-        name = (request.keys, request.cost, request.retry)
-        try:
-            return self._plans[name]
-        except KeyError:
-            plan = self._plans[name] = self._new_plan(request)
-            return plan
-
     def _new_plan(self, request: RateRequest) -> _Plan | None:
-        plan: list[tuple[_Room, int]] = []
+        """Where requests like this one take how much; None where a limit is not known."""
+        needs: list[tuple[str, Bucket, int]] = []
         for key in request.keys:
             bucket = self._buckets.get(key)
             if bucket is None:
                 return None
             bucket.settle(self._at)
             need = bucket.need(request)
-            if need is None:
-                continue
-            room = self._rooms.get(key)
-            if room is None:
-                room = self._rooms[key] = _Room(bucket)
-                if self._lines.waits_at(key):
-                    room.look(waits=True)
-            plan.append((room, need))
-        return plan
+            if need is not None:
+                needs.append((key, bucket, need))
+        return _Plan(needs)
 
-    def _look_again(self, keys: Sequence[str]) -> None:
-        """Rooms after a judgement: where anybody queues or waits there is none."""
-        queued = {key for key, _ in self._queued}
-        for key in keys:
-            room = self._rooms.get(key)
-            if room is not None:
-                room.look(waits=key in queued or self._lines.waits_at(key))
+    def _look(self, plan: _Plan) -> bool:
+        """See how much room there is; whether it is enough for one more request."""
+        plan.epoch = self._epoch
+        self._measure(plan)
+        if self._told_later and not self._fits(plan):
+            self.finish()
+            self._measure(plan)
+        return self._fits(plan)
+
+    def _fits(self, plan: _Plan) -> bool:
+        return self._units_spent <= plan.units_max and self._starts_spent <= plan.starts_max
+
+    def _measure(self, plan: _Plan) -> None:
+        """What the buckets were not told of yet may all have been taken from any one of them."""
+        units, starts = self._room(plan)
+        plan.units_max, plan.starts_max = self._units_told + units, self._starts_told + starts
+
+    def _room(self, plan: _Plan) -> tuple[int, int]:
+        """Units and starts that there are beyond what one more request takes, at the bucket that
+        has the fewest; below 0 where it has to be judged."""
+        units_left = starts_left = _PLENTY
+        for key, bucket, need in plan.needs:
+            at = bucket.settled_at
+            if bucket.denies_all or at < bucket.open_at:
+                return -1, -1
+            if key in self._queued_at or self._lines.waits_at(key):
+                return -1, -1
+            if bucket.has_tokens and bucket.units - need < units_left:
+                units_left = bucket.units - need
+            if bucket.hour is not None:
+                starts_left = min(starts_left, bucket.hour_max - bucket.hour.count(at) - 1)
+        return units_left, starts_left
 
     def _queue(self, request: RateRequest, denials: Sequence[Denial]) -> None:
         if (first := denials[0]).opens_at is not None:
@@ -197,6 +220,7 @@ class Walk:
             units, starts = self._queued.get(place, NOBODY)
             need = self._buckets[first.key].need(request) or 0
             self._queued[place] = Ahead(units + need, starts + 1)
+            self._queued_at.add(first.key)
         if not request.line or request.line in self._denied:
             return
         self._denied.add(request.line)
