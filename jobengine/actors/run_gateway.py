@@ -236,15 +236,19 @@ class RunGateway:
         return answer
 
     async def _ask_about(self, tenant_id: str, run_id: str, build: Callable[[int], object]) -> Any:
-        """Ask about a run; one that the planner does not know may have ended."""
+        """Ask about a run; one that the planner does not know has ended, or is not found again yet
+        after a restart."""
         try:
             return await self._ask_planner(tenant_id, build)
         except RefusedError as error:
             if error.refusal.code is not ErrorCode.NOT_FOUND:
                 raise
             record = await self.store.run(tenant_id, run_id)
-            if record is None or record.finished_at is None:
+            if record is None or "runId" not in error.refusal.details:
                 raise
+            if record.finished_at is None:
+                why = f"run {run_id} is being read from the store; retry in a moment"
+                raise RefusedError(Refusal(ErrorCode.STORE_UNAVAILABLE, why)) from None
             why = f"run {run_id} has ended: {record.state}"
             details = {"runId": run_id, "state": str(record.state)}
             raise RefusedError(Refusal(ErrorCode.RUN_ENDED, why, details)) from None

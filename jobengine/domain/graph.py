@@ -26,17 +26,11 @@ import attrs
 
 from jobengine.domain.cycle import find_cycle
 from jobengine.domain.errors import ErrorCode, Refusal
+from jobengine.domain.graph_refusals import bad_source, invalid, too_many
 from jobengine.domain.node import Node, NodeKind, join_key
 from jobengine.domain.trigger_rule import TriggerRule
 
-__all__ = [
-    "EDGES_MAX",
-    "NODES_MAX",
-    "Edge",
-    "Graph",
-    "GraphLimits",
-    "build_graph",
-]
+__all__ = ["EDGES_MAX", "NODES_MAX", "Edge", "Graph", "GraphLimits", "build_graph"]
 
 NODES_MAX: Final = 100_000
 EDGES_MAX: Final = 500_000
@@ -114,20 +108,39 @@ class Graph:
         return refusal
 
     def _add_nodes(self, nodes: Sequence[Node]) -> Refusal | None:
-        numbers, job = self.numbers, NodeKind.JOB
+        if self._add_plain_nodes(nodes):
+            return None
         for place, node in enumerate(nodes):
-            key = node.key
-            plain = node.kind is job and node.of is None and key not in numbers
-            if not (plain and _is_key(key)):
-                refusal = self._refuse_node(node, place)
-                if refusal is not None:
-                    return refusal
-            self._add_node(key, node.kind, node.trigger)
+            refusal = self._refuse_node(node, place)
+            if refusal is not None:
+                return refusal
+            self._add_node(node.key, node.kind, node.trigger)
             if node.kind is NodeKind.MAP:
                 self._add_node(join_key(node.key), NodeKind.JOIN, node.join)
             if len(self.keys) > self.limits.nodes_max:
-                return _too_many("nodes", self.limits.nodes_max)
+                return too_many("nodes", self.limits.nodes_max)
         return None
+
+    def _add_plain_nodes(self, nodes: Sequence[Node]) -> bool:
+        """Nodes for workers that nothing is wrong with, which most are, in one go; False: there are
+        others among them, and nothing has changed."""
+        job, before, added = NodeKind.JOB, len(self.keys), len(nodes)
+        keys = [node.key for node in nodes if node.kind is job and node.of is None]
+        names = set(keys)
+        if (
+            len(names) != added
+            or before + added > self.limits.nodes_max
+            or not names.isdisjoint(self.numbers)
+            or not all(map(_is_key, keys))
+        ):
+            return False
+        self.numbers.update(zip(keys, range(before, before + added), strict=True))
+        self.keys += keys
+        self.kinds += [job] * added
+        self.rules += [node.trigger for node in nodes]
+        self.parents += [()] * added
+        self.children += [[] for _ in nodes]
+        return True
 
     def _refuse_node(self, node: Node, place: int) -> Refusal | None:
         key = node.key
@@ -135,16 +148,16 @@ class Graph:
         if node.of is None:
             if not _is_key(key):
                 why = "is no key; write 1 to 128 of A-Z a-z 0-9 . _ : / -, a letter or digit first"
-                return _invalid(path, f"{key[:128]!r} {why}")
+                return invalid(path, f"{key[:128]!r} {why}")
         elif not self._is_instance(node):
-            return _invalid(path, f"{key[:160]!r} is no instance of a map node in this run")
+            return invalid(path, f"{key[:160]!r} is no instance of a map node in this run")
         if key in self.numbers:
-            return _invalid(path, f"{key!r} is there already; keys are unique in a run", key=key)
+            return invalid(path, f"{key!r} is there already; keys are unique in a run", key=key)
         if node.kind is NodeKind.JOIN:
-            return _invalid(f"jobs[{place}].kind", "a join comes with its map node; ask for that")
+            return invalid(f"jobs[{place}].kind", "a join comes with its map node; ask for that")
         if node.kind is NodeKind.MAP and node.join not in _JOINS:
             why = f"{node.join} cannot end a join; take one of {', '.join(_JOINS)}"
-            return _invalid(f"jobs[{place}].join", why)
+            return invalid(f"jobs[{place}].join", why)
         return None
 
     def _is_instance(self, node: Node) -> bool:
@@ -177,8 +190,9 @@ class Graph:
         already.
         """
         parents, children, numbers = self.parents, self.children, self.numbers
+        edges_max, map_node = self.limits.edges_max, NodeKind.MAP
         find: Callable[[str], int | None] = numbers.get
-        if NodeKind.MAP in self.kinds:
+        if map_node in self.kinds:
             find = self.exit_of
         for place, node in enumerate(nodes):
             number, depends_on = numbers[node.key], node.depends_on
@@ -191,17 +205,18 @@ class Graph:
                 if max(known) > number:
                     suspects.append(number)
             if node.of is not None:
-                opener = self.numbers[node.of]
+                opener = numbers[node.of]
                 known = (opener,)
                 self._add_edge(number, opener + 1, late)
-            if node.kind is NodeKind.MAP:
+            if node.kind is map_node:
                 self._add_edge(number, number + 1, late)
-            parents[number] += known
-            for source in known:
-                children[source].append(number)
-            self.edge_count += len(known)
-            if self.edge_count > self.limits.edges_max:
-                return _too_many("edges", self.limits.edges_max)
+            if known:
+                parents[number] += known
+                for source in known:
+                    children[source].append(number)
+                self.edge_count += len(known)
+            if self.edge_count > edges_max:
+                return too_many("edges", edges_max)
         return None
 
     def _refuse_sources(self, node: Node, path: str) -> Refusal:
@@ -209,11 +224,11 @@ class Graph:
         named = set[str]()
         for nth, key in enumerate(node.depends_on):
             if key == node.key or self.exit_of(key) is None:
-                return _bad_source(f"{path}[{nth}]", key, node.key)
+                return bad_source(f"{path}[{nth}]", key, node.key)
             if key in named:
-                return _invalid(f"{path}[{nth}]", f"{key!r} is named twice; name it once", key=key)
+                return invalid(f"{path}[{nth}]", f"{key!r} is named twice; name it once", key=key)
             named.add(key)
-        return _invalid(path, "names a map node and its join; name one of them")
+        return invalid(path, "names a map node and its join; name one of them")
 
     def _add_edges(
         self, edges: Sequence[Edge], late: list[tuple[int, int]], suspects: list[int]
@@ -221,15 +236,15 @@ class Graph:
         for place, (source_key, target_key) in enumerate(edges):
             source, target = self.exit_of(source_key), self.numbers.get(target_key)
             if source is None or source_key == target_key:
-                return _bad_source(f"edges[{place}].from", source_key, target_key)
+                return bad_source(f"edges[{place}].from", source_key, target_key)
             if target is None:
-                return _bad_source(f"edges[{place}].to", target_key, source_key)
+                return bad_source(f"edges[{place}].to", target_key, source_key)
             if source in self.parents[target]:
-                return _invalid(f"edges[{place}]", f"{source_key} → {target_key} is there already")
+                return invalid(f"edges[{place}]", f"{source_key} → {target_key} is there already")
             self._add_edge(source, target, late)
             suspects.append(target)
             if self.edge_count > self.limits.edges_max:
-                return _too_many("edges", self.limits.edges_max)
+                return too_many("edges", self.limits.edges_max)
         return None
 
     def _add_edge(self, source: int, target: int, late: list[tuple[int, int]]) -> None:
@@ -279,22 +294,5 @@ def build_graph(
     """
     graph = Graph(limits or GraphLimits())
     if not nodes:
-        return _invalid("jobs", "a run has at least one job")
+        return invalid("jobs", "a run has at least one job")
     return graph.extend(nodes, edges) or graph
-
-
-def _invalid(path: str, why: str, **details: str) -> Refusal:
-    return Refusal(ErrorCode.RUN_INVALID, f"{path}: {why}", {"path": path, **details})
-
-
-def _too_many(what: str, limit: int) -> Refusal:
-    why = f"a run has at most {limit} {what}"
-    return Refusal(ErrorCode.RUN_INVALID, why, {"path": "jobs", "limit": limit, "of": what})
-
-
-def _bad_source(path: str, key: str, of: str) -> Refusal:
-    if key == of:
-        why = f"{key[:160]!r} cannot depend on itself"
-        details = {"path": path, "cycle": [key, key], "length": 1}
-        return Refusal(ErrorCode.RUN_INVALID, f"{path}: {why}", details)
-    return _invalid(path, f"there is no {key[:160]!r} in this run", key=key[:160])

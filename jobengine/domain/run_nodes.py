@@ -34,7 +34,6 @@ __all__ = [
     "MapSpec",
     "NodeJob",
     "PolicySpec",
-    "RunDocument",
     "SubRunSpec",
     "decode_nodes",
     "encode_nodes",
@@ -47,8 +46,6 @@ ENVIRONMENT: Final = frozenset({"callbacks", "inputs", "results", "run"})
 """What expressions of a node may look at."""
 ITEM_ENVIRONMENT: Final = ENVIRONMENT | {"index", "item"}
 """What the payload of a ``map`` node's instances may look at."""
-
-_NO_RAW: Final = msgspec.Raw(b"null")
 
 
 class NodeJob(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
@@ -76,20 +73,12 @@ class PolicySpec(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class SubRunSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
-    """A run of the registered DAG ``dag_id``, its newest version unless one is named, or of
-    ``document``. ``inputs`` is a template."""
+    """A run of the registered DAG ``dag_id``, its newest version unless one is named. ``inputs``
+    is a template."""
 
-    dag_id: str | None = None
-    document: msgspec.Raw = _NO_RAW
+    dag_id: str
     inputs: msgspec.Raw = msgspec.Raw(EMPTY_OBJECT)
     version: int | None = None
-
-
-class RunDocument(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
-    """What a run does, in the words of the domain."""
-
-    fail_fast: bool = False
-    jobs: Sequence[NodeJob]
 
 
 # The fields of a definition stand sorted; what is left to sort are the names of its labels.
@@ -238,8 +227,6 @@ def _reads_of_map(spec: MapSpec, path: str, names: frozenset[str]) -> Sequence[s
 def _reads_of_sub_run(
     spec: SubRunSpec, path: str, names: frozenset[str]
 ) -> Sequence[str] | Refusal:
-    if (spec.dag_id is None) == (bytes(spec.document) == b"null"):
-        return _invalid(f"{path}.dagId", "a sub-run has either a DAG or jobs of its own")
     template = parse_template(bytes(spec.inputs), names, f"{path}.inputs")
     return template if isinstance(template, Refusal) else template.reads
 

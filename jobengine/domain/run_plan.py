@@ -13,16 +13,16 @@ from typing import Final
 import msgspec
 
 from jobengine.domain.canonical import EMPTY_OBJECT, digest
-from jobengine.domain.errors import ErrorCode, Refusal
+from jobengine.domain.errors import Refusal
 from jobengine.domain.graph import Edge, Graph, build_graph
 from jobengine.domain.node import Node, NodeKind, join_key
 from jobengine.domain.plan import topological_order
 from jobengine.domain.records import NewJob
 from jobengine.domain.run import JobIds, RunDefinition, inputs_hash
-from jobengine.domain.run_nodes import NodeJob, RunDocument, prepare_nodes, workerless
+from jobengine.domain.run_nodes import NodeJob, prepare_nodes, workerless
 from jobengine.domain.run_record import RunRecord
 
-__all__ = ["PlannedRun", "jobs_of_growth", "plan_document", "plan_rerun", "plan_run"]
+__all__ = ["PlannedRun", "jobs_of_growth", "plan_rerun", "plan_run"]
 
 
 class PlannedRun(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,15 +54,6 @@ def plan_run(record: RunRecord, nodes: Sequence[NodeJob]) -> PlannedRun | Refusa
         return graph
     by_key = {each.node.key: each for each in prepared}
     return _planned(record, graph, {key: each.node for key, each in by_key.items()}, by_key)
-
-
-def plan_document(record: RunRecord, document: bytes) -> PlannedRun | Refusal:
-    """As ``plan_run``, of a ``RunDocument`` as JSON."""
-    try:
-        asked = msgspec.json.decode(document, type=RunDocument)
-    except msgspec.DecodeError as error:
-        return Refusal(ErrorCode.RUN_INVALID, f"jobs: no document of a run: {error}")
-    return plan_run(msgspec.structs.replace(record, fail_fast=asked.fail_fast), asked.jobs)
 
 
 def plan_rerun(

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import msgspec
 
 from jobengine.domain.errors import Refusal
-from jobengine.domain.graph import Edge
+from jobengine.domain.graph import Edge, Graph
 from jobengine.domain.job import Reason, State
 from jobengine.domain.node import Node, NodeKind
 from jobengine.domain.run import RollUp, RunState
@@ -97,7 +97,8 @@ class RunStarted(_Message, frozen=True, kw_only=True):
     ``nodes`` and ``edges`` are the run as it was created and has grown since, in that order.
     ``ends`` has the nodes that have ended; ``started`` those that are scheduled, running or open;
     ``stopping`` those of them whose cancel is requested; the jobs of all others are pending.
-    ``stamp`` is of the ``ReadRun`` that this is the answer to.
+    ``graph`` is what nodes and edges make, where somebody has built it; it is the planner's from
+    then on. ``stamp`` is of the ``ReadRun`` that this is the answer to.
     """
 
     stamp: int | None = None
@@ -108,6 +109,7 @@ class RunStarted(_Message, frozen=True, kw_only=True):
     state: RunState = RunState.PENDING
     nodes: Sequence[Node]
     edges: Sequence[Edge] = ()
+    graph: Graph | None = None
     ends: Sequence[JobEnd] = ()
     started: Sequence[str] = ()
     stopping: Sequence[str] = ()

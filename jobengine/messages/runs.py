@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from jobengine.domain.change import RegistryRow
-from jobengine.domain.graph import Edge
+from jobengine.domain.graph import Edge, Graph
 from jobengine.domain.node import Node
 from jobengine.domain.records import NewJob
 from jobengine.domain.run_record import RunRecord
@@ -51,7 +51,8 @@ class RunPlan(msgspec.Struct, frozen=True, kw_only=True):
     """A run as validated at a door. ``nodes`` and ``edges`` are a graph without a cycle; joins are
     not among ``nodes``. ``jobs`` has the job of each node that is not kept, joins included, as they
     are to be created: pending, without unique keys. ``kept`` maps keys of nodes to jobs of earlier
-    runs; ``ends`` is how those ended, for the planner."""
+    runs; ``ends`` is how those ended, for the planner. ``graph`` is what nodes and edges make,
+    where it was built with them; whoever hands the plan on gives it away."""
 
     record: RunRecord
     nodes: Sequence[Node]
@@ -59,6 +60,7 @@ class RunPlan(msgspec.Struct, frozen=True, kw_only=True):
     jobs: Sequence[NewJob]
     kept: Mapping[str, str] = {}
     ends: Sequence[JobEnd] = ()
+    graph: Graph | None = None
 
 
 class CreateRun(_Message, frozen=True, kw_only=True):

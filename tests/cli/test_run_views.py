@@ -40,8 +40,8 @@ def node(key: str, level: int, state: str, **changes: Any) -> DagNode:
 def graph(nodes: list[DagNode], *edges: tuple[str, str]) -> DagView:
     path = [each.key for each in nodes if each.on_critical_path]
     return DagView(
-        run_id="r1", state="running", nodes=nodes, edges=[list(edge) for edge in edges], levels=3, width=2,
-        critical_path=path, critical_ms=20_000,
+        run_id="r1", state="running", nodes=nodes, edges=[list(edge) for edge in edges], levels=3,
+        width=2, critical_path=path, critical_ms=20_000,
     )  # fmt: skip
 
 

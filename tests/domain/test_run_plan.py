@@ -16,7 +16,6 @@ from jobengine.domain.run_nodes import (
     MapSpec,
     NodeJob,
     PolicySpec,
-    SubRunSpec,
     decode_nodes,
     encode_nodes,
     prepare_nodes,
@@ -159,8 +158,8 @@ def test_a_map_node_brings_the_job_of_its_join_and_who_depends_on_it_waits_for_t
             ErrorCode.RUN_INVALID,
         ),
         (
-            node("b", payload=SubRunSpec(), kind=NodeKind.SUB_RUN),
-            "jobs[1].dagId",
+            node("b", payload={"inputs": {}}, kind=NodeKind.SUB_RUN),
+            "jobs[1].payload",
             ErrorCode.RUN_INVALID,
         ),
         (

@@ -243,7 +243,8 @@ async def test_ten_thousand_sources_make_no_larger_scrape_and_hold_nobody_up() -
     for name in ("breaker_position", "bucket_tokens", "quota_running"):
         assert sum(found == name for found, _ in shown) == keys_max
     assert shown["gates_left_out", "bucket"] == 10_000 - keys_max
-    assert turns >= text.count("# TYPE")
+    # In the first turn the other task may be the second to run.
+    assert turns >= text.count("# TYPE") - 1
     assert len(text) < 200_000
 
 

@@ -122,6 +122,12 @@ async def acme(node: Node) -> Belongings:
     )
     assert run.status_code == 201, run.text
     await begin_pack_run(node, MARK, headers)
+    dag = await node.client.post(
+        f"{node.http_url}{BASE}/dags",
+        json={"dagId": MARK, "jobs": [{"key": "a", "jobType": MARK}]},
+        headers=headers,
+    )
+    assert dag.status_code == 201, dag.text
     await attach(node, "acme", MARK)
     await settled(node, redrive.json()["redriveId"], run.json()["runId"])
     return Belongings(
@@ -129,6 +135,7 @@ async def acme(node: Node) -> Belongings:
             "jobId": job_id,
             "runId": run.json()["runId"],
             "packId": MARK,
+            "dagId": MARK,
             "deadLetterId": f"{job_id}.1",
             "leaseId": f"{job_id}.1",
             "apiKeyId": key.json()["apiKeyId"],

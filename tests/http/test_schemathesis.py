@@ -34,7 +34,16 @@ CHECKS = (
     "ignored_auth",
 )
 # A stream has no end; `test_streams.py` reads them.
-UNENDING = ("streamEvents", "streamJobEvents")
+UNENDING = ("streamEvents", "streamJobEvents", "streamPackRunEvents", "streamRunEvents")
+# It ends in an error of its own (4.32) where it merges bodies that hold lists of objects: as links
+# inferred from fields, and as bodies made of what answers said. Both are left out.
+CONFIGURATION = """\
+[phases.stateful.inference]
+algorithms = ["location-headers"]
+
+[phases.fuzzing.extra-data-sources]
+responses = false
+"""
 
 
 @pytest.mark.timeout(FUZZ_S + 90)
@@ -48,6 +57,8 @@ async def test_the_engine_does_what_its_description_says(tmp_path: Path) -> None
             url = f"http://{client.base_url.netloc.decode()}"
             token = client.headers["Authorization"].removeprefix("Bearer ")
             await fill(url, token)
+            # It looks for its configuration in the directory it runs in.
+            (tmp_path / "schemathesis.toml").write_text(CONFIGURATION)
             with trio.fail_after(FUZZ_S + 60):
                 ended = await trio.run_process(
                     command(url, token),

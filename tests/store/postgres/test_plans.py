@@ -224,6 +224,15 @@ CASES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         ("jobs_of_run",),
     ),
     "nodes_by_id": ({"tenant_id": "t1", "job_ids": [ID]}, ("jobs_pkey",)),
+    "logs_of_run": (
+        {"tenant_id": "t1", "run_id": ID, "after": 0, "rows_max": 50},
+        ("jobs_of_run", "runs_pkey", "job_logs_%_pkey"),
+    ),
+    "artifacts_of_run": (
+        {"tenant_id": "t1", "run_id": "2", "after_key": "", "after_attempt": -1}
+        | {"after_name": "", "rows_max": 50},
+        ("jobs_of_run", "artifacts_pkey"),
+    ),
     "typical_durations": ({"tenant_id": "t1", "jobs_max": 50}, ("jobs_pkey",)),
     "document_by_name": (
         {"tenant_id": "t1", "kind": "dag", "document_name": "1", "version": None},

@@ -154,12 +154,12 @@ CROSS JOIN LATERAL (
       AND at > (
           SELECT created_at - 86400000000
           FROM runs
-          WHERE tenant_id = %(tenant_id)s AND run_id = %(run_id)s::uuid
+          WHERE tenant_id = %(tenant_id)s AND run_id = %(run_id)s::text::uuid
       )
     ORDER BY position
     LIMIT %(rows_max)s
 ) l
-WHERE j.tenant_id = %(tenant_id)s AND j.run_id = %(run_id)s AND j.attempt > 0
+WHERE j.tenant_id = %(tenant_id)s AND j.run_id = %(run_id)s::text AND j.attempt > 0
 ORDER BY l.position
 LIMIT %(rows_max)s;
 
