@@ -6,15 +6,15 @@ I2  A stream ends by itself: when its token expires or is revoked, which a last 
     when the engine stops, or when the engine cannot serve it any more. The client comes back with
     the last id it saw.
 I3  When a stream is left, nothing that it started is left over.
-I4  The first signal of a run is sent when the stream begins and whenever it has become another one;
-    it has no id, since it is no entry of the ledger.
+I4  The first signal of a run is sent when the stream begins and whenever it has become another one.
+    It has no id, since it is no entry of the ledger; nor has what else is sent beside the events.
 
 Not here: the ring, the ledger (`actors/gateway.py`), what an event looks like (`domain/event.py`).
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
-from typing import Final
+from typing import Any, Final
 
 import attrs
 import msgspec
@@ -29,7 +29,15 @@ from jobengine.domain.event import Event
 from jobengine.store.errors import StoreError
 from jobengine.wire.runs import FirstSignalView
 
-__all__ = ["EVENT_STREAM", "EventFilter", "EventStream", "ReadSignal", "newest_seq"]
+__all__ = [
+    "EVENT_STREAM",
+    "EventFilter",
+    "EventStream",
+    "ReadSignal",
+    "SendBeside",
+    "beside_frame",
+    "newest_seq",
+]
 
 EVENT_STREAM: Final = "text/event-stream"
 
@@ -43,6 +51,9 @@ _SIGNAL_SHARE: Final = 10
 
 ReadSignal = Callable[[float], Awaitable[FirstSignalView | None]]
 """The first signal as it was no earlier than this instant (monotonic seconds)."""
+
+SendBeside = Callable[[trio.MemorySendChannel[bytes]], Awaitable[None]]
+"""Sends frames of its own beside the events, until it is cancelled."""
 
 _log = structlog.get_logger("jobengine.http")
 
@@ -103,7 +114,8 @@ async def newest_seq(gateway: Gateway, tenant_id: str) -> int:
 @attrs.frozen(kw_only=True)
 class EventStream:
     """One reader. `bearer_ended` returns, with the reason, when its token counts no more.
-    `signal` reads the first signal of the run that is followed."""
+    `signal` reads the first signal of the run that is followed. `names` has the names under which
+    events of some types are sent, where those differ."""
 
     gateway: Gateway
     tenant_id: str
@@ -113,6 +125,8 @@ class EventStream:
     stopping: trio.Event
     bearer_ended: Callable[[], Awaitable[str]] = trio.sleep_forever
     signal: ReadSignal | None = None
+    beside: SendBeside | None = None
+    names: Mapping[str, str] = attrs.field(factory=dict)
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[AsyncIterator[bytes]]:
@@ -122,8 +136,10 @@ class EventStream:
         async with trio.open_nursery() as nursery:
             chunks = _Chunks(receiver, self.heartbeat_s)
             signals = None if self.signal is None else _Signals(self.signal)
-            if signals is not None:
-                nursery.start_soon(self._pump_signals, signals, sender, chunks)
+            signal = None if signals is None else signals.send_to
+            for send in (signal, self.beside):
+                if send is not None:
+                    nursery.start_soon(self._pump_beside, send, sender, chunks)
             nursery.start_soon(self._pump, sender, signals)
             nursery.start_soon(self._end_when_stopping, chunks)
             nursery.start_soon(self._end_with_bearer, chunks)
@@ -138,11 +154,11 @@ class EventStream:
         why = await self.bearer_ended()
         chunks.end(_end(ErrorCode.TOKEN_INVALID, why))
 
-    async def _pump_signals(
-        self, signals: "_Signals", sender: trio.MemorySendChannel[bytes], chunks: "_Chunks"
+    async def _pump_beside(
+        self, send: SendBeside, sender: trio.MemorySendChannel[bytes], chunks: "_Chunks"
     ) -> None:
         try:
-            await signals.send_to(sender)
+            await send(sender)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             return
         except _FAILURES as error:
@@ -172,7 +188,7 @@ class EventStream:
                         chunk += _gap(last + 1, event.seq - 1)
                     last = event.seq
                     if self.wanted.matches(event):
-                        chunk += _frame(event)
+                        chunk += _frame(event, self.names.get(event.event_type))
                         if signals is not None:
                             signals.moved()
                     if len(chunk) >= _CHUNK_BYTES:
@@ -202,7 +218,7 @@ class _Signals:
             view = await self._read(self._since_s)
             if view is not None and view.summary_etag != tag:
                 tag = view.summary_etag
-                await sender.send(_signal(view))
+                await sender.send(beside_frame("first_signal", view))
             took_s = trio.current_time() - began_s
             await trio.sleep(max(_SIGNAL_PAUSE_S, _SIGNAL_SHARE * took_s))
             await self._moved.wait()
@@ -241,16 +257,17 @@ class _Chunks:
         return _HEARTBEAT
 
 
-def _frame(event: Event) -> bytes:
+def _frame(event: Event, name: str | None) -> bytes:
     return b"id: %d\nevent: %s\ndata: %s\n\n" % (
         event.seq,
-        event.event_type.encode(),
+        (name or event.event_type).encode(),
         event.body,
     )
 
 
-def _signal(view: FirstSignalView) -> bytes:
-    return b"event: first_signal\ndata: %s\n\n" % msgspec.json.encode(view)
+def beside_frame(name: str, data: Any) -> bytes:
+    """A frame without an id (I4)."""
+    return b"event: %s\ndata: %s\n\n" % (name.encode(), msgspec.json.encode(data))
 
 
 def _gap(first: int, last: int) -> bytes:

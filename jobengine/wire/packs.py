@@ -197,6 +197,13 @@ class PackLogLine(msgspec.Struct, rename="camel", kw_only=True, gc=False):
     text: str
 
 
+class PackLogEvent(PackLogLine, kw_only=True, gc=False):
+    """A log line as it is streamed. ``position`` is that of its stored row, which may hold several
+    lines."""
+
+    position: int
+
+
 class PackArtifactView(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True):
     """An artifact that an attempt of a node has named."""
 

@@ -11,7 +11,7 @@ from tests.http.packing import ask_run, begin, conditional, parallel, register, 
 from tests.http.running import begin as begin_run
 from tests.http.running import complete, nodes, refused, take, until, until_open
 from tests.http.running import job as node
-from tests.http.test_streams import following
+from tests.http.test_streams import Reader, following
 from tests.http.worker import Worker, working
 
 INPUTS = {
@@ -352,5 +352,32 @@ async def test_a_stream_tells_what_becomes_of_one_run(rest: Rest) -> None:
                     kinds.append(block["event"])
                     of_jobs.add(json.loads(block["data"]).get("job", {}).get("runId", run_id))
     assert [kind for kind in kinds if kind.startswith("run.")][:2] == ["run.created", "run.started"]
-    assert kinds.count("job.artifact_named") == 3
+    assert kinds.count("pack_run.artifact") == 3
     assert of_jobs == {run_id}
+
+
+async def test_a_stream_sends_the_lines_there_are_and_those_that_come(rest: Rest) -> None:
+    async with working(rest.engine) as worker:
+        run_id = await begin(rest, run("scan"))
+        grant = (await take(worker, "scan"))["scan"]
+        await worker.log(grant, _lines("before"))
+        async with following(rest, "", f"/stream/pack-runs/{run_id}") as reader:
+            first = await _line(reader)
+            await worker.log(grant, _lines("l1", "l2"))
+            more = [await _line(reader), await _line(reader)]
+    assert [line["text"] for line in (first, *more)] == ["before", "l1", "l2"]
+    assert (first["key"], first["attempt"]) == ("scan", 1)
+    path = f"/stream/pack-runs/{run_id}"
+    async with following(rest, f"?logsAfter={first['position']}", path) as reader:
+        assert [await _line(reader), await _line(reader)] == more
+
+
+async def _line(reader: Reader) -> dict[str, Any]:
+    """The next log line that is sent."""
+    with trio.fail_after(5):
+        while True:
+            block = await reader.block()
+            assert block is not None, "the stream ended"
+            if block and block["event"] == "pack_run.log":
+                line: dict[str, Any] = json.loads(block["data"])
+                return line

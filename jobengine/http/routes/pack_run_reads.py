@@ -2,14 +2,17 @@
 
 I1  Lines of a run come in the order in which they were stored. New ones come behind all others, so
     whoever goes on after the last page of them misses none.
-I2  Log lines are no entries of the ledger, so its events do not tell of them.
+I2  Log lines are no entries of the ledger, so the stream sends them beside the events, from the
+    stored row on that a reader names.
 
 Not here: the run itself (``pack_runs``).
 """
 
-from typing import Any, Final
+from functools import partial
+from typing import Annotated, Any, Final
 
 import msgspec
+import trio
 
 from jobengine.auth.scopes import Scope
 from jobengine.domain.change import ArtifactRow
@@ -21,13 +24,23 @@ from jobengine.http.route import Call, Paging, Route
 from jobengine.http.route_shapes import MISSING, reading
 from jobengine.http.routes.pack_runs import require_pack_run
 from jobengine.http.routes.streams import JobEventQuery, follow_run
-from jobengine.http.streams import EVENT_STREAM
+from jobengine.http.streams import EVENT_STREAM, beside_frame
+from jobengine.wire.fields import INT64_MAX
 from jobengine.wire.jobs import Page
-from jobengine.wire.packs import PackArtifactView, PackLogLine
+from jobengine.wire.packs import PackArtifactView, PackLogEvent, PackLogLine
 
 __all__ = ["ROUTES"]
 
 _lines: Final = msgspec.json.Decoder(list[dict[str, Any]])
+_ROWS: Final = 100
+_PAUSE_S: Final = 1.0
+_NAMES: Final = {"job.artifact_named": "pack_run.artifact"}
+
+
+class PackStreamQuery(JobEventQuery, forbid_unknown_fields=True, kw_only=True, rename="camel"):
+    """Of log lines, those of stored rows after the position `logsAfter` are sent."""
+
+    logs_after: Annotated[int, msgspec.Meta(ge=0, le=INT64_MAX)] = 0
 
 
 async def list_logs(call: Call[Paging, None]) -> Answer:
@@ -81,8 +94,37 @@ def _artifact_view(key: str, row: ArtifactRow) -> PackArtifactView:
     )
 
 
-async def stream_pack_run(call: Call[JobEventQuery, None]) -> StreamAnswer:
-    return await follow_run(call, await require_pack_run(call))
+async def stream_pack_run(call: Call[PackStreamQuery, None]) -> StreamAnswer:
+    run = await require_pack_run(call)
+    return await follow_run(call, run, partial(_send_lines, call, run.run_id), _NAMES)
+
+
+async def _send_lines(
+    call: Call[PackStreamQuery, None], run_id: str, sender: trio.MemorySendChannel[bytes]
+) -> None:
+    """The lines that are stored, then those that come."""
+    store, position = call.front.gateway.store, call.query.logs_after
+    while True:
+        rows = await store.run_logs(call.tenant_id, run_id, position, _ROWS)
+        nodes = await store.node_records(call.tenant_id, [row.job_id for _, row in rows])
+        keys = {node.job_id: node.node_key for node in nodes}
+        for position, row in rows:
+            frames = [
+                beside_frame(
+                    "pack_run.log",
+                    PackLogEvent(
+                        key=keys[row.job_id],
+                        job_id=row.job_id,
+                        attempt=row.attempt,
+                        position=position,
+                        **line,
+                    ),
+                )
+                for line in _lines.decode(row.lines)
+            ]
+            await sender.send(b"".join(frames))
+        if len(rows) < _ROWS:
+            await trio.sleep(_PAUSE_S)
 
 
 ROUTES: Final = (
@@ -108,10 +150,10 @@ ROUTES: Final = (
         method="GET",
         path="/stream/pack-runs/{runId}",
         name="streamPackRunEvents",
-        summary="Follow the events of a run of a pack (server-sent events)",
+        summary="Follow a run of a pack: its events, log lines and artifacts",
         handler=stream_pack_run,
         scopes=(Scope.READ,),
-        query=JobEventQuery,
+        query=PackStreamQuery,
         answers={200: None},
         media_type=EVENT_STREAM,
         errors=MISSING,

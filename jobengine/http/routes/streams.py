@@ -1,6 +1,7 @@
 """Live streams: a tenant's events as they are committed, from a cursor or from now."""
 
 import re
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ from jobengine.http.streams import (
     EventFilter,
     EventStream,
     ReadSignal,
+    SendBeside,
     newest_seq,
 )
 from jobengine.wire.runs import FirstSignalView
@@ -59,18 +61,28 @@ async def stream_run(call: Call[JobEventQuery, None]) -> StreamAnswer:
     return await follow_run(call, await require_run(call))
 
 
-async def follow_run(call: Call[JobEventQuery, None], run: RunRecord) -> StreamAnswer:
-    """The events of a run and of its jobs, with its first signal."""
+async def follow_run(
+    call: Call[Any, None],
+    run: RunRecord,
+    beside: SendBeside | None = None,
+    names: Mapping[str, str] | None = None,
+) -> StreamAnswer:
+    """The events of a run and of its jobs, with its first signal; `beside` and `names` as of an
+    `EventStream`."""
 
     async def signal(since_s: float) -> FirstSignalView | None:
         record = await call.front.gateway.store.run(call.tenant_id, run.run_id)
         return None if record is None else (await call.front.runs.signal(record, since_s)).view
 
-    return await _stream(call, EventFilter(run_id=run.run_id), signal)
+    return await _stream(call, EventFilter(run_id=run.run_id), signal, beside, names)
 
 
 async def _stream(
-    call: Call[Any, None], wanted: EventFilter, signal: ReadSignal | None = None
+    call: Call[Any, None],
+    wanted: EventFilter,
+    signal: ReadSignal | None = None,
+    beside: SendBeside | None = None,
+    names: Mapping[str, str] | None = None,
 ) -> StreamAnswer:
     cursor = _cursor(call)
     newest = await newest_seq(call.front.gateway, call.tenant_id)
@@ -82,6 +94,8 @@ async def _stream(
         heartbeat_s=call.front.limits.heartbeat_s,
         stopping=call.front.stopping,
         signal=signal,
+        beside=beside,
+        names=names or {},
         bearer_ended=partial(call.front.identities.ended, call.identity, call.tenant_id),
     )
     return StreamAnswer(
