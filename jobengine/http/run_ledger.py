@@ -9,6 +9,7 @@ Not here: which runs an export holds, and in which order (the store: by start, t
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+from jobengine.domain.job import State
 from jobengine.domain.run_part import RunPart
 from jobengine.domain.run_record import NodeRecord, RunRecord
 from jobengine.http.route import BASE
@@ -44,7 +45,7 @@ def ledger_record(
 
 
 def _step(key: str, record: NodeRecord) -> RunLedgerStep:
-    job = f"{BASE}/jobs/{record.job_id}"
+    job, failed = f"{BASE}/jobs/{record.job_id}", record.state is State.FAILED
     return RunLedgerStep(
         step_id=key,
         inputs_hash=record.payload_digest,
@@ -54,8 +55,8 @@ def _step(key: str, record: NodeRecord) -> RunLedgerStep:
         duration_ms=span_ms(record.started_at, record.finished_at),
         logs_ref=f"{job}/logs",
         metrics_ref=f"{job}/history",
-        error_code=record.error_class,
-        retryable=record.error_retryable,
+        error_code=record.error_class if failed else None,
+        retryable=record.error_retryable if failed else None,
     )
 
 

@@ -182,7 +182,7 @@ def _dag_node(run: RunGraph, number: int, record: NodeRecord) -> DagNode:
         of=run.nodes[number].of,
         open=is_open(kind, record),
         kept=key in run.kept,
-        error=record.error_class,
+        error=record.error_class if record.state is State.FAILED else None,
         queue_ms=span_ms(record.scheduled_at, record.started_at),
         run_ms=span_ms(record.started_at, record.finished_at),
         estimate_ms=run.estimates_us[number] // MILLISECOND,

@@ -57,6 +57,7 @@ def _another(name: str, default: Any) -> Any:
         "cors_origins": "https://console.example.com",
         "http": "127.0.0.1:80",
         "log_level": "error",
+        "public_url": "https://jobs.example.com",
         "redact_payloads": "on",
         "worker": "127.0.0.1:81",
     }
