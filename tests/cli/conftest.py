@@ -1,12 +1,14 @@
-"""The command line in this process: exit code, stdout and stderr of one command."""
+"""The command line in this process, and an engine of its own to command."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import pytest
 
 from jobengine.cli import main
+from tests.end_to_end.processes import RunningEngine, Stage, open_stage
 
 
 class Done(NamedTuple):
@@ -33,3 +35,21 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
         return Done(exit_code, said.out, said.err)
 
     return run_one
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[Stage]:
+    with open_stage() as stage:
+        yield stage
+
+
+@pytest.fixture(scope="module")
+def engine(stage: Stage) -> RunningEngine:
+    """One for all tests of a module."""
+    return stage.engine()
+
+
+@pytest.fixture
+def cli(run: Run, engine: RunningEngine) -> Run:
+    """Runs a command against the engine."""
+    return partial(run, **engine.environ)

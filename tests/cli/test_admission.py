@@ -1,33 +1,14 @@
 """Commands about sources, limits and explanations, against a real engine."""
 
 import json
-from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 import pytest
 
 from tests.cli.conftest import Done, Run
-from tests.end_to_end.processes import RunningEngine, Stage, open_stage
 
 SIGNED = ("--reason", "a test", "--ticket", "T-1")
 JSON = ("--output", "json")
-
-
-@pytest.fixture(scope="module")
-def stage() -> Iterator[Stage]:
-    with open_stage() as stage:
-        yield stage
-
-
-@pytest.fixture(scope="module")
-def engine(stage: Stage) -> RunningEngine:
-    return stage.engine()
-
-
-@pytest.fixture
-def cli(run: Run, engine: RunningEngine) -> Run:
-    return partial(run, **engine.environ)
 
 
 def said(done: Done) -> Any:

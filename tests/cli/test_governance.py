@@ -9,22 +9,11 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Done, Run
-from tests.end_to_end.processes import RunningEngine, Stage, open_stage, wait_for
+from tests.end_to_end.processes import RunningEngine, Stage, wait_for
 
 WHY = ("--reason", "a test", "--ticket", "OPS-17")
 JSON = ("--output", "json")
 START_S = 30.0
-
-
-@pytest.fixture(scope="module")
-def stage() -> Iterator[Stage]:
-    with open_stage() as stage:
-        yield stage
-
-
-@pytest.fixture(scope="module")
-def engine(stage: Stage) -> RunningEngine:
-    return stage.engine()
 
 
 @pytest.fixture

@@ -1,32 +1,12 @@
 """Commands that talk to an engine, against a real one."""
 
 import json
-from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
-import pytest
-
 from tests.cli.conftest import Done, Run
-from tests.end_to_end.processes import RunningEngine, Stage, open_stage, wait_for
+from tests.end_to_end.processes import RunningEngine, Stage, wait_for
 
 SIGNED = ("--reason", "a test", "--ticket", "T-1")
-
-
-@pytest.fixture(scope="module")
-def stage() -> Iterator[Stage]:
-    with open_stage() as stage:
-        yield stage
-
-
-@pytest.fixture(scope="module")
-def engine(stage: Stage) -> RunningEngine:
-    return stage.engine()
-
-
-@pytest.fixture
-def cli(run: Run, engine: RunningEngine) -> Run:
-    return partial(run, **engine.environ)
 
 
 def _document(done: Done) -> Any:

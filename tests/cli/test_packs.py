@@ -1,16 +1,11 @@
 """The commands for packs, against a real engine."""
 
 import json
-from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from jobengine.cli.failure import ExitCode
 from tests.cli.conftest import Done, Run
-from tests.end_to_end.processes import RunningEngine, Stage, open_stage
 
 SIGNED = ("--reason", "a test", "--ticket", "T-1")
 PACK = {
@@ -26,22 +21,6 @@ PACK = {
         },
     ],
 }
-
-
-@pytest.fixture(scope="module")
-def stage() -> Iterator[Stage]:
-    with open_stage() as stage:
-        yield stage
-
-
-@pytest.fixture(scope="module")
-def engine(stage: Stage) -> RunningEngine:
-    return stage.engine()
-
-
-@pytest.fixture
-def cli(run: Run, engine: RunningEngine) -> Run:
-    return partial(run, **engine.environ)
 
 
 def _document(done: Done) -> Any:
