@@ -120,8 +120,8 @@ def run_fairness(**given: Any) -> None:
 @bench.command(name="adaptive")
 @target_options
 @click.option("--seconds", default=25.0, help="How long each phase is measured.")
-@click.option("--rise-s", default=60.0, help="How long the last phase may settle first.")
-@click.option("--settle-s", default=15.0, help="How long the others may.")
+@click.option("--rise-s", default=200.0, help="How long the last phase may settle first.")
+@click.option("--settle-s", default=90.0, help="How long the others may.")
 @click.option("--per-second", default=50, help="The hidden limit, before it falls to a half.")
 def run_adaptive(**given: Any) -> None:
     """How near to an upstream's hidden, moving limit."""

@@ -7,7 +7,7 @@ upstream: the share of the hidden limit that was served, and the share of all ca
 refused.
 
 How long each phase may settle differs: a lower limit shows itself by refusals, a higher one only by
-their absence.
+their absence. A round takes eight minutes.
 """
 
 import json
