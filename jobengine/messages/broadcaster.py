@@ -1,13 +1,35 @@
-"""The alphabet of the broadcaster."""
+"""The alphabet of the broadcaster.
+
+A reader is named by a number that no other reader of this process has.
+"""
 
 from collections.abc import Sequence
 
 import msgspec
 
 from jobengine.domain.entry import Block
-from jobengine.domain.event import Event
+from jobengine.domain.event_batch import Batch
+from jobengine.domain.event_filter import EVERYTHING, EventFilter
 
-__all__ = ["Follow", "Leave", "Published", "Read", "ReadAnswer"]
+__all__ = [
+    "Command",
+    "Deliver",
+    "Follow",
+    "Full",
+    "Leave",
+    "LedgerRead",
+    "LedgerUnread",
+    "Message",
+    "Moved",
+    "Published",
+    "ReadLedger",
+    "Roomy",
+    "Rounded",
+    "TellLogged",
+    "TellMoved",
+    "Unwatch",
+    "Watch",
+]
 
 
 class _Message(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -15,32 +37,113 @@ class _Message(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Follow(_Message, frozen=True, kw_only=True):
-    """A reader of this tenant's events appears: keep recent ones from now on."""
+    """A reader appears, and gets what comes after its cursor. ``logs_of`` names the job of which it
+    is told that lines were stored; ``"*"``: of any of the tenant's jobs."""
 
     reader_id: int
     tenant_id: str
+    after_seq: int
+    wanted: EventFilter = EVERYTHING
+    logs_of: str | None = None
 
 
 class Leave(_Message, frozen=True, kw_only=True):
     reader_id: int
 
 
-class Read(_Message, frozen=True, kw_only=True):
-    """Answered with the events after a cursor as soon as there is one."""
+class Full(_Message, frozen=True, kw_only=True):
+    """The reader has kept what it was given, and can take no more until it is ``Roomy``."""
 
-    ask_id: int
     reader_id: int
-    after_seq: int
 
 
-class ReadAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """Events in order without a gap after the cursor; ``behind`` when only the ledger has them."""
+class Roomy(_Message, frozen=True, kw_only=True):
+    reader_id: int
 
-    events: Sequence[Event] = ()
-    behind: bool = False
+
+class Watch(_Message, frozen=True, kw_only=True):
+    """A watcher appears: it is told how far the ledger of every tenant has come, from now on."""
+
+    watcher_id: int
+
+
+class Unwatch(_Message, frozen=True, kw_only=True):
+    watcher_id: int
 
 
 class Published(_Message, frozen=True, kw_only=True):
-    """Blocks that have just become durable, in commit order."""
+    """Blocks that have just become durable, in commit order; ``logged`` names the jobs, by tenant
+    and id, of which log lines became durable with them."""
 
     blocks: Sequence[Block]
+    logged: Sequence[tuple[str, str]] = ()
+
+
+class LedgerRead(_Message, frozen=True, kw_only=True):
+    """The blocks that end after the cursor of ``ReadLedger``, in order, as many as one read gives;
+    none when the cursor is where the ledger ends."""
+
+    stamp: int
+    blocks: Sequence[Block]
+
+
+class LedgerUnread(_Message, frozen=True, kw_only=True):
+    """The store did not answer ``ReadLedger``."""
+
+    stamp: int
+
+
+class Rounded(_Message, frozen=True, kw_only=True):
+    """All that was commanded in a wake-up is done; it kept the node's thread for so long."""
+
+    took_s: float
+
+
+Message = (
+    Follow
+    | Leave
+    | Full
+    | Roomy
+    | Watch
+    | Unwatch
+    | Published
+    | LedgerRead
+    | LedgerUnread
+    | Rounded
+)
+
+
+class Deliver(_Message, frozen=True, kw_only=True):
+    """Hand a batch to a reader, which keeps it; ``Full`` follows where it was the last for now."""
+
+    reader_id: int
+    batch: Batch
+
+
+class TellLogged(_Message, frozen=True, kw_only=True):
+    """Tell a reader that lines of a job it asked for have been stored."""
+
+    reader_id: int
+
+
+class Moved(msgspec.Struct, frozen=True):
+    """A tenant's ledger ends here now."""
+
+    tenant_id: str
+    last_seq: int
+
+
+class TellMoved(_Message, frozen=True, kw_only=True):
+    watcher_id: int
+    moved: Sequence[Moved]
+
+
+class ReadLedger(_Message, frozen=True, kw_only=True):
+    """Read a tenant's blocks that end after ``after_seq``."""
+
+    stamp: int
+    tenant_id: str
+    after_seq: int
+
+
+Command = Deliver | TellLogged | TellMoved | ReadLedger
