@@ -73,6 +73,34 @@ BEGIN
 END
 $_$;
 
+CREATE FUNCTION public.drop_log_partitions(before_at bigint) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET lock_timeout TO '100ms'
+    SET search_path TO 'public', 'pg_temp'
+    AS $_$
+DECLARE
+    part text;
+    dropped integer := 0;
+BEGIN
+    FOR part IN
+        SELECT c.relname
+        FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+        WHERE i.inhparent = 'job_logs'::regclass
+          AND CASE
+              WHEN c.relname ~ '^job_logs_[0-9]{8}$' THEN
+                  (to_date(right(c.relname, 8), 'YYYYMMDD') - date '1970-01-01' + 1)::bigint
+                      * 86400000000 <= before_at
+              ELSE false
+          END
+        ORDER BY c.relname
+    LOOP
+        EXECUTE format('DROP TABLE IF EXISTS %I', part);
+        dropped := dropped + 1;
+    END LOOP;
+    RETURN dropped;
+END
+$_$;
+
 CREATE SEQUENCE public.credential_positions
     START WITH 1
     INCREMENT BY 1
@@ -185,6 +213,18 @@ CREATE TABLE public.engine_facts (
     name text NOT NULL,
     value text NOT NULL
 );
+
+CREATE TABLE public.feed_cursors (
+    seq bigint NOT NULL,
+    at bigint NOT NULL,
+    tenant_id text NOT NULL COLLATE pg_catalog."C",
+    feed text NOT NULL COLLATE pg_catalog."C",
+    note json NOT NULL,
+    CONSTRAINT feed_cursors_seq_is_not_negative CHECK ((seq >= 0))
+)
+WITH (fillfactor='30', autovacuum_vacuum_scale_factor='0.0', autovacuum_vacuum_threshold='5000', autovacuum_vacuum_cost_delay='0');
+
+ALTER TABLE ONLY public.feed_cursors FORCE ROW LEVEL SECURITY;
 
 CREATE TABLE public.gate_states (
     shard smallint NOT NULL,
@@ -436,6 +476,28 @@ WITH (fillfactor='90', autovacuum_vacuum_scale_factor='0.02', autovacuum_vacuum_
 
 ALTER TABLE ONLY public.waiting FORCE ROW LEVEL SECURITY;
 
+CREATE TABLE public.webhooks (
+    begins_after_seq bigint NOT NULL,
+    created_at bigint NOT NULL,
+    changed_at bigint NOT NULL,
+    revision integer NOT NULL,
+    tenant_id text NOT NULL COLLATE pg_catalog."C",
+    webhook_id text NOT NULL COLLATE pg_catalog."C",
+    state text NOT NULL COLLATE pg_catalog."C",
+    wrapping text NOT NULL COLLATE pg_catalog."C",
+    url text NOT NULL,
+    types text[] NOT NULL,
+    description text NOT NULL,
+    created_by text NOT NULL,
+    reason text,
+    secret bytea NOT NULL,
+    CONSTRAINT webhooks_revision_counts CHECK ((revision > 0)),
+    CONSTRAINT webhooks_state_is_known CHECK ((state = ANY (ARRAY['active'::text, 'paused'::text]))),
+    CONSTRAINT webhooks_wrapping_is_known CHECK ((wrapping = ANY (ARRAY['none'::text, 'dsse'::text])))
+);
+
+ALTER TABLE ONLY public.webhooks FORCE ROW LEVEL SECURITY;
+
 ALTER TABLE ONLY public.api_keys
     ADD CONSTRAINT api_keys_pkey PRIMARY KEY (tenant_id, prefix);
 
@@ -465,6 +527,9 @@ ALTER TABLE ONLY public.dead_letters
 
 ALTER TABLE ONLY public.engine_facts
     ADD CONSTRAINT engine_facts_pkey PRIMARY KEY (name);
+
+ALTER TABLE ONLY public.feed_cursors
+    ADD CONSTRAINT feed_cursors_pkey PRIMARY KEY (tenant_id, feed);
 
 ALTER TABLE ONLY public.gate_states
     ADD CONSTRAINT gate_states_pkey PRIMARY KEY (tenant_id, name);
@@ -510,6 +575,9 @@ ALTER TABLE ONLY public.unique_keys
 
 ALTER TABLE ONLY public.waiting
     ADD CONSTRAINT waiting_pkey PRIMARY KEY (tenant_id, job_id);
+
+ALTER TABLE ONLY public.webhooks
+    ADD CONSTRAINT webhooks_pkey PRIMARY KEY (tenant_id, webhook_id);
 
 CREATE INDEX api_keys_changed ON public.api_keys USING btree ("position");
 
@@ -577,6 +645,8 @@ CREATE POLICY every_tenant ON public.controls TO jobengine_ledger USING (true);
 
 CREATE POLICY every_tenant ON public.dead_letters TO jobengine_ledger USING (true);
 
+CREATE POLICY every_tenant ON public.feed_cursors TO jobengine_ledger USING (true);
+
 CREATE POLICY every_tenant ON public.gate_states TO jobengine_ledger USING (true);
 
 CREATE POLICY every_tenant ON public.idempotency_answers TO jobengine_ledger USING (true);
@@ -604,6 +674,10 @@ CREATE POLICY every_tenant ON public.token_revocations TO jobengine_ledger USING
 CREATE POLICY every_tenant ON public.unique_keys TO jobengine_ledger USING (true);
 
 CREATE POLICY every_tenant ON public.waiting TO jobengine_ledger USING (true);
+
+CREATE POLICY every_tenant ON public.webhooks TO jobengine_ledger USING (true);
+
+ALTER TABLE public.feed_cursors ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.gate_states ENABLE ROW LEVEL SECURITY;
 
@@ -641,6 +715,8 @@ CREATE POLICY tenant_of_transaction ON public.controls TO jobengine_api USING ((
 
 CREATE POLICY tenant_of_transaction ON public.dead_letters TO jobengine_api USING ((tenant_id = NULLIF(current_setting('jobengine.tenant'::text, true), ''::text)));
 
+CREATE POLICY tenant_of_transaction ON public.feed_cursors TO jobengine_api USING ((tenant_id = NULLIF(current_setting('jobengine.tenant'::text, true), ''::text)));
+
 CREATE POLICY tenant_of_transaction ON public.gate_states TO jobengine_api USING ((tenant_id = NULLIF(current_setting('jobengine.tenant'::text, true), ''::text)));
 
 CREATE POLICY tenant_of_transaction ON public.idempotency_answers TO jobengine_api USING ((tenant_id = NULLIF(current_setting('jobengine.tenant'::text, true), ''::text)));
@@ -669,8 +745,12 @@ CREATE POLICY tenant_of_transaction ON public.unique_keys TO jobengine_api USING
 
 CREATE POLICY tenant_of_transaction ON public.waiting TO jobengine_api USING ((tenant_id = NULLIF(current_setting('jobengine.tenant'::text, true), ''::text)));
 
+CREATE POLICY tenant_of_transaction ON public.webhooks TO jobengine_api USING ((tenant_id = NULLIF(current_setting('jobengine.tenant'::text, true), ''::text)));
+
 ALTER TABLE public.token_revocations ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.unique_keys ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.waiting ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.webhooks ENABLE ROW LEVEL SECURITY;

@@ -114,6 +114,69 @@ class Settings:
     ring_bytes_max: int = _count(8 << 20, 1 << 16, 1 << 30)
     """Bytes of those events, for large ones."""
 
+    stream_buffer_events_max: int = _count(1_024, 16, 100_000)
+    """Events kept for one reader that is slow; beyond it the ledger keeps them until it is not."""
+
+    stream_readers_max: int = _count(2_000, 1, 1_000_000)
+    """Streams of events that are open at once; beyond it they are answered 503."""
+
+    # ---- logs
+    job_log_bytes_max: int = _count(10 << 20, 1 << 12, 1 << 34)
+    """Bytes of log lines kept of one attempt; what it says beyond them is dropped, and said so."""
+
+    log_retention_s: float = _number(14 * 86_400.0, 86_400.0, 10 * 365 * 86_400.0)
+    """How long log lines are kept; they go by whole days (UTC), up to one day later."""
+
+    # ---- webhooks
+    webhook_timeout_s: float = _number(10.0, 0.1, 60.0)
+    """How long a receiver may take to confirm an event, looking up its name included."""
+
+    webhook_deliveries_max: int = _count(32, 1, 10_000)
+    """Requests to webhooks under way at once; slow receivers get at most half of them."""
+
+    webhook_failures_max: int = _count(20, 1, 1_000_000)
+    """Failures in a row after which a webhook is paused, if they span `webhook_failing_s`."""
+
+    webhook_failing_s: float = _number(3_600.0, 0.0, 30 * 86_400.0)
+    """How long a webhook must have failed before it is paused: what an outage may take."""
+
+    webhook_backoff_s_min: float = _number(1.0, 0.001, 3_600.0)
+    """The wait after a failure, which doubles with each that follows."""
+
+    webhook_backoff_s_max: float = _number(300.0, 0.001, 86_400.0)
+    """The longest of these waits."""
+
+    tenant_webhooks_max: int = _count(100, 1, 100_000)
+    """Webhooks of one tenant; each reads the tenant's events for itself."""
+
+    # ---- the bus
+    bus_url: str | None = None
+    """A message bus, such as nats://user:password@host:4222 or valkey://host:6379/0; none when not
+    set. See docs/bus.md."""
+
+    bus_events: str = attrs.field(default="on", validator=validators.in_(("off", "on")))
+    """Whether the events of tenants are published on the bus."""
+
+    bus_jobs: str = attrs.field(default="off", validator=validators.in_(("off", "on")))
+    """Whether requests for jobs are taken from the bus: whoever may publish there may submit."""
+
+    bus_tenants: str = "*"
+    """The tenants whose events are published and who may submit by bus, with commas; `*`: all."""
+
+    bus_prefix: str = attrs.field(
+        default="jobengine", validator=validators.matches_re(r"[A-Za-z0-9_-]{1,64}")
+    )
+    """What every subject, stream and key on the bus begins with: letters, digits, `-` and `_`."""
+
+    bus_keep_s: float = _number(7 * 86_400.0, 60.0, 10 * 365 * 86_400.0)
+    """How long NATS keeps events and what was set aside, where the engine makes the streams."""
+
+    bus_stream_events_max: int = _count(100_000, 100, 1_000_000_000)
+    """About how many events Valkey keeps of each tenant; they lie in its memory."""
+
+    bus_retry_s: float = _number(30.0, 0.1, 3600.0)
+    """After how long a request that could not be carried out is delivered again."""
+
     # ---- artifacts
     artifact_bytes_max: int = _count(64 << 20, 1 << 10, 1 << 36)
     """The largest artifact that is taken."""

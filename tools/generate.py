@@ -14,16 +14,18 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from jobengine.http.published import published_text
-from jobengine.wire import asyncapi
-from tools import lifecycle, reference
+from jobengine.wire import asyncapi, event_schema
+from tools import events, lifecycle, reference
 
 ROOT = Path(__file__).resolve().parent.parent
 
 GENERATORS: Mapping[str, Callable[[], str]] = {
+    "docs/events.md": events.page,
     "docs/lifecycle.md": lifecycle.page,
     "docs/openapi.json": published_text,
     "docs/reference.html": reference.page,
     "jobengine/wire/asyncapi.json": asyncapi.generate,
+    f"jobengine/wire/{event_schema.SCHEMA_NAME}": event_schema.generate,
 }
 
 

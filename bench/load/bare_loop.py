@@ -8,7 +8,7 @@ clock starts, so the loop does nothing but execute the engine's statement, one a
 
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import trio
@@ -37,6 +37,14 @@ __all__ = ["run"]
 _AGEING_US: Final = round(Settings().ageing_s * 1_000_000)
 _SPAN_US: Final = 1_000
 _WORKER: Final = "bench-worker"
+
+
+class _Runs(NamedTuple):
+    worker_id: str = _WORKER
+    task_runner_id: str = _WORKER
+
+
+_RUNS: Final = _Runs()
 
 
 async def run(plan: dict[str, Any], orders: Orders, say: Say) -> None:
@@ -113,7 +121,7 @@ class _Scribe:
             draft.step(job, State.SCHEDULED)
             job.attempt += 1
             job.started_at = draft.at
-            draft.step(job, State.RUNNING, actor="engine", worker=_WORKER, span_us=0)
+            draft.step(job, State.RUNNING, actor="engine", worker=_RUNS, span_us=0)
             draft.close(job, None, worker_id=_WORKER, task_runner_id=_WORKER)
         return draft.changes
 
@@ -124,7 +132,7 @@ class _Scribe:
         for job in jobs:
             draft.open()
             job.finished_at = draft.at
-            draft.step(job, State.COMPLETED, worker=_WORKER, span_us=_SPAN_US)
+            draft.step(job, State.COMPLETED, worker=_RUNS, span_us=_SPAN_US)
             draft.close(job, State.RUNNING).result = msgspec.Raw(b"null")
         return [draft.changes]
 

@@ -1,29 +1,303 @@
-"""Shell of the broadcaster: it only answers."""
+"""Shell of the broadcaster: hands batches to sinks, reads the ledger, and keeps the subscriptions.
 
-from typing import Any
+I1  A subscription outlives the actor: each new life follows anew for it, from where it had come.
+I2  A sink that raises is dropped; nobody else notices.
+
+Not here: who is served from what (`core/broadcaster`), what a sink does (`http`, `reading`).
+"""
+
+from typing import Final
 
 import attrs
+import structlog
 
+from jobengine.actors.following import Sink, Subscription, Watcher
 from jobengine.actors.runtime.address import Asks
 from jobengine.actors.runtime.clock import Clock
 from jobengine.actors.runtime.mailbox import Mailbox
-from jobengine.actors.runtime.shell import run_shell
+from jobengine.actors.runtime.shell import Perform, SlowCalls, Wakeup, open_calls, run_shell
 from jobengine.actors.runtime.supervisor import Life
-from jobengine.core.broadcaster import BroadcasterCore, BroadcasterLimits
+from jobengine.core.broadcaster import BroadcasterCore, BroadcasterLimits, Census
+from jobengine.domain.errors import ErrorCode, Refusal, RefusedError
+from jobengine.domain.event_filter import EVERYTHING, EventFilter
+from jobengine.messages.broadcaster import (
+    Deliver,
+    Follow,
+    Full,
+    Leave,
+    LedgerRead,
+    LedgerUnread,
+    Message,
+    ReadLedger,
+    Roomy,
+    Rounded,
+    TellLogged,
+    TellMoved,
+    TimeRound,
+    Unwatch,
+    Watch,
+)
+from jobengine.store.errors import StoreUnavailableError
+from jobengine.store.port import Store
 
-__all__ = ["BroadcasterActor"]
+__all__ = ["BroadcasterActor", "Streams"]
+
+_RETRY_AFTER_S: Final = 5
+
+_log = structlog.get_logger("jobengine.streams")
+
+
+@attrs.define(kw_only=True, eq=False)
+class _Reader:
+    """A `Subscription`. `after_seq` is how far it has come; `full`: its sink has no room."""
+
+    reader_id: int
+    tenant_id: str
+    after_seq: int
+    sink: Sink
+    wanted: EventFilter
+    logs_of: str | None
+    streams: "Streams"
+    counted: bool
+    full: bool = False
+
+    def follow(self) -> Follow:
+        return Follow(
+            reader_id=self.reader_id,
+            tenant_id=self.tenant_id,
+            after_seq=self.after_seq,
+            wanted=self.wanted,
+            logs_of=self.logs_of,
+        )
+
+    def roomy(self) -> None:
+        if self.full:
+            self.full = False
+            self.streams.mailbox.deliver(Roomy(reader_id=self.reader_id))
+
+    def leave(self) -> None:
+        self.streams.drop(self)
+
+
+@attrs.define(kw_only=True, eq=False)
+class _Watching:
+    """A `Subscription` of a watcher."""
+
+    watcher_id: int
+    watcher: Watcher
+    streams: "Streams"
+
+    def roomy(self) -> None:
+        """It is told in any case."""
+
+    def leave(self) -> None:
+        self.streams.drop_watcher(self)
+
+
+class Streams:
+    """Who follows what on this node. `readers_max` bounds those that come in by `follow`."""
+
+    def __init__(self, mailbox: Mailbox[Message], readers_max: int) -> None:
+        self.mailbox = mailbox
+        self.readers: dict[int, _Reader] = {}
+        self.watchers: dict[int, _Watching] = {}
+        self._readers_max = readers_max
+        self._counted = 0
+        self._last_id = 0
+
+    def follow(
+        self,
+        tenant_id: str,
+        after_seq: int,
+        sink: Sink,
+        wanted: EventFilter = EVERYTHING,
+        logs_of: str | None = None,
+    ) -> Subscription:
+        """Give `sink` a tenant's events after a cursor, until `leave`. `logs_of` names the job, or
+        `"*"` any, of whose log lines it is told. Nothing is given before this returns.
+
+        Raises `RefusedError` (`OVERLOADED`) when the node has no room for readers.
+        """
+        if self._counted >= self._readers_max:
+            raise RefusedError(
+                Refusal(
+                    ErrorCode.OVERLOADED,
+                    f"this node serves {self._readers_max} streams already; retry later",
+                    {"retryAfterSeconds": _RETRY_AFTER_S},
+                )
+            )
+        self._counted += 1
+        return self._add(tenant_id, after_seq, sink, wanted, logs_of, counted=True)
+
+    def follow_within(
+        self, tenant_id: str, after_seq: int, sink: Sink, wanted: EventFilter
+    ) -> Subscription:
+        """The same for the node's own consumers, which are bounded by what they are for."""
+        return self._add(tenant_id, after_seq, sink, wanted, None, counted=False)
+
+    def watch(self, watcher: Watcher) -> Subscription:
+        """Tell `watcher` of every tenant whose ledger grows, until `leave`."""
+        self._last_id += 1
+        watching = _Watching(watcher_id=self._last_id, watcher=watcher, streams=self)
+        self.watchers[watching.watcher_id] = watching
+        self.mailbox.deliver(Watch(watcher_id=watching.watcher_id))
+        return watching
+
+    def drop(self, reader: _Reader) -> None:
+        if self.readers.pop(reader.reader_id, None) is not None:
+            self._counted -= reader.counted
+            self.mailbox.deliver(Leave(reader_id=reader.reader_id))
+
+    def drop_watcher(self, watching: _Watching) -> None:
+        if self.watchers.pop(watching.watcher_id, None) is not None:
+            self.mailbox.deliver(Unwatch(watcher_id=watching.watcher_id))
+
+    def _add(
+        self,
+        tenant_id: str,
+        after_seq: int,
+        sink: Sink,
+        wanted: EventFilter,
+        logs_of: str | None,
+        *,
+        counted: bool,
+    ) -> _Reader:
+        self._last_id += 1
+        reader = _Reader(
+            reader_id=self._last_id,
+            tenant_id=tenant_id,
+            after_seq=after_seq,
+            sink=sink,
+            wanted=wanted,
+            logs_of=logs_of,
+            streams=self,
+            counted=counted,
+        )
+        self.readers[reader.reader_id] = reader
+        self.mailbox.deliver(reader.follow())
+        return reader
 
 
 @attrs.define(kw_only=True)
 class BroadcasterActor:
-    mailbox: Mailbox[Any]
+    """`batches_total`, `events_total` and `pages_total` count what was delivered and what was read
+    of the ledger, since the node started."""
+
+    mailbox: Mailbox[Message]
+    streams: Streams
+    store: Store
     clock: Clock
     asks: Asks
     limits: BroadcasterLimits
-    core: BroadcasterCore | None = None
+    batches_total: int = 0
+    events_total: int = 0
+    pages_total: int = 0
+    _core: BroadcasterCore = attrs.field(init=False)
+    _calls: SlowCalls[Message] = attrs.field(init=False)
+    _timed: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        self._core = BroadcasterCore(self.limits, 0)
+
+    @property
+    def share(self) -> float:
+        """How much of the node's time streams may take now, as a fraction."""
+        return self._core.pace.share
+
+    def census(self) -> Census:
+        """How the readers stand; looks at each of them."""
+        return self._core.census()
 
     async def run(self, life: Life) -> None:
-        """A new life knows no readers: their asks are refused, and they follow anew."""
-        self.core = BroadcasterCore(self.limits)
-        life.ready()
-        await run_shell(self.core, self.mailbox, {}, self.clock, asks=self.asks)
+        self._core = core = BroadcasterCore(self.limits, life.incarnation)
+        self._timed = False
+        perform: Perform = {
+            Deliver: self._deliver,
+            TellLogged: self._tell_logged,
+            TellMoved: self._tell_moved,
+            ReadLedger: self._read_ledger,
+            TimeRound: self._time_round,
+        }
+        async with open_calls(self.mailbox, (StoreUnavailableError,)) as self._calls:
+            self._follow_anew(core, perform)
+            life.ready()
+            await run_shell(
+                core, self.mailbox, perform, self.clock, asks=self.asks, observe=self._observe
+            )
+
+    def _follow_anew(self, core: BroadcasterCore, perform: Perform) -> None:
+        """Before anything that the mailbox holds, which may have come in an earlier life: whoever
+        follows there is known then, and whoever leaves is gone afterwards."""
+        messages: list[Message] = []
+        for reader in self.streams.readers.values():
+            messages.append(reader.follow())
+            if reader.full:
+                messages.append(Full(reader_id=reader.reader_id))
+        messages.extend(Watch(watcher_id=watcher_id) for watcher_id in self.streams.watchers)
+        now = self.clock.moment()
+        for message in messages:
+            for command in core.handle(message, now):
+                perform[type(command)](command)
+        for watcher_id in list(self.streams.watchers):
+            self._tell_moved(TellMoved(watcher_id=watcher_id, moved=()))
+
+    # ---- what the core commands
+
+    def _deliver(self, command: Deliver) -> None:
+        reader = self.streams.readers.get(command.reader_id)
+        if reader is None:
+            return
+        batch = command.batch
+        reader.after_seq = batch.through_seq
+        self.batches_total += 1
+        self.events_total += len(batch.events)
+        try:
+            has_room = reader.sink.take(batch)
+        except Exception:  # noqa: BLE001 - whose fault it is pays (I2)
+            self._drop(reader)
+            return
+        if not has_room and not reader.full:
+            reader.full = True
+            self.mailbox.deliver(Full(reader_id=reader.reader_id))
+
+    def _tell_logged(self, command: TellLogged) -> None:
+        reader = self.streams.readers.get(command.reader_id)
+        if reader is None:
+            return
+        try:
+            reader.sink.logged()
+        except Exception:  # noqa: BLE001 - whose fault it is pays (I2)
+            self._drop(reader)
+
+    def _drop(self, reader: _Reader) -> None:
+        _log.exception("sink_failed", tenant=reader.tenant_id, sink=type(reader.sink).__name__)
+        reader.leave()
+
+    def _tell_moved(self, command: TellMoved) -> None:
+        watching = self.streams.watchers.get(command.watcher_id)
+        if watching is None:
+            return
+        try:
+            watching.watcher.moved(command.moved)
+        except Exception:  # noqa: BLE001 - whose fault it is pays (I2)
+            _log.exception("watcher_failed", watcher=type(watching.watcher).__name__)
+            watching.leave()
+
+    def _read_ledger(self, command: ReadLedger) -> None:
+        self._calls.spawn(self._read, command, failed=lambda _: LedgerUnread(stamp=command.stamp))
+
+    async def _read(self, command: ReadLedger) -> Message:
+        limits = self.limits
+        blocks = await self.store.blocks(
+            command.tenant_id, command.after_seq, limits.page_blocks_max, limits.page_bytes_max
+        )
+        self.pages_total += bool(blocks)
+        return LedgerRead(stamp=command.stamp, blocks=blocks)
+
+    def _time_round(self, _: TimeRound) -> None:
+        self._timed = True
+
+    def _observe(self, wakeup: Wakeup) -> None:
+        if self._timed:
+            self._timed = False
+            self.mailbox.deliver(Rounded(took_s=wakeup.busy_s))

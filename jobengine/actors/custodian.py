@@ -13,6 +13,8 @@ from jobengine.actors.runtime.supervisor import Life
 from jobengine.core.custodian import CustodianCore
 from jobengine.messages.custodian import (
     ArtifactsSwept,
+    DropLogs,
+    LogsDropped,
     Prepare,
     Prepared,
     PrepareFailed,
@@ -37,15 +39,21 @@ class CustodianActor:
     asks: Asks
     interval_s: float
     artifact_grace_s: float
+    log_retention_s: float
 
     async def run(self, life: Life) -> None:
         """The first preparation is due at once; nobody waits for it."""
         mailbox: Mailbox[Any] = Mailbox("custodian", 16)
-        core = CustodianCore(self.interval_s, trio.current_time())
+        retention_us = round(self.log_retention_s * 1_000_000)
+        core = CustodianCore(self.interval_s, trio.current_time(), retention_us)
 
         async def prepare(command: Prepare) -> Prepared:
             await self.store.prepare(command.now_at)
             return Prepared()
+
+        async def drop_logs(command: DropLogs) -> LogsDropped:
+            await self.store.drop_logs(command.before_at)
+            return LogsDropped()
 
         async def sweep(command: SweepArtifacts) -> ArtifactsSwept:
             swept = await self.store.sweep_artifacts(
@@ -61,9 +69,16 @@ class CustodianActor:
             def perform_prepare(command: Prepare) -> None:
                 calls.spawn(prepare, command, failed=lambda _: PrepareFailed())
 
+            def perform_drop_logs(command: DropLogs) -> None:
+                calls.spawn(drop_logs, command, failed=lambda _: PrepareFailed())
+
             def perform_sweep(command: SweepArtifacts) -> None:
                 calls.spawn(sweep, command, failed=lambda _: PrepareFailed())
 
-            perform: Perform = {Prepare: perform_prepare, SweepArtifacts: perform_sweep}
+            perform: Perform = {
+                Prepare: perform_prepare,
+                DropLogs: perform_drop_logs,
+                SweepArtifacts: perform_sweep,
+            }
             life.ready()
             await run_shell(core, mailbox, perform, self.clock, asks=self.asks)

@@ -1,8 +1,7 @@
 """The one way from a door to the engine: requests in domain words, answers or a refusal.
 
 A door translates its own form into a call here and the answer back. What is asked of a tenant goes
-to the shard that owns it; reads go to the store; a stream of events is the broadcaster's ring
-where it reaches, and the ledger where it does not.
+to the shard that owns it; reads go to the store; events come from the broadcaster.
 
 I1  Every call ends: with an answer, ``RefusedError``, or ``UnavailableError`` with a time to retry.
 I2  A stream has no gap and no repeat: events come in ``seq`` order from one cursor.
@@ -10,24 +9,26 @@ I2  A stream has no gap and no repeat: events come in ``seq`` order from one cur
 Not here: authentication, JSON (``http``), decisions (``core``), runs (``run_gateway``).
 """
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 
 import attrs
 import msgspec
-import trio
 
 from jobengine.actors.asking import Asking, UnavailableError
+from jobengine.actors.broadcaster import Streams
 from jobengine.actors.node_state import LedgerState, LoadState
+from jobengine.actors.reading import read_events
 from jobengine.actors.run_gateway import RunGateway
-from jobengine.actors.runtime.address import ActorStoppedError, Address, AskTimeoutError, OpenAsk
+from jobengine.actors.runtime.address import Address, OpenAsk
 from jobengine.actors.runtime.clock import Clock
 from jobengine.actors.runtime.dice import Dice
-from jobengine.core.broadcaster import NotFollowingError
 from jobengine.domain.errors import ErrorCode, Refusal, RefusedError
-from jobengine.domain.event import Event, events_of
+from jobengine.domain.event_batch import Batch
+from jobengine.domain.event_filter import EVERYTHING, EventFilter
 from jobengine.domain.governance import SYSTEM_TENANT
 from jobengine.domain.ids import shard_of
 from jobengine.domain.records import NewJob
+from jobengine.domain.webhook import Webhook
 from jobengine.messages.admission import (
     ChangeControl,
     ControlAnswer,
@@ -39,7 +40,6 @@ from jobengine.messages.admission import (
     OperateBreaker,
     ReadGates,
 )
-from jobengine.messages.broadcaster import Follow, Leave, Read, ReadAnswer
 from jobengine.messages.governor import GovernanceAnswer, ReadGovernance
 from jobengine.messages.lease_shard import (
     Actor,
@@ -54,13 +54,20 @@ from jobengine.messages.lease_shard import (
     SubmitJobs,
     WorkersAnswer,
 )
+from jobengine.messages.notifier import (
+    Attempt,
+    DeliveriesAnswer,
+    Delivery,
+    ReadDeliveries,
+    TestWebhook,
+    WebhookChanged,
+    WebhookDropped,
+)
 from jobengine.messages.redriver import ChangeRedrive, RedriveAnswer, StartRedrive
 from jobengine.store.port import Store
 
 __all__ = ["Gateway", "UnavailableError"]
 
-_BLOCKS_MAX = 64
-_BYTES_MAX = 4 << 20
 _AHEAD_MAX = 10_000
 
 
@@ -71,9 +78,10 @@ class Gateway:
 
     shards: Sequence[Address[object]]
     planners: Sequence[Address[object]]
-    broadcaster: Address[object]
+    streams: Streams
     redriver: Address[object]
     governor: Address[object]
+    notifier: Address[object]
     store: Store
     ledger: LedgerState
     clock: Clock
@@ -82,7 +90,6 @@ class Gateway:
     load: LoadState = attrs.field(factory=LoadState)
     runs: RunGateway = attrs.field(init=False)
     _asking: Asking = attrs.field(init=False)
-    _readers: int = 0
 
     def __attrs_post_init__(self) -> None:
         self._asking = Asking(self.ledger, self.load, self.ask_timeout_s)
@@ -208,6 +215,39 @@ class Gateway:
         assert isinstance(answer, GovernanceAnswer)
         return answer
 
+    async def webhook_deliveries(
+        self, tenant_id: str, webhook_ids: Sequence[str]
+    ) -> Mapping[str, Delivery]:
+        """How far webhooks of a tenant have come, by id; unknown ones are left out."""
+        answer = await self._ask(
+            tenant_id,
+            lambda ask_id: ReadDeliveries(
+                ask_id=ask_id, tenant_id=tenant_id, webhook_ids=webhook_ids
+            ),
+            self.notifier,
+        )
+        assert isinstance(answer, DeliveriesAnswer)
+        return answer.deliveries
+
+    async def test_webhook(self, tenant_id: str, webhook_id: str) -> Attempt:
+        """Send an event that is no part of the ledger, now and once; returns what became of it.
+        Raises ``RefusedError`` for a webhook that the notifier does not know."""
+        answer = await self._ask(
+            tenant_id,
+            lambda ask_id: TestWebhook(ask_id=ask_id, tenant_id=tenant_id, webhook_id=webhook_id),
+            self.notifier,
+        )
+        assert isinstance(answer, Attempt)
+        return answer
+
+    def webhook_changed(self, webhook: Webhook) -> None:
+        """A webhook is like this in the store, after the commit that made it so."""
+        self.notifier.deliver(WebhookChanged(webhook=webhook))
+
+    def webhook_dropped(self, tenant_id: str, webhook_id: str) -> None:
+        """A webhook is no longer in the store, after the commit that took it away."""
+        self.notifier.deliver(WebhookDropped(tenant_id=tenant_id, webhook_id=webhook_id))
+
     async def explain(self, tenant_id: str, job_ids: Sequence[str]) -> Sequence[Explanation]:
         """Why these jobs do not start, in their order; unknown ones are left out."""
         answer = await self._ask(
@@ -254,53 +294,15 @@ class Gateway:
     def shard(self, tenant_id: str) -> Address[object]:
         return self.shards[shard_of(tenant_id, len(self.shards))]
 
-    async def events(self, tenant_id: str, after_seq: int) -> AsyncGenerator[Sequence[Event], None]:
-        """Events of a tenant after a cursor, for ever: first from the ledger, then as they come.
+    def events(
+        self, tenant_id: str, after_seq: int, wanted: EventFilter = EVERYTHING
+    ) -> AsyncGenerator[Batch, None]:
+        """A tenant's events after a cursor, batch by batch, for ever; a batch may hold none, which
+        says how far the ledger has been looked at. Waits while the database is away.
 
         Use it within ``aclosing``: its place among the readers is given up when it is closed.
         """
-        self._readers += 1
-        reader_id = self._readers
-        follow = Follow(reader_id=reader_id, tenant_id=tenant_id)
-        await self.broadcaster.tell(follow)
-        try:
-            behind = True
-            while True:
-                if behind:
-                    events = await self._from_ledger(tenant_id, after_seq)
-                    behind = bool(events)
-                else:
-                    answer = await self._read(follow, after_seq)
-                    events, behind = answer.events, answer.behind
-                if events:
-                    after_seq = events[-1].seq
-                    yield events
-        finally:
-            self.broadcaster.deliver(Leave(reader_id=reader_id))
-
-    async def _read(self, follow: Follow, after_seq: int) -> ReadAnswer:
-        reader_id = follow.reader_id
-        while True:
-            try:
-                answer = await self.broadcaster.ask(
-                    lambda ask_id: Read(ask_id=ask_id, reader_id=reader_id, after_seq=after_seq),
-                    timeout_s=3600.0,
-                )
-            except AskTimeoutError:
-                continue
-            except (ActorStoppedError, NotFollowingError):
-                await self.broadcaster.tell(follow)
-                return ReadAnswer(behind=True)
-            assert isinstance(answer, ReadAnswer)
-            return answer
-
-    async def _from_ledger(self, tenant_id: str, after_seq: int) -> Sequence[Event]:
-        blocks = await self.store.blocks(tenant_id, after_seq, _BLOCKS_MAX, _BYTES_MAX)
-        events: list[Event] = []
-        for block in blocks:
-            events.extend(events_of(block, after_seq))
-            await trio.lowlevel.checkpoint()
-        return events
+        return read_events(self.streams, tenant_id, after_seq, wanted)
 
     async def _ask(
         self,

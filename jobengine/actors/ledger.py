@@ -13,7 +13,7 @@ from jobengine.actors.runtime.mailbox import Mailbox
 from jobengine.actors.runtime.shell import Perform, SlowCalls, open_calls, run_shell
 from jobengine.actors.runtime.supervisor import Life
 from jobengine.core.ledger import LedgerCore, LedgerLimits
-from jobengine.messages.broadcaster import Published
+from jobengine.messages.broadcaster import Doubted, Published
 from jobengine.messages.ledger import (
     Abandon,
     BatchCommitted,
@@ -77,6 +77,7 @@ class LedgerActor:
             Abandon: self._abandon,
         }
         async with open_calls(self.mailbox, (StoreUnavailableError,)) as self._calls:
+            self.broadcaster.deliver(Doubted())
             life.ready()
             await run_shell(core, self.mailbox, perform, self.clock, asks=self.asks)
 
@@ -105,9 +106,6 @@ class LedgerActor:
         state.last_commit_s = trio.current_time() - began_mono
         state.commits_total += 1
         state.commits_s_total += state.last_commit_s
-        for changes in command.batch.changes:
-            state.entries_total += len(changes.entries)
-            self.transitions.update(entry.kind for entry in changes.entries)
         return BatchCommitted(stamp=command.stamp, took_s=state.last_commit_s)
 
     def _show_oldest(self) -> None:
@@ -133,7 +131,25 @@ class LedgerActor:
         self.shards[command.sender].deliver(CommitRefused(stamp=command.stamp, why=command.why))
 
     def _publish(self, command: Publish) -> None:
-        self.broadcaster.deliver(Published(blocks=command.blocks))
+        self._count(command)
+        logged = {
+            (line.tenant_id, line.job_id): None
+            for changes in command.changes
+            for line in changes.logs
+        }
+        self.broadcaster.deliver(Published(blocks=command.blocks, logged=tuple(logged)))
+
+    def _count(self, command: Publish) -> None:
+        kinds: dict[str, list[str]] = {block.tenant_id: [] for block in command.blocks}
+        for changes in command.changes:
+            if changes.entries:
+                kinds[changes.tenant_id] += [entry.kind for entry in changes.entries]
+        for block in command.blocks:
+            counted = Counter(kinds[block.tenant_id])
+            self.state.entries_total += block.last_seq - block.first_seq + 1
+            self.state.activity.count(block.tenant_id, block.at, counted, block.last_seq)
+            for kind, number in counted.items():
+                self.transitions[kind] += number
 
     def _report_away(self, command: ReportAway) -> None:
         self.state.away_since_mono = trio.current_time()

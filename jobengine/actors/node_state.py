@@ -6,6 +6,7 @@ from typing import Final, Literal
 
 import attrs
 
+from jobengine.actors.activity import Activity
 from jobengine.messages.load import Cause, LoadLevel
 
 __all__ = ["SHED_REASONS", "LedgerState", "LoadState", "ShedReason"]
@@ -31,6 +32,7 @@ class LedgerState:
     entries_total: int = 0
     last_commit_s: float = 0.0
     committing_since_mono: float | None = None
+    activity: Activity = attrs.field(factory=Activity)
 
 
 @attrs.define

@@ -19,6 +19,7 @@ from jobengine.cli.dag import dag
 from jobengine.cli.database import database
 from jobengine.cli.deadletter import deadletter
 from jobengine.cli.demo import demo
+from jobengine.cli.events import events
 from jobengine.cli.failure import CommandFailedError, ExitCode
 from jobengine.cli.governance import governance
 from jobengine.cli.job import job
@@ -33,6 +34,7 @@ from jobengine.cli.source import source
 from jobengine.cli.throttle import throttle, weight
 from jobengine.cli.token import token
 from jobengine.cli.up import up
+from jobengine.cli.webhook import webhook
 from jobengine.cli.worker import worker
 from jobengine.cli.workers import workers
 
@@ -65,6 +67,7 @@ for command in (
     run,
     dag,
     pack,
+    events,
     queue,
     artifact,
     deadletter,
@@ -77,6 +80,7 @@ for command in (
     pause,
     resume,
     governance,
+    webhook,
     token,
     apikey,
     database,

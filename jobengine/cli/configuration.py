@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import attrs
 
+from jobengine.auth.vault import vault_path
 from jobengine.cli.setting import PREFIX, ConfigurationError, Setting, Value, checked, settings_of
 from jobengine.settings import Settings
 
@@ -50,6 +51,15 @@ def _are_origins(_: object, field: "attrs.Attribute[str | None]", value: str | N
 
     try:
         origins_of(value or "")
+    except ValueError as error:
+        raise ValueError(f"{field.name}: {error}") from None
+
+
+def _are_places(_: object, field: "attrs.Attribute[str | None]", value: str | None) -> None:
+    from jobengine.http.outgoing import policy_of
+
+    try:
+        policy_of(value or "")
     except ValueError as error:
         raise ValueError(f"{field.name}: {error}") from None
 
@@ -92,8 +102,16 @@ class NodeOptions:
     """What addresses of callbacks begin with, such as https://jobs.example.com; the URL of the
     listener when not set."""
 
+    webhook_allow: str | None = attrs.field(default=None, validator=_are_places)
+    """What webhooks may reach beside the public internet, with commas: host names, domains such as
+    *.corp.example, networks such as 10.1.0.0/16. What is named here may be http:// too."""
+
     key_file: Path | None = None
     """The Ed25519 key that signs tokens; `key.pem` in the data directory when not set."""
+
+    vault_file: Path | None = None
+    """The key that seals secrets of webhooks; made beside `key_file`, as `<key_file>.vault`, when
+    not set. Without it those secrets are lost, and rotating `key_file` leaves it as it is."""
 
     jwks: str | None = None
     """The keys of an external issuer: a JWKS file, or its URL (https, or http of this machine)."""
@@ -154,6 +172,10 @@ class Configuration:
     @property
     def key_file(self) -> Path:
         return self.options.key_file or self.data_dir / "key.pem"
+
+    @property
+    def vault_file(self) -> Path:
+        return self.options.vault_file or vault_path(self.key_file)
 
 
 def endpoint_of(text: str) -> tuple[str, int]:

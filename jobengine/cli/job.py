@@ -9,6 +9,7 @@ import click
 
 from jobengine.cli.connection import Engine, audited, engine_options
 from jobengine.cli.failure import CommandFailedError, ExitCode
+from jobengine.cli.job_logs import logs
 from jobengine.cli.output import Form, print_fields, print_json, print_table
 
 if TYPE_CHECKING:
@@ -207,6 +208,9 @@ def release(
     """Let go of a job that was created with --hold."""
     with engine.client() as client:
         print_job(client.release(job_id, reason=reason, ticket=ticket), output)
+
+
+job.add_command(logs)
 
 
 def print_job(found: "JobView", output: Form) -> None:

@@ -1,6 +1,6 @@
 """One node from start to stop: database, engine, doors, signals.
 
-I1  Nesting is the order of stopping: doors, engine, database (`http/doors.py`, `engine`).
+I1  Nesting is the order of stopping: doors, bus, engine, database (`http/doors.py`, `engine`).
 I2  The first SIGINT or SIGTERM stops in order, the second at once, the third as the system does.
     While the node is still starting, the first one already stops at once.
 I3  SIGHUP reads the certificates again; what is wrong with them is logged, and the old ones stay.
@@ -13,6 +13,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Final
 
 import attrs
@@ -22,6 +23,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from jobengine.actors.runtime.supervisor import SupervisionFailedError
 from jobengine.auth.keys import KeyFileError, KeyRing, load_or_create_key
+from jobengine.auth.vault import VaultError, load_or_create_vault
+from jobengine.bus import Bus, BusUnusableError, metrics_of_bus, open_bus
 from jobengine.cli.configuration import Configuration, NodeOptions, endpoint_of
 from jobengine.cli.failure import CommandFailedError, ExitCode, leaves
 from jobengine.cli.logs import log_to_stderr
@@ -38,9 +41,12 @@ from jobengine.engine import (
 )
 from jobengine.http.callbacks import Callbacks, public_url_of
 from jobengine.http.doors import Doors, Endpoint, open_doors
+from jobengine.http.front import Check
+from jobengine.http.outgoing import policy_of
 from jobengine.http.security import Cors, origins_of, redactor_of
 from jobengine.http.server import AddressUnavailableError
 from jobengine.http.tls import TlsFiles, TlsUnusableError
+from jobengine.http.webhook_delivery import open_delivery
 from jobengine.http.worker_door import ListenFailedError
 from jobengine.store.errors import ProgrammerError, StoreUnavailableError
 from jobengine.store.port import Store
@@ -51,6 +57,7 @@ _COLLECTOR_THRESHOLDS: Final = (50_000, 50, 100)
 _PAUSE_S: Final = (0.5, 5.0)
 _EXPLAIN_THEMSELVES: Final = (
     AddressUnavailableError,
+    BusUnusableError,
     DatabaseFactMismatchError,
     DatabaseInUseError,
     EmbeddedServerError,
@@ -60,6 +67,7 @@ _EXPLAIN_THEMSELVES: Final = (
     RolesRefusedError,
     SchemaMismatchError,
     TlsUnusableError,
+    VaultError,
 )
 
 _log = structlog.get_logger("jobengine.node")
@@ -172,9 +180,21 @@ class _Node:
         settings, options = self.configuration.settings, self.configuration.options
         ring, public_url = KeyRing(self.key), options.public_url
         callbacks = Callbacks(lambda: ring, public_url and public_url_of(public_url))
+        vault = load_or_create_vault(self.configuration.vault_file)
+        outgoing = policy_of(options.webhook_allow or "")
         async with (
             self._open_store() as store,
-            open_engine(store, settings, sign_callback=callbacks.address) as engine,
+            open_delivery(
+                outgoing,
+                vault,
+                lambda: ring,
+                timeout_s=settings.webhook_timeout_s,
+                deliveries_max=settings.webhook_deliveries_max,
+            ) as delivery,
+            open_engine(
+                store, settings, sign_callback=callbacks.address, post_event=delivery.post
+            ) as engine,
+            open_bus(engine, redactor_of(settings)) as bus,
             open_doors(
                 engine,
                 self.key,
@@ -185,6 +205,10 @@ class _Node:
                 cors=Cors(origins_of(options.cors_origins or "")),
                 tls=_tls_files(options),
                 callbacks=callbacks,
+                vault=vault,
+                outgoing=outgoing,
+                conditions=partial(_conditions, bus),
+                metrics=metrics_of_bus(bus),
             ) as doors,
         ):
             self._doors = doors
@@ -246,6 +270,11 @@ class _Node:
             _log.error("certificate_not_reloaded", reason=str(error))
         else:
             _log.info("certificate_reloaded")
+
+
+def _conditions(bus: Bus | None) -> list[Check]:
+    """A node is ready without its bus: what waits for it is in the store."""
+    return [] if bus is None else [Check(name="bus", ready=True, detail=bus.condition)]
 
 
 def _tls_files(options: NodeOptions) -> TlsFiles | None:

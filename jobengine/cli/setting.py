@@ -19,7 +19,7 @@ __all__ = ["PREFIX", "ConfigurationError", "Setting", "Value", "checked", "setti
 
 PREFIX: Final = "JOBENGINE_"
 """Of every setting's name in the environment."""
-_SECRETS: Final = frozenset({"database_url"})
+_SECRETS: Final = frozenset({"bus_url", "database_url"})
 
 
 class ConfigurationError(Exception):

@@ -217,8 +217,9 @@ class LedgerCore:
             Confirm(sender=request.sender, stamp=request.stamp, first_seq=first_seq)
             for request, first_seq in zip(flight.requests, flight.first_seqs, strict=True)
         )
-        if flight.batch.blocks:
-            commands.append(Publish(blocks=flight.batch.blocks))
+        batch = flight.batch
+        if batch.blocks or any(changes.logs for changes in batch.changes):
+            commands.append(Publish(blocks=batch.blocks, changes=batch.changes))
         commands.extend(self._next(now))
         return commands
 

@@ -37,6 +37,7 @@ __all__ = [
     "RunPartRow",
     "RunRow",
     "UniqueRow",
+    "WebhookRow",
 ]
 
 
@@ -292,6 +293,28 @@ class RegistryRow(msgspec.Struct, kw_only=True, omit_defaults=True):
     disabled_at: int | None = msgspec.field(name="da", default=None)
 
 
+class WebhookRow(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A webhook as it is from now on; ``dropped`` takes it away, whatever its revision. Revision 1
+    makes it; a higher one changes it where the store has a lower one, and nothing where the store
+    has none. ``secret`` is sealed, in base64."""
+
+    tenant_id: str = msgspec.field(name="t")
+    webhook_id: str = msgspec.field(name="i")
+    url: str = msgspec.field(name="u", default="")
+    types: list[str] = msgspec.field(name="ty", default_factory=list)
+    description: str = msgspec.field(name="d", default="")
+    wrapping: str = msgspec.field(name="wr", default="none")
+    secret: str = msgspec.field(name="se", default="")
+    state: str = msgspec.field(name="st", default="active")
+    reason: str | None = msgspec.field(name="re", default=None)
+    begins_after_seq: int = msgspec.field(name="b", default=0)
+    created_at: int = msgspec.field(name="c", default=0)
+    created_by: str = msgspec.field(name="cb", default="")
+    changed_at: int = msgspec.field(name="at", default=0)
+    revision: int = msgspec.field(name="rv", default=1)
+    dropped: bool = msgspec.field(name="dp", default=False)
+
+
 class ChangeSet(msgspec.Struct, kw_only=True):
     """One tenant's change, all or nothing. Consumed by the ledger, which numbers it."""
 
@@ -312,6 +335,7 @@ class ChangeSet(msgspec.Struct, kw_only=True):
     runs: list[RunRow] = []
     run_parts: list[RunPartRow] = []
     registry: list[RegistryRow] = []
+    webhooks: list[WebhookRow] = []
 
 
 class CommitBatch(msgspec.Struct, frozen=True, kw_only=True):

@@ -59,7 +59,8 @@ class Entry(msgspec.Struct, kw_only=True, omit_defaults=True, rename="camel", gc
 
     ``span_us`` is the time spent in what the entry ends: queueing on ``job.started``, running on
     the ends of an attempt, waiting on ``job.retried``. ``reason_given`` and ``ticket`` are the
-    operator's words for a mutation.
+    operator's words for a mutation. ``runner`` is the worker's task runner, where that has another
+    name than the worker.
     """
 
     about: About | None = None
@@ -73,6 +74,7 @@ class Entry(msgspec.Struct, kw_only=True, omit_defaults=True, rename="camel", gc
     kind: str
     reason: str | None = None
     reason_given: str | None = None
+    runner: str | None = None
     seq: int = 0
     span_us: int | None = None
     ticket: str | None = None

@@ -5,8 +5,8 @@ builds the actors over a store and supervises them (``parts``, ``tree``). Doors 
 their own layer.
 
 Order of starting, and reverse order of stopping: store, custodian, load meter, broadcaster,
-governor, ledger, lease shards, planners, redriver, sessions, doors. A ledger that fails takes its
-shards and their planners with it, since what they believe to be under way is gone.
+governor, ledger, lease shards, planners, redriver, notifier, sessions, doors. A ledger that fails
+takes its shards and their planners with it, since what they believe to be under way is gone.
 """
 
 from collections.abc import AsyncIterator, Callable
@@ -15,6 +15,7 @@ from itertools import count
 
 import trio
 
+from jobengine.actors.notifier import PostEvent, no_way_out
 from jobengine.actors.runtime.clock import Clock, SystemClock
 from jobengine.actors.runtime.dice import Dice, SystemDice
 from jobengine.actors.runtime.supervisor import Supervised, Supervisor
@@ -67,9 +68,11 @@ async def open_engine(
     dice: Dice | None = None,
     observe: Callable[[Supervised], None] | None = None,
     sign_callback: SignCallback | None = None,
+    post_event: PostEvent = no_way_out,
 ) -> AsyncIterator[Engine]:
-    """The engine over a store; entered when every actor has rebuilt its state. ``sign_callback``
-    makes the addresses at which ``callback`` nodes are ended.
+    """The engine over a store; entered when every actor has rebuilt its state, but for webhooks,
+    which are read beside it. ``sign_callback`` makes the addresses at which ``callback`` nodes are
+    ended, ``post_event`` sends to webhooks.
 
     Leaving stops the actors in reverse order. A failure that restarts cannot mend cancels the body
     and is raised as ``SupervisionFailedError`` in an exception group.
@@ -77,7 +80,7 @@ async def open_engine(
     clock = clock or SystemClock()
     dice = dice or SystemDice()
     await store.prepare(clock.moment().at)
-    engine = build_engine(store, settings, clock, dice, sign_callback)
+    engine = build_engine(store, settings, clock, dice, sign_callback, post_event)
     supervisor = Supervisor(
         tree_of(engine), dice=dice, incarnations=count(1), observe=observe or log_change
     )

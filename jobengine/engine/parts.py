@@ -7,7 +7,8 @@ from typing import Any
 
 import attrs
 
-from jobengine.actors.broadcaster import BroadcasterActor
+from jobengine.actors.activity import Activity
+from jobengine.actors.broadcaster import BroadcasterActor, Streams
 from jobengine.actors.dag_planner import DagPlannerActor
 from jobengine.actors.gateway import Gateway
 from jobengine.actors.governor import GovernorActor
@@ -16,6 +17,7 @@ from jobengine.actors.ledger import LedgerActor
 from jobengine.actors.load_meter import LoadMeterActor
 from jobengine.actors.memory import memory_bytes_there_are
 from jobengine.actors.node_state import LedgerState, LoadState
+from jobengine.actors.notifier import NotifierActor, PostEvent, no_way_out
 from jobengine.actors.rate_bucket import RateBucketActor
 from jobengine.actors.redriver import RedriverActor
 from jobengine.actors.runtime.address import Address, Asks
@@ -28,6 +30,7 @@ from jobengine.core.broadcaster import BroadcasterLimits
 from jobengine.core.lease_shard import ShardLimits
 from jobengine.core.ledger import LedgerLimits
 from jobengine.core.load import LoadLimits
+from jobengine.core.notifier import NotifierLimits
 from jobengine.core.redriver import RedriverLimits
 from jobengine.domain.run_sheet import SignCallback
 from jobengine.settings import Settings
@@ -54,6 +57,7 @@ class Engine:
     governor: GovernorActor
     broadcaster: BroadcasterActor
     redriver: RedriverActor
+    notifier: NotifierActor
     load_meter: LoadMeterActor
     mailboxes: tuple[Mailbox[Any], ...]
 
@@ -64,9 +68,11 @@ def build_engine(
     clock: Clock,
     dice: Dice,
     sign_callback: SignCallback | None = None,
+    post_event: PostEvent = no_way_out,
 ) -> Engine:
     """Every part, joined and not yet started. ``sign_callback`` makes the addresses at which
-    ``callback`` nodes are ended; without it templates see none."""
+    ``callback`` nodes are ended; without it templates see none. ``post_event`` sends to
+    webhooks."""
     asks = Asks()
     capacity = settings.mailbox_messages_max
     shard_boxes: list[Mailbox[Any]] = [
@@ -79,11 +85,12 @@ def build_engine(
     broadcaster_box: Mailbox[Any] = Mailbox("broadcaster", capacity)
     redriver_box: Mailbox[Any] = Mailbox("redriver", capacity)
     governor_box: Mailbox[Any] = Mailbox("governor", capacity)
+    notifier_box: Mailbox[Any] = Mailbox("notifier", capacity)
     addresses = [Address(box, asks) for box in shard_boxes]
     governor_address: Address[Any] = Address(governor_box, asks)
     broadcaster_address: Address[Any] = Address(broadcaster_box, asks)
     registry = SessionRegistry(addresses, clock)
-    state = LedgerState()
+    state = LedgerState(activity=Activity(since_at=clock.moment().at))
     load = LoadState()
     ledger = LedgerActor(
         mailbox=ledger_box,
@@ -141,8 +148,11 @@ def build_engine(
         )
         for number, box in enumerate(shard_boxes)
     )
+    streams = Streams(broadcaster_box, settings.stream_readers_max)
     broadcaster = BroadcasterActor(
         mailbox=broadcaster_box,
+        streams=streams,
+        store=store,
         clock=clock,
         asks=asks,
         limits=BroadcasterLimits(
@@ -162,9 +172,10 @@ def build_engine(
     gateway = Gateway(
         shards=addresses,
         planners=[Address(box, asks) for box in planner_boxes],
-        broadcaster=broadcaster_address,
+        streams=streams,
         redriver=Address(redriver_box, asks),
         governor=governor_address,
+        notifier=Address(notifier_box, asks),
         store=store,
         ledger=state,
         clock=clock,
@@ -172,8 +183,20 @@ def build_engine(
         ask_timeout_s=settings.ask_timeout_s,
         load=load,
     )
+    notifier = NotifierActor(
+        mailbox=notifier_box,
+        shards=addresses,
+        ledger=Address(ledger_box, asks),
+        store=store,
+        clock=clock,
+        asks=asks,
+        limits=_notifier_limits(settings),
+        events=gateway.events,
+        post=post_event,
+    )
     mailboxes = (
-        ledger_box, broadcaster_box, redriver_box, governor_box, *shard_boxes, *planner_boxes
+        ledger_box, broadcaster_box, redriver_box, governor_box, notifier_box, *shard_boxes,
+        *planner_boxes,
     )  # fmt: skip
     load_meter = LoadMeterActor(
         node_id=settings.node_id,
@@ -200,8 +223,19 @@ def build_engine(
         governor=governor,
         broadcaster=broadcaster,
         redriver=redriver,
+        notifier=notifier,
         load_meter=load_meter,
         mailboxes=mailboxes,
+    )
+
+
+def _notifier_limits(settings: Settings) -> NotifierLimits:
+    return NotifierLimits(
+        backoff_s_min=settings.webhook_backoff_s_min,
+        backoff_s_max=settings.webhook_backoff_s_max,
+        deliveries_max=settings.webhook_deliveries_max,
+        failing_s=settings.webhook_failing_s,
+        failures_max=settings.webhook_failures_max,
     )
 
 
@@ -211,6 +245,7 @@ def _shard_limits(settings: Settings) -> ShardLimits:
         cancel_grace_s=settings.cancel_grace_s,
         crashes_max=settings.crashes_max,
         due_jobs_max=settings.due_jobs_max,
+        job_log_bytes_max=settings.job_log_bytes_max,
         lane_bytes_max=settings.lane_bytes_max,
         lane_jobs_max=settings.lane_jobs_max,
         tenant_backlog_jobs_max=settings.tenant_backlog_jobs_max,

@@ -18,6 +18,7 @@ def tree_of(engine: Engine) -> GroupSpec:
         asks=engine.asks,
         interval_s=engine.settings.prepare_interval_s,
         artifact_grace_s=engine.settings.artifact_grace_s,
+        log_retention_s=engine.settings.log_retention_s,
     )
     jobs = GroupSpec(
         "jobs",
@@ -37,6 +38,7 @@ def tree_of(engine: Engine) -> GroupSpec:
             ActorSpec("governor", engine.governor.run),
             jobs,
             ActorSpec("redriver", engine.redriver.run),
+            ActorSpec("notifier", engine.notifier.run),
         ),
     )
 

@@ -1,4 +1,5 @@
-"""What a route answers with: bytes, or a stream of them. No web framework in it."""
+"""What a route answers with: bytes, a stream of them, or what the rest of the connection is for. No
+web framework in it."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
@@ -6,7 +7,9 @@ from typing import Final
 
 import attrs
 
-__all__ = ["JSON", "Answer", "StreamAnswer"]
+from jobengine.http.hand_over import Serve
+
+__all__ = ["JSON", "Answer", "AnyAnswer", "LiveAnswer", "StreamAnswer"]
 
 JSON: Final = "application/json"
 
@@ -30,3 +33,17 @@ class StreamAnswer:
     media_type: str
     headers: dict[str, str] = attrs.field(factory=dict, kw_only=True)
     status: int = attrs.field(default=200, kw_only=True)
+
+
+@attrs.frozen
+class LiveAnswer:
+    """A stream that outlives its request. `begin` takes up what it needs and returns what serves
+    it, as a WebSocket or by bytes of the media type; it raises `RefusedError`."""
+
+    begin: Callable[[bool], Serve]
+    media_type: str
+    headers: dict[str, str] = attrs.field(factory=dict, kw_only=True)
+    status: int = attrs.field(default=200, kw_only=True)
+
+
+AnyAnswer = Answer | StreamAnswer | LiveAnswer

@@ -24,12 +24,13 @@ from werkzeug.routing import BaseConverter
 
 from jobengine.auth.tokens import Identity
 from jobengine.http.admission import Admission, SignedAdmission, trace_id_of
-from jobengine.http.answer import Answer, StreamAnswer
+from jobengine.http.answer import Answer, AnyAnswer, StreamAnswer
 from jobengine.http.bodies import Body, BodyConnection, BodyRequest
 from jobengine.http.callbacks import CallbackPlace
 from jobengine.http.errors import answer_to, framework_refusal, internal_answer
 from jobengine.http.front import Front
 from jobengine.http.limits import headers_of, headers_of_load, refusal_of
+from jobengine.http.representation import is_unmodified
 from jobengine.http.route import OpenRoute, Route, SignedRoute
 from jobengine.http.routes.wellknown import wellknown_routes
 from jobengine.http.security import Cors, standing_headers
@@ -41,7 +42,7 @@ __all__ = ["create_app"]
 _log = structlog.get_logger("jobengine.http")
 
 View = Callable[..., Awaitable[Response]]
-Respond = Callable[[Answer | StreamAnswer], Response]
+Respond = Callable[[AnyAnswer], Response]
 
 
 def create_app(
@@ -112,6 +113,7 @@ class _StreamBody(ResponseBody):
 
 def _add(app: QuartTrio, method: str, path: str, name: str, view: View) -> None:
     rule = path.replace("{digest}", "<coloned:digest>").replace("{queue}", "<coloned:queue>")
+    rule = rule.replace("{place}", "<path:place>")
     rule = rule.replace("{", "<name:").replace("}", ">")
     app.add_url_rule(
         rule, endpoint=name, view_func=view, methods=[method], provide_automatic_options=False
@@ -119,10 +121,18 @@ def _add(app: QuartTrio, method: str, path: str, name: str, view: View) -> None:
 
 
 def _open_view(front: Front, row: OpenRoute, respond: Respond) -> View:
-    async def view() -> Response:
-        return respond(await row.handler(front))
+    async def view(**path: str) -> Response:
+        return respond(_unless_known(await row.handler(front, **path)))
 
     return view
+
+
+def _unless_known(answer: Answer) -> Answer:
+    """Without its body where the client has that already (RFC 9110 §13.1.2)."""
+    tag, known = answer.headers.get("ETag"), request.headers.get("If-None-Match")
+    if tag is None or known is None or not is_unmodified({"If-None-Match": known}, tag.strip('"')):
+        return answer
+    return Answer(b"", 304, headers=answer.headers, media_type=answer.media_type)
 
 
 def _view(front: Front, row: Route, respond: Respond) -> View:
@@ -213,12 +223,15 @@ async def _read_body() -> bytes:
     return data
 
 
-def _response(standing: dict[str, str], answer: Answer | StreamAnswer) -> Response:
+def _response(standing: dict[str, str], answer: AnyAnswer) -> Response:
     headers = {**standing, **answer.headers}
     if isinstance(answer, Answer):
         return Response(answer.body, answer.status, headers, content_type=answer.media_type)
-    # What a stream would say takes opening it; its headers do not, its length among them.
-    body = b"" if request.method == "HEAD" else _StreamBody(answer.open())
+    # What a stream would say takes opening it; its headers do not, its length among them. Of a live
+    # one nothing but the headers is ever asked for here.
+    body: bytes | _StreamBody = b""
+    if isinstance(answer, StreamAnswer) and request.method != "HEAD":
+        body = _StreamBody(answer.open())
     response = Response(body, answer.status, headers, content_type=answer.media_type)
     response.headers.update(answer.headers)
     response.timeout = None

@@ -27,11 +27,11 @@ class ByteStream(Protocol):
         is lost."""
         ...
 
-    async def send_all(self, data: bytes, /) -> None:
+    async def send_all(self, data: bytes | memoryview, /) -> None:
         """Returns when everything is on its way. Cancelled: how much of it is unknown."""
         ...
 
-    def send_nowait(self, data: bytes, /) -> int:
+    def send_nowait(self, data: bytes | memoryview, /) -> int:
         """Send what can be sent without waiting; returns how many bytes of the beginning."""
         ...
 
@@ -54,13 +54,13 @@ class PlainStream:
             except OSError as error:
                 raise trio.BrokenResourceError from error
 
-    async def send_all(self, data: bytes, /) -> None:
+    async def send_all(self, data: bytes | memoryview, /) -> None:
         sent = self.send_nowait(data)
         while sent < len(data):
             await trio.lowlevel.wait_writable(self._descriptor())
             sent += self.send_nowait(data[sent:])
 
-    def send_nowait(self, data: bytes, /) -> int:
+    def send_nowait(self, data: bytes | memoryview, /) -> int:
         try:
             return os.write(self._descriptor(), data)
         except BlockingIOError:
@@ -86,8 +86,8 @@ class TlsBytes:
     async def receive_some(self, bytes_max: int, /) -> bytes | bytearray:
         return await self._stream.receive_some(bytes_max)
 
-    async def send_all(self, data: bytes, /) -> None:
+    async def send_all(self, data: bytes | memoryview, /) -> None:
         await self._stream.send_all(data)
 
-    def send_nowait(self, data: bytes, /) -> int:
+    def send_nowait(self, data: bytes | memoryview, /) -> int:
         return 0

@@ -12,6 +12,8 @@ I3  What has been read ahead is at most one read: pipelined requests wait in the
 I4  A response that ends the connection is read by its peer also while the peer still sends: our
     side is closed first, and what comes is dropped for `linger_s` at most.
 I5  Every refusal of its own is the envelope of all errors, with the headers of all answers.
+I6  A handshake that the application answers itself (`own_socket`) is a request like any other, and
+    the last one of its connection.
 
 Not here: listening, TLS, WebSocket (`server`); grammar (`http1`); bounds and what connections share
 (`peers`).
@@ -28,14 +30,21 @@ import trio
 from jobengine.http.answer import Answer
 from jobengine.http.errors import internal_answer, transport_refusal
 from jobengine.http.exchange import Exchange, Line, PeerGoneError
+from jobengine.http.hand_over import HandOver
 from jobengine.http.http1 import Broken, Head, RequestReader, response_head
 from jobengine.http.peers import Peers, ServerLimits
 from jobengine.http.tls import TlsStream
 
-__all__ = ["AsgiApp", "Connection"]
+__all__ = ["HANDSHAKE", "AsgiApp", "Connection", "OwnSocket"]
 
 Message = dict[str, Any]
 AsgiApp = Callable[..., Awaitable[Any]]
+OwnSocket = Callable[[str], bool]
+"""Whether the application answers a WebSocket handshake for this path itself, as it does requests.
+"""
+
+HANDSHAKE: Final = "jobengine.handshake"
+"""The extension, in the scope of a request, that says that it is one."""
 
 _READ_BYTES: Final = 65_536
 _LINGER_BYTES: Final = 1 << 20
@@ -53,7 +62,9 @@ class Connection(Line):
         limits: ServerLimits,
         peers: Peers,
         standing: dict[str, str],
+        own_socket: OwnSocket,
     ) -> None:
+        self._own_socket = own_socket
         self._app = app
         self._stream = stream
         self._limits = limits
@@ -74,10 +85,11 @@ class Connection(Line):
             "server": _address(plain.socket.getsockname()),
         }
 
-    async def serve(self) -> Head | None:
+    async def serve(self) -> Head | HandOver | None:
         """Answer requests until the connection ends; the caller closes the stream.
 
-        A head that asks for a WebSocket is returned, unanswered. Cancelled: cut where it is.
+        A head that asks for a WebSocket is returned, unanswered; so is what the rest of the
+        connection was handed over to. Cancelled: cut where it is.
         """
         while True:
             event = await self._next_head()
@@ -86,11 +98,12 @@ class Connection(Line):
             if isinstance(event, Broken):
                 await self.refuse(event)
                 return None
-            if event.upgrades:
+            if event.upgrades and not self._own_socket(_path_of(event)):
                 return event
             self._requests_left -= 1
-            if not await self._answer(event):
-                return None
+            answered = await self._answer(event)
+            if answered is not True:
+                return answered or None
 
     def date(self) -> bytes:
         return self._peers.date()
@@ -176,8 +189,8 @@ class Connection(Line):
             finally:
                 self._peers.busy(scope)
 
-    async def _answer(self, head: Head) -> bool:
-        """Whether another request may follow."""
+    async def _answer(self, head: Head) -> bool | HandOver:
+        """Whether another request may follow, or what follows in its place."""
         exchange = Exchange(self, head)
         failure: BaseException | None = None
         try:
@@ -187,6 +200,8 @@ class Connection(Line):
         except* Exception as group:  # noqa: BLE001 - I1
             failure = group
         if exchange.is_done and failure is None:
+            if exchange.handed_over is not None:
+                return exchange.handed_over
             if exchange.keeps_alive:
                 exchange.take_rest()
             else:
@@ -242,18 +257,22 @@ class Connection(Line):
 
     def _scope_of(self, head: Head) -> Message:
         raw_path, _, query = head.target.partition(b"?")
-        path = raw_path.decode("ascii")
         return {
             **self._scope,
             "http_version": head.version,
             "method": head.method,
-            "path": unquote(path) if "%" in path else path,
+            "path": _path_of(head),
             "raw_path": raw_path,
             "query_string": query,
             "headers": head.headers,
             "state": {},
-            "extensions": {},
+            "extensions": {HANDSHAKE: {}} if head.upgrades else {},
         }
+
+
+def _path_of(head: Head) -> str:
+    path = head.target.partition(b"?")[0].decode("ascii")
+    return unquote(path) if "%" in path else path
 
 
 def _address(name: Any) -> tuple[str, int] | None:

@@ -9,7 +9,8 @@ Not here: where keys and addresses come from (the command line), what is served 
 `worker_door`).
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Final, NamedTuple
@@ -18,20 +19,23 @@ import attrs
 import structlog
 import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from prometheus_client.metrics_core import Metric
 from quart_trio import QuartTrio
 
 from jobengine.actors.lease_calls import LeaseCalls
 from jobengine.actors.session import SessionPorts
 from jobengine.auth.tokens import Tokens
+from jobengine.auth.vault import Vault
 from jobengine.core.session import SessionLimits
 from jobengine.engine import Engine
 from jobengine.http.app import create_app
 from jobengine.http.callbacks import Callbacks
-from jobengine.http.direct import direct_first
+from jobengine.http.direct import DirectFirst
 from jobengine.http.front import Check, Front, FrontLimits, Readiness
 from jobengine.http.identities import Identities, Trust
 from jobengine.http.limits import RequestGate, rate_limits_of
 from jobengine.http.metrics import metrics_of
+from jobengine.http.outgoing import OutgoingPolicy
 from jobengine.http.route import BASE
 from jobengine.http.routes.health import readiness_of
 from jobengine.http.security import Cors, redactor_of
@@ -89,9 +93,15 @@ async def open_doors(
     cors: Cors | None = None,
     tls: TlsFiles | None = None,
     callbacks: Callbacks | None = None,
+    vault: Vault | None = None,
+    outgoing: OutgoingPolicy | None = None,
+    conditions: Callable[[], Iterable[Check]] = tuple,
+    metrics: Callable[[], Iterable[Metric]] = tuple,
 ) -> AsyncIterator[Doors]:
     """Serve the engine for the length of the block. `key` signs and checks tokens, and `callbacks`,
-    whose addresses the engine gives to templates.
+    whose addresses the engine gives to templates. `vault` seals the secrets of webhooks, which last
+    as long as the doors without it, and `outgoing` says where webhooks may lead. `conditions` and
+    `metrics` are told beside the engine's own, of what else the node runs.
 
     Left normally, workers get `drain_s` and requests the server's `graceful_s` to end; cancelled or
     left by an error, connections are cut. Where workers have to show a certificate they come in by
@@ -115,18 +125,22 @@ async def open_doors(
     front = Front(
         gateway=engine.gateway,
         tokens=tokens,
-        readiness=_readiness(engine, identities),
-        render_metrics=metrics_of(engine, door.statistics, identities.metrics),
+        readiness=_readiness(engine, identities, conditions),
+        render_metrics=metrics_of(engine, door.statistics, identities.metrics, metrics),
         identities=identities,
         redactor=redactor,
         limits=FrontLimits(
             artifact_bytes_max=engine.settings.artifact_bytes_max,
             tenant_artifact_bytes_max=engine.settings.tenant_artifact_bytes_max,
+            stream_buffer_events_max=engine.settings.stream_buffer_events_max,
+            tenant_webhooks_max=engine.settings.tenant_webhooks_max,
         ),
         gate=RequestGate(limits),
         cors=cors or Cors(),
         tls=tls is not None,
         callbacks=callbacks or Callbacks(tokens.ring),
+        vault=vault or Vault(secrets.token_bytes(32)),
+        outgoing=outgoing or OutgoingPolicy(),
     )
     leases = LeaseCalls(engine.registry, lease_frame, answer_s_max=engine.settings.ask_timeout_s)
     if certificates is not None and certificates.asks_workers:
@@ -134,6 +148,7 @@ async def open_doors(
     else:
         app = create_app(front, (*ROUTES, *worker_routes(WorkerCalls(leases, reader))))
         _add_websocket(app, websocket_view(ports, admit, limits.frames))
+    served = DirectFirst(front, ROUTES, app)
     async with trio.open_nursery() as workers:
         await workers.start(identities.run)
         worker_port = await workers.start(door.serve, *worker)
@@ -141,11 +156,12 @@ async def open_doors(
             bound = await requests.start(
                 partial(
                     serve,
-                    direct_first(front, ROUTES, app),
+                    served,
                     listen(*http),
                     ServerLimits(),
                     stopping=front.stopping,
                     tls=certificates,
+                    own_socket=served.is_stream,
                 )
             )
             http_url = _url("http" if tls is None else "https", http.host, bound.port)
@@ -183,9 +199,11 @@ def _nothing_to_reload() -> None:
     pass
 
 
-def _readiness(engine: Engine, identities: Identities) -> Readiness:
-    """What `readiness_of` checks, whether the actors keep up with what is asked of them, and
-    whether keys are there."""
+def _readiness(
+    engine: Engine, identities: Identities, conditions: Callable[[], Iterable[Check]]
+) -> Readiness:
+    """What `readiness_of` checks, whether the actors keep up with what is asked of them, whether
+    keys are there, and how what runs beside the engine does."""
     of_gateway = readiness_of(engine.gateway)
 
     async def checks() -> Sequence[Check]:
@@ -193,7 +211,7 @@ def _readiness(engine: Engine, identities: Identities) -> Readiness:
             Check(name=name, ready=ready, detail=detail)
             for name, ready, detail in identities.conditions()
         ]
-        return [*await of_gateway(), _backlog_check(engine), *keys]
+        return [*await of_gateway(), _backlog_check(engine), *keys, *conditions()]
 
     return checks
 

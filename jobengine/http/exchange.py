@@ -4,6 +4,8 @@ I1  A response says how it ends: its length where that is known, chunks, or the 
     connection (HTTP/1.0). One that is complete in its first message is one write.
 I2  The connection goes on only behind a request that has arrived to its end.
 I3  `100 Continue` is said when the application asks for a body that has not begun to come.
+I4  A response that hands the connection over (`hand_over`) writes nothing; it ends when the
+    connection does.
 
 Not here: who calls the application, and what becomes of a response that is not finished
 (`connection`).
@@ -13,6 +15,7 @@ from typing import Any, Final, Protocol
 
 import trio
 
+from jobengine.http.hand_over import HAND_OVER, HandOver
 from jobengine.http.http1 import END, Broken, Head, RequestReader, response_head
 
 __all__ = ["Exchange", "Line", "PeerGoneError"]
@@ -60,6 +63,7 @@ class Exchange:
         self.has_begun = False
         self.is_done = False
         self.keeps_alive = False
+        self.handed_over: HandOver | None = None
 
     async def receive(self) -> Message:
         """The next of the body, as ASGI has it; after its end, the disconnect."""
@@ -78,6 +82,8 @@ class Exchange:
                 self._start = message
             case "http.response.body" if self._start is not None and not self.is_done:
                 await self._send_body(message.get("body", b""), message.get("more_body", False))
+            case kind if kind == HAND_OVER and self._start is not None and not self.has_begun:
+                self._hand_over(message)
             case unknown:
                 raise RuntimeError(f"{unknown} does not fit here")
 
@@ -135,6 +141,15 @@ class Exchange:
         assert self._start is not None
         status: int = self._start["status"]
         return status
+
+    def _hand_over(self, message: Message) -> None:
+        assert self._start is not None
+        headers = [*self._start.get("headers", ()), (b"date", self._line.date())]
+        if not any(name == b"connection" for name, _ in headers):
+            headers.append((b"connection", b"close"))
+        head = response_head(self._status, headers)
+        self.handed_over = HandOver(head, message["serve"])
+        self.has_begun = self.is_done = True
 
     def _begin(self, length: int, more: bool) -> bytes:
         assert self._start is not None

@@ -21,6 +21,7 @@ from prometheus_client.registry import Collector
 
 from jobengine import __version__
 from jobengine.actors.node_state import SHED_REASONS
+from jobengine.domain.instant import SECOND
 from jobengine.engine import Engine
 from jobengine.http.gate_metrics import gate_metrics
 from jobengine.http.worker_door import DoorStatistics
@@ -101,8 +102,8 @@ class _EngineCollector(Collector):
         yield _counter(
             "asks_dropped", "Answers that nobody waited for any more", engine.asks.dropped_total
         )
-        readers = 0 if engine.broadcaster.core is None else engine.broadcaster.core.readers
-        yield _gauge("stream_readers", "Event streams that are open", readers)
+        yield from self._streams()
+        yield from self._webhooks()
         for metrics in self._more:
             yield from metrics()
 
@@ -203,6 +204,40 @@ class _EngineCollector(Collector):
                 runs.add_metric([str(planner.shard)], planner.core.live_runs)
                 nodes.add_metric([str(planner.shard)], planner.core.live_nodes)
         yield from (runs, nodes)
+
+    def _streams(self) -> Iterator[Metric]:
+        actor = self._engine.broadcaster
+        census = actor.census()
+        yield _gauge("stream_readers", "Readers of events", census.readers)
+        yield _gauge("stream_readers_behind", "Readers served from the ledger", census.behind)
+        yield _gauge("stream_readers_full", "Readers that take nothing for now", census.full)
+        yield _gauge("stream_lag_events", "Events that the last reader lacks", census.lag)
+        yield _gauge("stream_share", "Part of the node's time that streams may take", actor.share)
+        yield _counter("stream_batches", "Batches handed to readers", actor.batches_total)
+        yield _counter("stream_events", "Events handed to readers", actor.events_total)
+        yield _counter("stream_ledger_pages", "Pages read for readers", actor.pages_total)
+
+    def _webhooks(self) -> Iterator[Metric]:
+        counts = self._engine.notifier.counts()
+        webhooks = GaugeMetricFamily(f"{_PREFIX}_webhooks", "Webhooks by state", labels=["state"])
+        webhooks.add_metric(["active"], counts.active)
+        webhooks.add_metric(["paused"], counts.paused)
+        posts = CounterMetricFamily(
+            f"{_PREFIX}_webhook_posts", "Attempts to post an event", labels=["outcome"]
+        )
+        posts.add_metric(["delivered"], counts.delivered_total)
+        posts.add_metric(["failed"], counts.failed_total)
+        yield from (webhooks, posts)
+        since_at = counts.waiting_since_at
+        now_at = self._engine.clock.moment().at
+        oldest_s = 0.0 if since_at is None else max(0, now_at - since_at) / SECOND
+        yield _gauge("webhook_posts_in_flight", "Attempts that are under way", counts.in_flight)
+        yield _gauge("webhook_oldest_waiting_seconds", "Wait of the oldest event", oldest_s)
+        yield _counter(
+            "webhook_events_missed",
+            "Events past retention before they were posted",
+            counts.missed_total,
+        )
 
     def _sessions(self) -> Iterator[Metric]:
         sessions = self._engine.registry.statistics()

@@ -28,6 +28,7 @@ from jobengine.http.openapi_refusals import (
 )
 from jobengine.http.openapi_schemas import Schemas
 from jobengine.http.route import BASE, OpenRoute, Route, SignedRoute
+from jobengine.http.streams import EVENT_STREAM
 
 __all__ = ["document"]
 
@@ -96,6 +97,8 @@ def _operation(row: Route, schemas: Schemas) -> dict[str, Any]:
     if row.successor:
         said["deprecated"] = True
         said["description"] = f"Earlier path of `{BASE}{row.successor}`, which answers the same."
+    if row.media_type == EVENT_STREAM:
+        said["description"] = parts.STREAM
     if row.body is not None:
         said["requestBody"] = _body(row, schemas)
     said["responses"] = {
@@ -161,7 +164,7 @@ def _headers(row: Route) -> Iterable[dict[str, Any]]:
     names = ["Tenant", "Project", "CorrelationId", "Traceparent"]
     if takes_idempotency_key(row):
         names.append("IdempotencyKey")
-    if row.media_type == "text/event-stream":
+    if row.media_type == EVENT_STREAM:
         names.append("LastEventId")
     names += [name.replace("-", "") for name in row.headers]
     yield from ({"$ref": f"#/components/parameters/{name}"} for name in names)

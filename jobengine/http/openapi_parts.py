@@ -15,6 +15,7 @@ __all__ = [
     "RATE_HEADERS",
     "REQUEST_HEADERS",
     "SECURITY_SCHEMES",
+    "STREAM",
     "TAGS",
     "header_refs",
     "valued",
@@ -38,12 +39,22 @@ filter only, and what is added meanwhile neither shifts nor repeats items.
 **Idempotency**: a POST under an `Idempotency-Key` takes effect once for key, tenant and path. A
 repeat within 24 hours gets the first answer again, with `Idempotent-Replayed: true`.
 
+**Events** are enveloped as `orch.event.v1`; the schema is at `/schemas/orch.event.v1.json`.
+
 **Scopes** stand at each operation as `x-scopes` (one of them is enough), the error codes of an
 answer as `x-error-codes`.
 """
 
+STREAM: Final = """\
+Server-sent events. The same path takes a WebSocket handshake that offers the subprotocol
+`jobengine.stream.v1`, and then sends the same as JSON messages named by `type` (`hello`, `events`,
+`gap`, `first_signal`, `log`, `end`). A page that cannot set headers offers the bearer and the
+tenant as further subprotocols: `jobengine.bearer.TOKEN`, `jobengine.tenant.BASE64URL`.
+"""
+
 TAGS: Final = {
     "jobs": "Create, read and operate jobs",
+    "activity": "What happened to the tenant's jobs, by second",
     "artifacts": "Bytes under their SHA-256, of one tenant",
     "runs": "Jobs with dependencies: begin, read, steer and repeat them",
     "dags": "Templates of runs: register and find them, in versions",
@@ -51,7 +62,8 @@ TAGS: Final = {
     "pack-runs": "Runs of packs: begin, read and cancel them, with their logs and artifacts",
     "callbacks": "Addresses that the engine has signed; no token, no tenant",
     "deadletter": "Jobs that failed for good, and what becomes of them",
-    "stream": "Events as they are committed (server-sent events)",
+    "stream": "Events as they are committed, and logs (server-sent events or WebSocket)",
+    "webhooks": "URLs to which the tenant's events are posted",
     "sources": "Upstreams that jobs talk to, and the rates they allow",
     "quotas": "How much runs at once and starts in an hour",
     "throttles": "Rates of the tenant, its job types and sources",
@@ -75,6 +87,7 @@ OPEN_TAGS: Final = {
     "/.well-known/jobengine/keys": "tokens",
     "/.well-known/openapi": "description",
     "/openapi/jobengine.json": "description",
+    "/schemas/orch.event.v1.json": "description",
 }
 """Of the endpoints outside the base path that are not about health."""
 
@@ -181,9 +194,9 @@ REQUEST_HEADERS: Final[dict[str, dict[str, Any]]] = {
     "IfNoneMatch": _header("If-None-Match", "The ETag of what the client has.", _ETAG),
     "LastEventId": _header(
         "Last-Event-ID",
-        "The id of the last event seen; goes before `after`.",
+        "The id of the last event or log line seen; goes before `after`.",
         "4711",
-        pattern="^[0-9]{1,18}$",
+        pattern="^([0-9]{1,18}([.][0-9]{1,9})?|urn:orch:event:.+:[0-9]{1,18})$",
     ),
 }
 

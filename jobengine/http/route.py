@@ -17,7 +17,7 @@ import msgspec
 from jobengine.auth.scopes import Scope
 from jobengine.auth.tokens import Identity
 from jobengine.domain.errors import ErrorCode
-from jobengine.http.answer import JSON, Answer, StreamAnswer
+from jobengine.http.answer import JSON, Answer, AnyAnswer
 from jobengine.http.callbacks import CallbackPlace
 from jobengine.http.front import Front
 from jobengine.messages.lease_shard import Actor, IdempotencyClaim
@@ -99,7 +99,7 @@ class Call(Generic[Q, B]):
     headers: Mapping[str, str] = attrs.field(factory=dict)
 
 
-Handler = Callable[[Call[Any, Any]], Awaitable[Answer | StreamAnswer]]
+Handler = Callable[[Call[Any, Any]], Awaitable[AnyAnswer]]
 
 
 @attrs.frozen(kw_only=True)
@@ -176,14 +176,15 @@ class SignedRoute:
 
 @attrs.frozen(kw_only=True)
 class OpenRoute:
-    """An endpoint outside the base path, for whoever can reach the port: no token, no tenant.
+    """An endpoint outside the base path, for whoever can reach the port: no token, no tenant. Its
+    handler is given the values in the path by name.
 
     `described`: it is a part of the API, and so of its published description."""
 
     path: str
     name: str
     summary: str
-    handler: Callable[[Front], Awaitable[Answer]]
+    handler: Callable[..., Awaitable[Answer]]
     answers: dict[int, Any]
     method: str = "GET"
     media_type: str = JSON

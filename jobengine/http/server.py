@@ -1,7 +1,8 @@
 """Serves an ASGI application over TCP; the one file that knows Hypercorn.
 
-HTTP/1.1 is spoken by a connection of our own (`connection`); a WebSocket handshake is handed to
-Hypercorn with the socket, and its connection is Hypercorn's from then on.
+HTTP/1.1 is spoken by a connection of our own (`connection`). A WebSocket handshake that the
+application does not answer itself is handed to Hypercorn with the socket, and its connection is
+Hypercorn's from then on; a stream gets the socket too, and nothing of us but that (`hand_over`).
 
 I1  No connection can end the server: whatever leaves a connection ends that connection. Hypercorn
     0.18 lets an error of a WebSocket upgrade with bytes right behind it out of the connection, into
@@ -29,7 +30,8 @@ from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState, LifespanState
 
-from jobengine.http.connection import AsgiApp, Connection
+from jobengine.http.connection import AsgiApp, Connection, OwnSocket
+from jobengine.http.hand_over import HandedConnection, HandOver
 from jobengine.http.http1 import Head, request_head
 from jobengine.http.peers import Peers, ServerLimits
 from jobengine.http.security import standing_headers
@@ -80,6 +82,10 @@ def listen(host: str, port: int, backlog: int = ServerLimits().backlog) -> socke
     return listener
 
 
+def _none_of_its_own(path: str) -> bool:
+    return False
+
+
 async def serve(
     app: AsgiApp,
     listener: socket.socket,
@@ -87,6 +93,7 @@ async def serve(
     *,
     stopping: trio.Event,
     tls: Tls | None = None,
+    own_socket: OwnSocket = _none_of_its_own,
     task_status: trio.TaskStatus[Bound] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve until `stopping` is set, then end gracefully. Owns and closes `listener`. With `tls`,
@@ -95,7 +102,7 @@ async def serve(
     Reports where it listens once connections are taken. Cancelled: connections are cut at once.
     """
     context = WorkerContext(None)
-    crowd = _Crowd(app, limits, tls, context)
+    crowd = _Crowd(app, limits, tls, context, own_socket)
     accepting = trio.SocketListener(trio.socket.from_stdlib_socket(listener))
     async with trio.open_nursery() as connections:
         async with trio.open_nursery() as door:
@@ -123,10 +130,16 @@ class _Crowd:
     """All connections of one server."""
 
     def __init__(
-        self, app: AsgiApp, limits: ServerLimits, tls: Tls | None, context: WorkerContext
+        self,
+        app: AsgiApp,
+        limits: ServerLimits,
+        tls: Tls | None,
+        context: WorkerContext,
+        own_socket: OwnSocket,
     ) -> None:
         self.peers = Peers()
         self._app = app
+        self._own_socket = own_socket
         self._limits = limits
         self._tls = tls
         self._standing = standing_headers(tls=tls is not None)
@@ -151,13 +164,23 @@ class _Crowd:
     async def _serve(self, stream: trio.SocketStream | TlsStream) -> None:
         if isinstance(stream, trio.SSLStream) and not await self._shakes_hands(stream):
             return
+        match await self._speak_http(stream):
+            case Head() as handshake:
+                await self._upgraded.serve(stream, handshake)
+            case HandOver() as handed:
+                await handed.serve(
+                    HandedConnection(stream, handed.head, self.peers, self._limits.write_s)
+                )
+
+    async def _speak_http(self, stream: trio.SocketStream | TlsStream) -> Head | HandOver | None:
+        """A call of its own, so that nothing of it stays when the connection is handed over."""
         try:
-            connection = Connection(self._app, stream, self._limits, self.peers, self._standing)
+            connection = Connection(
+                self._app, stream, self._limits, self.peers, self._standing, self._own_socket
+            )
         except OSError:
-            return  # gone before it was looked at
-        handshake = await connection.serve()
-        if handshake is not None:
-            await self._upgraded.serve(stream, handshake)
+            return None  # gone before it was looked at
+        return await connection.serve()
 
     async def _shakes_hands(self, stream: TlsStream) -> bool:
         done = False

@@ -4,6 +4,7 @@ from typing import Final
 
 from jobengine.http.route import OpenRoute, Route, SignedRoute
 from jobengine.http.routes import (
+    activity,
     apikeys,
     artifacts,
     blackouts,
@@ -14,6 +15,7 @@ from jobengine.http.routes import (
     explain,
     governance,
     health,
+    job_logs,
     jobs,
     keys,
     legacy,
@@ -29,9 +31,12 @@ from jobengine.http.routes import (
     run_nodes,
     run_reads,
     runs,
+    schemas,
     sources,
     streams,
     submits,
+    webhook_acts,
+    webhooks,
     workers,
 )
 
@@ -40,6 +45,7 @@ __all__ = ["OPEN_ROUTES", "ROUTES", "SIGNED_ROUTES"]
 ROUTES: Final[tuple[Route, ...]] = (
     *submits.ROUTES,
     *jobs.ROUTES,
+    *job_logs.ROUTES,
     *operations.ROUTES,
     *deadletter.ROUTES,
     *letter_counts.ROUTES,
@@ -60,12 +66,20 @@ ROUTES: Final[tuple[Route, ...]] = (
     *pauses.ROUTES,
     *governance.ROUTES,
     *workers.ROUTES,
+    *activity.ROUTES,
     *streams.ROUTES,
+    *webhooks.ROUTES,
+    *webhook_acts.ROUTES,
     *artifacts.ROUTES,
     *apikeys.ROUTES,
     *legacy.ROUTES,
 )
 
-OPEN_ROUTES: Final[tuple[OpenRoute, ...]] = (*health.ROUTES, *keys.ROUTES, *console.ROUTES)
+OPEN_ROUTES: Final[tuple[OpenRoute, ...]] = (
+    *health.ROUTES,
+    *keys.ROUTES,
+    *schemas.ROUTES,
+    *console.ROUTES,
+)
 
 SIGNED_ROUTES: Final[tuple[SignedRoute, ...]] = run_nodes.SIGNED_ROUTES

@@ -24,6 +24,7 @@ __all__ = [
     "Ping",
     "Violation",
     "close_frame",
+    "ping_frame",
     "pong_frame",
     "text_frame",
 ]
@@ -173,10 +174,14 @@ class FrameReader:
             events.append(_text(whole) if text else whole)
 
 
-def text_frame(text: str) -> bytes:
-    """One unmasked frame with the whole message."""
-    payload = text.encode()
+def text_frame(text: str | bytes) -> bytes:
+    """One unmasked frame with the whole message; bytes are UTF-8."""
+    payload = text.encode() if isinstance(text, str) else text
     return _head(_TEXT, len(payload)) + payload
+
+
+def ping_frame(payload: bytes = b"") -> bytes:
+    return _head(_PING, len(payload)) + payload
 
 
 def pong_frame(payload: bytes) -> bytes:

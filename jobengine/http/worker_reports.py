@@ -85,8 +85,11 @@ def progressed(message: Progress, redactor: Redactor) -> Progressed:
 
 
 def logged(message: Log, redactor: Redactor) -> Logged:
+    """Lines come from whatever the handler runs: U+0000, which PostgreSQL cannot store, costs
+    none."""
     said = msgspec.to_builtins(message.lines)
-    for line, text in zip(said, redactor.lines([one["text"] for one in said]), strict=True):
+    texts = [line["text"].replace("\0", "\ufffd") for line in said]
+    for line, text in zip(said, redactor.lines(texts), strict=True):
         line["text"] = text
     lines = storable_json(said, "lines")
     return Logged(ref=message.ref, lease_id=message.lease_id, token=message.token, lines=lines)

@@ -14,6 +14,7 @@ from jobengine.domain.event_filter import EVERYTHING, EventFilter
 __all__ = [
     "Command",
     "Deliver",
+    "Doubted",
     "Follow",
     "Full",
     "Leave",
@@ -27,6 +28,7 @@ __all__ = [
     "Rounded",
     "TellLogged",
     "TellMoved",
+    "TimeRound",
     "Unwatch",
     "Watch",
 ]
@@ -79,6 +81,10 @@ class Published(_Message, frozen=True, kw_only=True):
     logged: Sequence[tuple[str, str]] = ()
 
 
+class Doubted(_Message, frozen=True, kw_only=True):
+    """The ledger begins anew: blocks may have become durable that are never published."""
+
+
 class LedgerRead(_Message, frozen=True, kw_only=True):
     """The blocks that end after the cursor of ``ReadLedger``, in order, as many as one read gives;
     none when the cursor is where the ledger ends."""
@@ -94,7 +100,7 @@ class LedgerUnread(_Message, frozen=True, kw_only=True):
 
 
 class Rounded(_Message, frozen=True, kw_only=True):
-    """All that was commanded in a wake-up is done; it kept the node's thread for so long."""
+    """A round is done; the wake-up it was part of kept the node's thread for so long."""
 
     took_s: float
 
@@ -107,6 +113,7 @@ Message = (
     | Watch
     | Unwatch
     | Published
+    | Doubted
     | LedgerRead
     | LedgerUnread
     | Rounded
@@ -146,4 +153,8 @@ class ReadLedger(_Message, frozen=True, kw_only=True):
     after_seq: int
 
 
-Command = Deliver | TellLogged | TellMoved | ReadLedger
+class TimeRound(_Message, frozen=True, kw_only=True):
+    """Say how long this wake-up took, by ``Rounded``, when all else that was commanded is done."""
+
+
+Command = Deliver | TellLogged | TellMoved | ReadLedger | TimeRound

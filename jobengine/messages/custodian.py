@@ -4,6 +4,8 @@ import msgspec
 
 __all__ = [
     "ArtifactsSwept",
+    "DropLogs",
+    "LogsDropped",
     "Prepare",
     "PrepareFailed",
     "Prepared",
@@ -22,6 +24,16 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class PrepareFailed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    pass
+
+
+class DropLogs(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Command: drop the log lines of days that end at or before an instant."""
+
+    before_at: int
+
+
+class LogsDropped(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     pass
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from jobengine.domain.change import ApiKeyRow, RedriveRow, RevocationRow
+from jobengine.domain.change import ApiKeyRow, RedriveRow, RevocationRow, WebhookRow
 from jobengine.domain.errors import Refusal
 from jobengine.domain.job import Job
 from jobengine.domain.records import NewJob
@@ -150,8 +150,9 @@ class AdministerTenant(_Message, frozen=True, kw_only=True):
     """Record a change that is of the tenant and of no job: who may act for it, or where a redrive
     stands; answered by ``AdministerAnswer`` or a ``Refusal``.
 
-    ``kind`` and ``data`` (canonical JSON) become the ledger entry, ``facts`` what is kept under the
-    idempotency key. Rows are additions, or changes that can be repeated.
+    ``kind`` and ``data`` (canonical JSON) become the ledger entry, ``also`` more of them behind it
+    in the same commit, ``facts`` what is kept under the idempotency key. Rows are additions, or
+    changes that can be repeated.
     """
 
     ask_id: int
@@ -163,6 +164,8 @@ class AdministerTenant(_Message, frozen=True, kw_only=True):
     api_keys: Sequence[ApiKeyRow] = ()
     revocations: Sequence[RevocationRow] = ()
     redrives: Sequence[RedriveRow] = ()
+    webhooks: Sequence[WebhookRow] = ()
+    also: Sequence[tuple[str, bytes]] = ()
     claim: IdempotencyClaim | None = None
 
 

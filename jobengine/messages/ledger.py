@@ -110,9 +110,11 @@ class Deny(_Message, frozen=True, kw_only=True):
 
 
 class Publish(_Message, frozen=True, kw_only=True):
-    """Command: these blocks are durable; whoever follows the ledger may see them."""
+    """Command: these blocks are durable, with the changes whose entries they hold; whoever follows
+    the ledger may see them. Without blocks log lines alone became durable."""
 
     blocks: Sequence[Block]
+    changes: Sequence[ChangeSet] = ()
 
 
 class ReportAway(_Message, frozen=True, kw_only=True):

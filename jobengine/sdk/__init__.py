@@ -9,7 +9,7 @@ from jobengine.sdk.async_client import AsyncClient
 from jobengine.sdk.client import Client
 from jobengine.sdk.context import JobContext, job_request
 from jobengine.sdk.exchange import ApiError
-from jobengine.sdk.feed import Event
+from jobengine.sdk.feed import Event, JobLogLine
 from jobengine.sdk.outcomes import Cancellation, JobError, JobStopped, Snooze
 from jobengine.sdk.requests import Pressure
 from jobengine.sdk.runs import AsyncRun, AsyncRunHandle, Run, RunHandle
@@ -34,6 +34,7 @@ __all__ = [
     "Event",
     "JobContext",
     "JobError",
+    "JobLogLine",
     "JobRequest",
     "JobStopped",
     "NodeRequest",

@@ -1,9 +1,8 @@
 """`AsyncClient`: the REST interface from Trio and asyncio; see `client`."""
 
-import random
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing, asynccontextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any, BinaryIO, Self, overload
 
@@ -11,8 +10,8 @@ import anyio
 import httpx
 
 from jobengine.sdk.artifacts import PIECE_BYTES, Download, Progress, Source, Upload
-from jobengine.sdk.awaiting import AwaitingOperations
-from jobengine.sdk.feed import Event, Feed
+from jobengine.sdk.awaiting_streams import AwaitingStreams
+from jobengine.sdk.feed import Feed
 from jobengine.sdk.job_operations import is_final
 from jobengine.sdk.requests import busy_for_s, lower
 from jobengine.sdk.run_operations import run_is_final
@@ -25,7 +24,7 @@ from jobengine.wire.runs import RunLedgerRecord, RunView
 __all__ = ["AsyncClient"]
 
 
-class AsyncClient(AwaitingOperations):
+class AsyncClient(AwaitingStreams):
     """`Client` for Trio and asyncio. Cancelling a call leaves open whether the engine did it;
     repeat it with the same `idempotency_key` to find out.
     """
@@ -195,70 +194,3 @@ class AsyncClient(AwaitingOperations):
                     if run_is_final(run):
                         return run
         raise TimeoutError(f"run {run_id} is {run.state} after {timeout_s} s")
-
-    def watch_run(self, run_id: str) -> AsyncGenerator[Event | None, None]:
-        """`Client.watch_run`; leave it early within `contextlib.aclosing`."""
-        return self._watch(f"/stream/runs/{run_id}", {}, Feed(), float("inf"))
-
-    async def events(self, *, after: int | None = None, **filters: str) -> AsyncIterator[Event]:
-        """The tenant's events from behind `after` (or from now), resumed across connections.
-
-        Filters: types, jobType, runId, sourceId. Ends only by an error or by closing it; leave
-        it early within `contextlib.aclosing`.
-        """
-        feed = Feed(None if after is None else str(after))
-        watch = self._watch("/stream/events", filters, feed, float("inf"))
-        async with aclosing(watch) as stream:
-            async for event in stream:
-                if event is not None:
-                    yield event
-
-    async def _watch(
-        self, path: str, query: Mapping[str, str], feed: Feed, until: float
-    ) -> AsyncGenerator[Event | None, None]:
-        """Events of a stream, and None when it opened or was only kept awake."""
-        while time.monotonic() < until:
-            wait_s: float | None = None
-            try:
-                async with self._open(path, query, feed, until) as (response, wait_s):
-                    if response is not None:
-                        yield None
-                        async with _lines(response) as lines:
-                            async for line in lines:
-                                if line.startswith(":"):
-                                    yield None
-                                elif (event := feed.line(line)) is not None:
-                                    yield event
-            except httpx.TransportError:
-                pass
-            pause_s = feed.wait_s(random.random()) if wait_s is None else wait_s
-            await anyio.sleep(max(0.0, min(pause_s, until - time.monotonic())))
-
-    @asynccontextmanager
-    async def _open(
-        self, path: str, query: Mapping[str, str], feed: Feed, until: float
-    ) -> AsyncIterator[tuple[httpx.Response | None, float | None]]:
-        request = self._stream_request(path, query, feed, until)
-        async with self._http.stream(**request) as response:
-            if response.status_code < 400:
-                yield response, None
-            else:
-                await response.aread()
-                yield None, busy_for_s(response)
-
-
-@asynccontextmanager
-async def _lines(response: httpx.Response) -> AsyncIterator[AsyncIterator[str]]:
-    """The lines of a stream that may be left before its end.
-
-    httpx reads through generators within generators and closes none of them, which Trio warns of;
-    so the connection is cut, and they run to their end.
-    """
-    lines = response.aiter_lines()
-    try:
-        yield lines
-    finally:
-        with anyio.CancelScope(shield=True), suppress(httpx.TransportError):
-            await response.extensions["network_stream"].aclose()
-            async for _ in lines:
-                pass

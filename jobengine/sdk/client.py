@@ -1,22 +1,21 @@
 """`Client`: the REST interface from blocking code. `async_client` has the same for async code.
 
-Both drive the same `operations`, each as a call of its own (`blocking`, `awaiting`); here stand
-lists, streams, artifacts and waiting. Every POST carries an Idempotency-Key, but for that of
-bytes, and is repeated on connection errors, 429 and 503.
+Both drive the same `operations`, each as a call of its own (`blocking`, `awaiting`), and follow the
+same streams (`blocking_streams`, `awaiting_streams`); here stand lists, artifacts and waiting.
+Every POST carries an Idempotency-Key, but for that of bytes, and is repeated on connection errors,
+429 and 503.
 """
 
-import random
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Self, overload
 
 import httpx
 
 from jobengine.sdk.artifacts import Download, Progress, Source, Upload
-from jobengine.sdk.blocking import BlockingOperations
-from jobengine.sdk.feed import Event, Feed
+from jobengine.sdk.blocking_streams import BlockingStreams
+from jobengine.sdk.feed import Feed
 from jobengine.sdk.job_operations import is_final
 from jobengine.sdk.requests import busy_for_s, lower
 from jobengine.sdk.run_operations import run_is_final
@@ -29,7 +28,7 @@ from jobengine.wire.runs import RunLedgerRecord, RunView
 __all__ = ["Client"]
 
 
-class Client(BlockingOperations):
+class Client(BlockingStreams):
     """Blocking client; safe to share between threads. Use as a context manager, or `close`.
 
     `url`, `token` and `tenant` default to JOBENGINE_URL, JOBENGINE_TOKEN and JOBENGINE_TENANT.
@@ -194,53 +193,3 @@ class Client(BlockingOperations):
                 if run_is_final(run):
                     return run
         raise TimeoutError(f"run {run_id} is {run.state} after {timeout_s} s")
-
-    def watch_run(self, run_id: str) -> Iterator[Event | None]:
-        """Events of a run from now on, resumed across connections and restarts of the engine.
-
-        None says that the stream has opened, or was quiet for a while: what is read of the run
-        after the first None lacks nothing that no event will tell. Does not end by itself.
-        """
-        return self._watch(f"/stream/runs/{run_id}", {}, Feed(), float("inf"))
-
-    def events(self, *, after: int | None = None, **filters: str) -> Iterator[Event]:
-        """The tenant's events from behind `after` (or from now), resumed across connections.
-
-        Filters: types, jobType, runId, sourceId. Ends only by an error or by closing it.
-        """
-        feed = Feed(None if after is None else str(after))
-        for event in self._watch("/stream/events", filters, feed, float("inf")):
-            if event is not None:
-                yield event
-
-    def _watch(
-        self, path: str, query: Mapping[str, str], feed: Feed, until: float
-    ) -> Iterator[Event | None]:
-        """Events of a stream, and None when it opened or was only kept awake."""
-        while time.monotonic() < until:
-            wait_s: float | None = None
-            try:
-                with self._open(path, query, feed, until) as (response, wait_s):
-                    if response is not None:
-                        yield None
-                        for line in response.iter_lines():
-                            if line.startswith(":"):
-                                yield None
-                            elif (event := feed.line(line)) is not None:
-                                yield event
-            except httpx.TransportError:
-                pass
-            pause_s = feed.wait_s(random.random()) if wait_s is None else wait_s
-            time.sleep(max(0.0, min(pause_s, until - time.monotonic())))
-
-    @contextmanager
-    def _open(
-        self, path: str, query: Mapping[str, str], feed: Feed, until: float
-    ) -> Iterator[tuple[httpx.Response | None, float | None]]:
-        request = self._stream_request(path, query, feed, until)
-        with self._http.stream(**request) as response:
-            if response.status_code < 400:
-                yield response, None
-            else:
-                response.read()
-                yield None, busy_for_s(response)

@@ -1,11 +1,26 @@
 """Reads server-sent events: lines in, events out, and where to resume.
 
+I1  A stream is resumed behind the last id that came, so nothing is missed and nothing comes twice,
+    however often the connection is lost or the engine restarts.
+
 Source: WHATWG HTML, "Server-sent events", interpretation of an event stream.
 """
 
+from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 import msgspec
+
+__all__ = [
+    "Event",
+    "Feed",
+    "JobLogLine",
+    "Lines",
+    "check_log_choice",
+    "events_query",
+    "is_last_line",
+    "log_line",
+]
 
 RESUME_BASE_S: Final = 0.25
 RESUME_MAX_S: Final = 10.0
@@ -20,6 +35,67 @@ class Event(NamedTuple):
     id: str | None
     type: str
     data: Any
+
+    @property
+    def gap(self) -> tuple[int, int] | None:
+        """The first and the last seq that are past retention; None for an event that is there."""
+        return (self.data["from"], self.data["to"]) if self.type == "gap" else None
+
+
+class JobLogLine(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """One line of a job's log. Its `id` is what to go on behind; it and what follows it here are
+    there for lines that were followed."""
+
+    job_id: str
+    attempt: int
+    at: str
+    level: str
+    text: str
+    id: str | None = None
+    run_id: str | None = None
+    correlation_id: str | None = None
+    tenant_id: str | None = None
+    project_id: str | None = None
+
+
+def log_line(event: Event) -> JobLogLine:
+    """The line that an event of a log's stream carries."""
+    return msgspec.convert({**event.data, "id": event.id}, JobLogLine)
+
+
+def check_log_choice(follow: bool, after: str | None, level: str | None, tail: int | None) -> None:
+    """Raises ValueError for what the chosen way of reading a log does not have."""
+    if after is not None and not follow:
+        raise ValueError("after goes with follow=True")
+    if follow and (level is not None or tail is not None):
+        raise ValueError("level and tail are for stored lines, without follow")
+
+
+def is_last_line(event: Event) -> bool:
+    """Whether a log's stream has told all. It also ends with its token, and says so by a code; then
+    coming back is what shows whether the token counts."""
+    return event.type == "end" and "code" not in event.data
+
+
+def events_query(
+    types: str | Iterable[str], job_type: str | None, run_id: str | None, source_id: str | None
+) -> dict[str, str]:
+    names = types if isinstance(types, str) else ",".join(types)
+    given = {"types": names, "jobType": job_type, "runId": run_id, "sourceId": source_id}
+    return {name: value for name, value in given.items() if value}
+
+
+class Lines:
+    """Cuts what one connection brings into lines. Only LF ends one, after a CR or not: httpx would
+    also cut at U+2028 and others that stand in the middle of somebody's text."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def take(self, chunk: bytes) -> list[str]:
+        """The lines that are complete with these bytes, without their ends."""
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        return [line.removesuffix(b"\r").decode("utf-8", "replace") for line in lines]
 
 
 class Feed:

@@ -12,6 +12,7 @@ import msgspec
 
 from jobengine.sdk.context import job_request
 from jobengine.sdk.exchange import NDJSON, Exchange, Operation, named, query_of
+from jobengine.sdk.feed import JobLogLine
 from jobengine.wire.explanations import JobExplanation, QueueExplanation
 from jobengine.wire.jobs import (
     BulkAnswer,
@@ -22,6 +23,7 @@ from jobengine.wire.jobs import (
     Page,
 )
 from jobengine.wire.operating import JobSummary, PrioritizeRequest
+from jobengine.wire.worker_messages import LogLevel
 
 __all__ = ["JobOperations", "is_final"]
 
@@ -89,6 +91,22 @@ class JobOperations(Exchange):
             if page.next_page_token is None:
                 return items
             query["pageToken"] = page.next_page_token
+
+    def job_logs_page(
+        self,
+        job_id: str,
+        *,
+        level: LogLevel | None = None,
+        tail: int | None = None,
+        page_size: int | None = None,
+        page_token: str | None = None,
+    ) -> Operation[Page[JobLogLine]]:
+        """One page of a job's log lines, in the order reported: those of `level` and graver. With
+        `tail`, the last so many (at most 500) instead, which are all on one page."""
+        query = query_of(level=level, tail=tail, pageSize=page_size, pageToken=page_token)
+        page = yield from self._get(f"/jobs/{job_id}/logs", Page[dict[str, Any]], query)
+        lines = [msgspec.convert({**line, "jobId": job_id}, JobLogLine) for line in page.items]
+        return Page(lines, page.next_page_token)
 
     def jobs_page(
         self,

@@ -2,7 +2,7 @@
 
 `blocking` drives them for blocking code, `awaiting` for async; an operation itself does no I/O.
 Here stand those on workers and artifacts; those on jobs, runs, DAGs, packs, dead letters, sources,
-limits and pauses have modules of their own.
+limits, pauses and webhooks have modules of their own.
 Not here: how an exchange goes, and when it is repeated (`exchange`). Paths: see `docs`, REST
 contract.
 """
@@ -20,6 +20,7 @@ from jobengine.sdk.pack_operations import PackOperations
 from jobengine.sdk.pause_operations import PauseOperations
 from jobengine.sdk.run_operations import RunOperations
 from jobengine.sdk.source_operations import SourceOperations
+from jobengine.sdk.webhook_operations import WebhookOperations
 from jobengine.wire.artifacts import StoredArtifact
 from jobengine.wire.jobs import Page
 from jobengine.wire.operating import DrainRequest, WorkerView
@@ -37,6 +38,7 @@ class Operations(
     SourceOperations,
     LimitOperations,
     PauseOperations,
+    WebhookOperations,
 ):
     """The operations of one client, with what all of their requests share."""
 

@@ -32,7 +32,9 @@ from jobengine.domain.records import DueJob, Lane, LeasedJob, Ranked
 from jobengine.domain.redrive import Redrive
 from jobengine.store.admission import AdmissionStore
 from jobengine.store.artifacts import ArtifactStore
+from jobengine.store.feeds import FeedStore
 from jobengine.store.runs import RunStore
+from jobengine.store.webhooks import WebhookStore
 
 __all__ = [
     "Claims",
@@ -139,7 +141,7 @@ class StoreHealth:
     detail: str = ""
 
 
-class Store(ArtifactStore, AdmissionStore, RunStore, Protocol):
+class Store(ArtifactStore, AdmissionStore, RunStore, WebhookStore, FeedStore, Protocol):
     async def commit(self, batch: CommitBatch) -> None:
         """Apply a batch.
 
@@ -193,6 +195,9 @@ class Store(ArtifactStore, AdmissionStore, RunStore, Protocol):
 
     async def job_counts(self, tenant_id: str) -> dict[State, int]:
         """Jobs waiting and running, exactly; final states are not counted here."""
+
+    async def oldest_due(self, tenant_id: str) -> int | None:
+        """The least instant at which a scheduled job was or is due; None where none waits."""
 
     async def claims(
         self,
@@ -249,6 +254,11 @@ class Store(ArtifactStore, AdmissionStore, RunStore, Protocol):
     ) -> Sequence[tuple[int, LogLines]]:
         """Stored log lines of a job as (position, lines), after a position."""
 
+    async def logs_back(
+        self, tenant_id: str, job_id: str, before: int, rows_max: int
+    ) -> Sequence[tuple[int, LogLines]]:
+        """The same before a position, the last first."""
+
     async def api_keys(
         self, tenant_id: str, after: tuple[int, str] | None, keys_max: int
     ) -> Sequence[ApiKeyRow]:
@@ -272,5 +282,9 @@ class Store(ArtifactStore, AdmissionStore, RunStore, Protocol):
     async def prepare(self, now_at: int) -> None:
         """Make room for the days to come (partitions), drop answers past their 24 hours and
         revocations of tokens that have expired."""
+
+    async def drop_logs(self, before_at: int) -> None:
+        """Drop the log lines of whole days (UTC) that end at or before an instant. What is being
+        read just now may stay until the next call."""
 
     async def health(self) -> StoreHealth: ...

@@ -7,6 +7,7 @@ time at all.
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from jobengine.actors.notifier import PostEvent, no_way_out
 from jobengine.actors.runtime.clock import Clock, SimulatedClock
 from jobengine.actors.runtime.dice import Dice, SeededDice
 from jobengine.domain.run_sheet import SignCallback
@@ -28,6 +29,7 @@ async def memory_engine(
     clock: Clock | None = None,
     dice: Dice | None = None,
     sign_callback: SignCallback | None = None,
+    post_event: PostEvent = no_way_out,
 ) -> AsyncIterator[Engine]:
     """An engine whose wall clock follows Trio's, from 2026 on, and whose chance is seeded.
 
@@ -39,5 +41,6 @@ async def memory_engine(
         clock=clock or SimulatedClock(_EPOCH_AT),
         dice=dice or SeededDice(1),
         sign_callback=sign_callback,
+        post_event=post_event,
     ) as engine:
         yield engine

@@ -36,10 +36,13 @@ class PrioritizeRequest(msgspec.Struct, forbid_unknown_fields=True, rename="came
 
 
 class JobSummary(msgspec.Struct, rename="camel", kw_only=True):
-    """Jobs of a tenant that are not finished, by state; every such state is named."""
+    """Jobs of a tenant that are not finished, by state; every such state is named. `oldestDueAt`:
+    since when the scheduled job waits that has been due longest, or when the first one falls due;
+    null where none is scheduled."""
 
     tenant_id: str
     counts: dict[str, int]
+    oldest_due_at: Instant | None = None
 
 
 class SignatureCount(msgspec.Struct, rename="camel", kw_only=True):

@@ -29,6 +29,11 @@ from jobengine.wire.fields import (
 )
 from jobengine.wire.jobs import ArtifactRef, JobFailure, JobRequest, ProgressNote
 
+LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
+"""From the least grave to the gravest."""
+
+_RFC3339: Final = r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,9})?(Z|[+-]\d{2}:\d{2})$(?!\n)"
+
 
 class _FromWorker(
     msgspec.Struct,
@@ -55,10 +60,11 @@ class LeaseRef(msgspec.Struct, rename="camel", forbid_unknown_fields=True, froze
 
 
 class LogLine(msgspec.Struct, rename="camel", forbid_unknown_fields=True, gc=False):
-    """One line of an attempt's log; `at` is the worker's clock, RFC 3339."""
+    """One line of an attempt's log; `at` is the worker's clock, RFC 3339. In the text U+0000
+    becomes U+FFFD."""
 
-    at: Annotated[str, msgspec.Meta(min_length=20, max_length=40)]
-    level: Literal["debug", "info", "warning", "error"]
+    at: Annotated[str, msgspec.Meta(min_length=20, max_length=40, pattern=_RFC3339)]
+    level: LogLevel
     text: LongText
 
 

@@ -97,10 +97,10 @@ class Piecemeal:
         piece, self.data = self.data[:1], self.data[1:]
         return piece
 
-    async def send_all(self, data: bytes, /) -> None:
+    async def send_all(self, data: bytes | memoryview, /) -> None:
         self.sent += data
 
-    def send_nowait(self, data: bytes, /) -> int:
+    def send_nowait(self, data: bytes | memoryview, /) -> int:
         return 0
 
 

@@ -54,11 +54,17 @@ def _another(name: str, default: Any) -> Any:
     if isinstance(default, int | float):
         return type(default)(default * 1.125)
     others = {
+        "bus_events": "off",
+        "bus_jobs": "on",
+        "bus_prefix": "other",
+        "bus_tenants": "acme",
+        "bus_url": "nats://127.0.0.1:4222",
         "cors_origins": "https://console.example.com",
         "http": "127.0.0.1:80",
         "log_level": "error",
         "public_url": "https://jobs.example.com",
         "redact_payloads": "on",
+        "webhook_allow": "*.corp.example, 10.1.0.0/16",
         "worker": "127.0.0.1:81",
     }
     return others.get(name, f"/somewhere/{name}")

@@ -73,3 +73,26 @@ def test_a_lease_whose_change_is_under_way_is_looked_at_again_shortly() -> None:
     assert table.wakeup_at == 30.5
     held.phase = Phase.LIVE
     assert table.pop_due(30.5) == [held]
+
+
+def test_leases_of_a_table_that_overslept_get_one_more_period_once() -> None:
+    table = LeaseTable()
+    due, later = lease(1, 0.0), lease(2, 15.0)
+    table.add(due)
+    table.add(later)
+    assert table.pop_due(32.0) == []
+    assert table.wakeup_at == 45.0
+    assert table.pop_due(45.0) == []
+    assert table.wakeup_at == 62.0
+    later.renewed_s = 50.0
+    assert table.pop_due(70.0) == [due]
+    table.remove(due)
+    assert table.pop_due(99.9) == []
+    assert table.pop_due(100.0) == [later]
+
+
+def test_a_job_that_ran_too_long_while_the_table_slept_is_not_spared() -> None:
+    table = LeaseTable()
+    held = lease(1, 0.0, timeout_s=20.0)
+    table.add(held)
+    assert table.pop_due(32.0) == [held]

@@ -16,7 +16,7 @@ from jobengine.auth.tokens import Tokens
 from jobengine.engine import Engine
 from jobengine.http.app import create_app
 from jobengine.http.callbacks import Callbacks
-from jobengine.http.direct import direct_first
+from jobengine.http.direct import DirectFirst
 from jobengine.http.front import Front, FrontLimits
 from jobengine.http.routes.health import readiness_of
 from jobengine.http.server import ServerLimits, listen, serve
@@ -98,13 +98,15 @@ async def rest(tmp_path: Path) -> AsyncIterator[Rest]:
             callbacks=callbacks,
             limits=FrontLimits(body_bytes_max=1 << 20, body_s=2.0, heartbeat_s=0.05),
         )
+        app = DirectFirst(front, ROUTES, create_app(front))
         bound = await nursery.start(
             partial(
                 serve,
-                direct_first(front, ROUTES, create_app(front)),
+                app,
                 listen("127.0.0.1", 0),
                 ServerLimits(graceful_s=1.0, head_bytes_max=8_192),
                 stopping=front.stopping,
+                own_socket=app.is_stream,
             )
         )
         url = f"http://127.0.0.1:{bound.port}"

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from jobengine.http.app import create_app
-from jobengine.http.direct import direct_first
+from jobengine.http.direct import DirectFirst
 from jobengine.http.peers import ServerLimits
 from jobengine.http.route import BASE
 from jobengine.http.security import Cors
@@ -38,7 +38,7 @@ async def ways(rest: Rest) -> AsyncIterator[dict[str, httpx.AsyncClient]]:
     front = attrs.evolve(rest.front, cors=Cors(frozenset({ORIGIN})))
     framework = create_app(front)
     apps: dict[str, Any] = {"framework": framework}
-    apps["direct"] = direct_first(front, ROUTES, framework)
+    apps["direct"] = DirectFirst(front, ROUTES, framework)
     async with trio.open_nursery() as nursery:
         clients = {}
         for name, app in apps.items():

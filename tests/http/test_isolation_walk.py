@@ -5,6 +5,7 @@ walked too: a path parameter or a message field that names something has to be g
 walk fails and says so.
 """
 
+import json
 import re
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
@@ -33,7 +34,9 @@ from jobengine.testing import memory_engine
 from jobengine.wire.worker_messages import WorkerMessage
 from tests.http.conftest import BASE, SIGNED
 from tests.http.opened import Opened, hear, opened, say
+from tests.http.stream_socket import handshake
 from tests.http.test_streams import Reader
+from tests.http.worker import working
 
 ALL_ROUTES = (*ROUTES, *worker_routes(WorkerCalls(None, None)))  # type: ignore[arg-type]
 MARK = "only-acme-knows-this"
@@ -128,6 +131,12 @@ async def acme(node: Node) -> Belongings:
         headers=headers,
     )
     assert dag.status_code == 201, dag.text
+    webhook = await node.client.post(
+        f"{node.http_url}{BASE}/webhooks",
+        json={"url": f"https://{MARK}.example.com/", "types": ["run.*"], "description": MARK},
+        headers={**headers, **SIGNED},
+    )
+    assert webhook.status_code == 201, webhook.text
     await attach(node, "acme", MARK)
     await settled(node, redrive.json()["redriveId"], run.json()["runId"])
     return Belongings(
@@ -144,6 +153,7 @@ async def acme(node: Node) -> Belongings:
             "sourceId": MARK,
             "quotaId": MARK,
             "blackoutId": MARK,
+            "webhookId": webhook.json()["webhookId"],
             "queue": "elsewhere",
             "digest": stored.json()["digest"],
         }
@@ -266,6 +276,7 @@ def body_of(row: Route) -> bytes | None:
         "calendar": [AHEAD],
         "strategy": "unlimited",
         "key": MARK,
+        "url": "https://hooks.example.com/",
     }
     said = {}
     for field in msgspec.structs.fields(row.body):
@@ -328,9 +339,64 @@ async def test_no_route_answers_without_a_bearer_or_a_tenant(
 
 
 STREAMS = [row for row in ALL_ROUTES if row.media_type == EVENT_STREAM]
+LOGS = [row for row in STREAMS if row.name == "streamJobLogs"]
+EVENTS = [row for row in STREAMS if row not in LOGS]
 
 
 @pytest.mark.parametrize("row", STREAMS, ids=lambda row: row.name)
+async def test_no_socket_follows_what_is_another_tenants(
+    node: Node, acme: Belongings, row: Route
+) -> None:
+    headers = node.headers(tenant="mallory")
+    path = path_of(row, acme.ids).removeprefix(BASE)
+    port = httpx.URL(node.http_url).port or 0
+    foreign = await socket_words(port, path, {**headers, "X-Stella-Tenant": "acme"})
+    assert foreign.startswith(b"HTTP/1.1 403")
+    said = await socket_words(port, path, headers)
+    assert said.startswith(b"HTTP/1.1 404" if "{" in row.path else b"HTTP/1.1 101")
+    assert MARK.encode() not in said
+    assert (await socket_words(port, path, {})).startswith(b"HTTP/1.1 401")
+
+
+async def socket_words(port: int, path: str, headers: dict[str, str]) -> bytes:
+    """What a handshake is answered with."""
+    async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+        await stream.send_all(handshake(path, headers))
+        with trio.fail_after(5):
+            return await stream.receive_some()
+
+
+@pytest.mark.parametrize("row", LOGS, ids=lambda row: row.name)
+@pytest.mark.parametrize("cursor", [{}, {"after": "0.0"}, {"Last-Event-ID": "0.0"}])
+async def test_a_log_from_any_cursor_shows_its_own_job_only(
+    node: Node, acme: Belongings, row: Route, cursor: dict[str, str]
+) -> None:
+    own = node.headers(tenant="mallory")
+    job_ids: dict[str, str] = {}
+    for tenant_id in ("acme", "mallory"):
+        url = f"{node.http_url}{BASE}/jobs"
+        job = {"jobType": "logs", "queue": "logs"}
+        made = await node.client.post(url, json=job, headers=node.headers(tenant=tenant_id))
+        job_ids[tenant_id] = made.json()["jobId"]
+        async with working(node.engine, tenant_id) as worker:
+            while (grant := await worker.take()).job.job_id != job_ids[tenant_id]:
+                pass
+            text = MARK if tenant_id == "acme" else "own"
+            await worker.log(grant, json.dumps([{**LINE, "text": text}]).encode())
+            await worker.complete(grant)
+    path = path_of(row, {"jobId": job_ids["mallory"]})
+    begun = path + ("?after=0.0" if "after" in cursor else "")
+    given = own if "after" in cursor else {**own, **cursor}
+    with trio.fail_after(5):
+        answer = await node.client.get(node.http_url + begun, headers=given)
+    assert '"text":"own"' in answer.text
+    assert MARK not in answer.text
+
+
+LINE = {"at": "2026-01-01T00:00:00.000Z", "level": "info"}
+
+
+@pytest.mark.parametrize("row", EVENTS, ids=lambda row: row.name)
 @pytest.mark.parametrize("cursor", [{"after": "0"}, {"Last-Event-ID": "0"}])
 async def test_a_stream_from_any_cursor_shows_its_own_tenant_only(
     node: Node, acme: Belongings, row: Route, cursor: dict[str, str]

@@ -1,3 +1,4 @@
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -25,6 +26,7 @@ class Reader:
         self._stream = stream
         self._http = h11.Connection(h11.CLIENT)
         self._text = b""
+        self.last_id = ""
 
     async def begin(self, path: str, headers: dict[str, str]) -> h11.Response:
         request = h11.Request(
@@ -38,16 +40,40 @@ class Reader:
         return response
 
     async def block(self) -> dict[str, str] | None:
-        """The fields of the next block (none of a comment), or None at the end."""
+        """The fields of the next block (none of a comment), or None at the end. As a browser does,
+        it keeps an id that comes without data and shows nothing of it."""
+        while (block := await self._next_block()) is not None:
+            fields = self._fields(block)
+            self._keep(fields)
+            if "data" in fields:
+                return fields
+            if block.startswith(b":"):
+                return {}
+        return None
+
+    @staticmethod
+    def _fields(block: bytes) -> dict[str, str]:
+        lines = block.decode().split("\n")
+        pairs = (line.partition(": ") for line in lines if not line.startswith(":"))
+        return {name: value for name, _, value in pairs}
+
+    def _keep(self, fields: dict[str, str]) -> None:
+        self.last_id = fields.get("id", self.last_id)
+
+    async def _next_block(self) -> bytes | None:
         while b"\n\n" not in self._text:
             event = await self._event()
             if not isinstance(event, h11.Data):
                 return None
             self._text += event.data
         block, _, self._text = self._text.partition(b"\n\n")
-        lines = block.decode().split("\n")
-        pairs = (line.partition(": ") for line in lines if not line.startswith(":"))
-        return {name: value for name, _, value in pairs}
+        return bytes(block)
+
+    async def moved(self) -> None:
+        """Wait for the next block, whatever it is."""
+        block = await self._next_block()
+        assert block is not None, "the stream ended"
+        self._keep(self._fields(block))
 
     async def take(self, count: int) -> list[Seen]:
         seen: list[Seen] = []
@@ -88,6 +114,12 @@ async def following(
         yield reader
 
 
+async def until_readers(rest: Rest, count: int) -> None:
+    with trio.fail_after(5):
+        while rest.engine.broadcaster.census().readers != count:
+            await trio.lowlevel.checkpoint()
+
+
 async def test_without_a_cursor_a_stream_begins_now(rest: Rest) -> None:
     await rest.submit()
     async with following(rest) as reader:
@@ -97,6 +129,30 @@ async def test_without_a_cursor_a_stream_begins_now(rest: Rest) -> None:
     assert (scheduled.seq, scheduled.kind) == (4, "job.scheduled")
     assert created.data["job"]["id"] == job["jobId"]
     assert created.data["seq"] == 3
+
+
+async def test_a_reader_that_was_let_through_nothing_comes_back_to_where_it_was(
+    rest: Rest,
+) -> None:
+    await rest.submit()
+    async with following(rest, "?types=job.completed") as reader:
+        assert reader.last_id == "2"
+    async with working(rest.engine) as worker:
+        await worker.complete(await worker.take())
+        headers = {"Last-Event-ID": reader.last_id}
+        async with following(rest, "?types=job.completed", **headers) as reader:
+            [completed] = await reader.take(1)
+    assert (completed.seq, completed.kind) == (4, "job.completed")
+
+
+async def test_what_a_filter_keeps_back_moves_the_id_on(rest: Rest) -> None:
+    for _ in range(20):
+        await rest.submit()
+    async with following(rest, "?types=job.completed&after=0") as reader:
+        assert reader.last_id == "0"
+        with trio.fail_after(5):
+            while reader.last_id != "40":
+                await reader.moved()
 
 
 async def test_a_stream_resumes_from_the_ledger_and_goes_live_without_gap_or_repeat(
@@ -187,17 +243,9 @@ async def test_a_stream_ends_when_the_engine_stops(rest: Rest) -> None:
 
 
 async def test_a_reader_that_has_gone_is_forgotten(rest: Rest) -> None:
-    core = rest.engine.broadcaster.core
-    assert core is not None
-
-    async def until(readers: int) -> None:
-        with trio.fail_after(5):
-            while core.readers != readers:
-                await trio.lowlevel.checkpoint()
-
     async with following(rest), following(rest, "?after=0"):
-        await until(2)
-    await until(0)
+        await until_readers(rest, 2)
+    await until_readers(rest, 0)
 
 
 async def test_a_reader_that_stops_reading_holds_up_no_other(rest: Rest) -> None:
@@ -214,8 +262,20 @@ async def test_a_reader_that_stops_reading_holds_up_no_other(rest: Rest) -> None
     [
         ("?after=-1", {}, "after"),
         ("?after=x", {}, "after"),
+        ("?after=", {}, "after"),
+        ("?after=1.0", {}, "after"),
+        ("?after=" + "9" * 400, {}, "after"),
+        ("?after=١", {}, "after"),
+        ("?after=1", {}, "after"),
+        ("?after=urn:orch:event:demo:1", {}, "after"),
+        ("?after=urn:orch:event:demo:-1", {}, "after"),
+        ("?after=urn:orch:event:other:0", {}, "after"),
         ("", {"Last-Event-ID": "urn:x"}, "Last-Event-ID"),
+        ("?after=0", {"Last-Event-ID": "1"}, "Last-Event-ID"),
         ("?tipes=job.created", {}, "tipes"),
+        ("?types=job.completed,job.complete", {}, "types"),
+        ("?types=jobs.*", {}, "types"),
+        ("?types=*.completed", {}, "types"),
     ],
 )
 async def test_a_cursor_or_filter_that_is_none_is_refused(
@@ -224,6 +284,41 @@ async def test_a_cursor_or_filter_that_is_none_is_refused(
     answer = await rest.client.get(f"/stream/events{query}", headers=headers)
     assert answer.status_code == 400
     assert answer.json()["error"]["details"] == [{"path": path}]
+
+
+async def test_a_cursor_from_the_future_is_told_the_newest_and_an_event_id_is_one(
+    rest: Rest,
+) -> None:
+    await rest.submit()
+    answer = await rest.client.get("/stream/events?after=3")
+    assert "newest event, 2;" in answer.json()["error"]["message"]
+    assert answer.json()["error"]["code"] == "INVALID_FIELD"
+    async with following(rest, "?after=urn:orch:event:demo:1") as reader:
+        assert [one.seq for one in await reader.take(1)] == [2]
+    async with following(rest, "?after=x", **{"Last-Event-ID": "1"}) as reader:
+        assert [one.seq for one in await reader.take(1)] == [2]
+
+
+async def test_the_head_of_a_stream_says_that_it_ends_with_its_connection(rest: Rest) -> None:
+    async with await trio.open_tcp_stream("127.0.0.1", rest.port) as stream:
+        reader = Reader(stream)
+        answer = await reader.begin(f"{BASE}/stream/events", rest.headers())
+    headers = dict(answer.headers)
+    assert headers[b"cache-control"] == b"no-store"
+    assert headers[b"connection"] == b"close"
+    assert headers[b"x-accel-buffering"] == b"no"
+    assert {b"date", b"x-jobengine-version", b"x-ratelimit-remaining"} <= set(headers)
+    assert not {b"transfer-encoding", b"content-length"} & set(headers)
+
+
+async def test_who_sends_on_behind_a_stream_is_cut(rest: Rest) -> None:
+    async with await trio.open_tcp_stream("127.0.0.1", rest.port) as stream:
+        reader = Reader(stream)
+        await reader.begin(f"{BASE}/stream/events", rest.headers())
+        with trio.fail_after(5), contextlib.suppress(trio.BrokenResourceError):
+            while True:
+                await stream.send_all(b"x" * 4_096)
+    await until_readers(rest, 0)
 
 
 async def test_a_head_request_for_a_stream_ends(rest: Rest) -> None:

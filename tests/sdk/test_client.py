@@ -35,6 +35,7 @@ class Door:
         self.asked: list[tuple[str, str, dict[str, str], bytes]] = []
         self.answers: dict[str, list[tuple[int, dict[str, str], Any] | None]] = {}
         self.streams: list[list[str]] = []
+        self.refuse_streams: int | None = None
 
     def on(self, path: str, *answers: tuple[int, dict[str, str], Any] | None) -> None:
         self.answers.setdefault(BASE + path, []).extend(answers)
@@ -51,6 +52,12 @@ class Handler(BaseHTTPRequestHandler):
         self.answer()
 
     def do_POST(self) -> None:
+        self.answer()
+
+    def do_PATCH(self) -> None:
+        self.answer()
+
+    def do_DELETE(self) -> None:
         self.answer()
 
     def answer(self) -> None:
@@ -74,6 +81,9 @@ class Handler(BaseHTTPRequestHandler):
         return None
 
     def stream(self) -> None:
+        if self.door.refuse_streams is not None:
+            self.send_error(self.door.refuse_streams)
+            return
         lines = self.door.streams.pop(0) if self.door.streams else []
         self.close_connection = True
         self.send_response(200)

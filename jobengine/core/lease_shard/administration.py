@@ -61,6 +61,9 @@ def _replay(_: AdministerTenant | DrainWorker, stored: bytes | None) -> Administ
 
 def _write(draft: Draft, message: AdministerTenant) -> None:
     draft.remark(message.kind, message.data)
+    for kind, data in message.also:
+        draft.remark(kind, data)
     draft.changes.api_keys.extend(message.api_keys)
     draft.changes.revocations.extend(message.revocations)
     draft.changes.redrives.extend(message.redrives)
+    draft.changes.webhooks.extend(message.webhooks)

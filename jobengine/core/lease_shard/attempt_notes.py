@@ -2,6 +2,8 @@
 
 I1  An attempt's progress is stored at most once in ``progress_interval_s``; what was not stored is
     kept with its lease, and stored when that ends.
+I2  Of an attempt's log at most ``job_log_bytes_max`` are stored, a last line that says so, and then
+    nothing. A shard that begins anew counts anew.
 
 Not here: whether the lease is live (``reports``).
 """
@@ -16,8 +18,9 @@ from jobengine.core.lease_shard.pending import Pending
 from jobengine.core.lease_shard.sessions import Session
 from jobengine.core.lease_shard.source_watch import push_back
 from jobengine.core.lease_shard.state import ShardState
-from jobengine.domain.change import LogRow
+from jobengine.domain.change import ArtifactRow, LogRow
 from jobengine.domain.errors import ErrorCode, Refusal
+from jobengine.domain.instant import to_rfc3339
 from jobengine.domain.job import State
 from jobengine.messages.session import Nacked
 from jobengine.messages.worker_reports import ArtifactNamed, Logged, ThrottleSeen, WatermarkMoved
@@ -25,6 +28,7 @@ from jobengine.messages.worker_reports import ArtifactNamed, Logged, ThrottleSee
 __all__ = ["AttemptNotes"]
 
 _json = msgspec.json.Encoder(order="sorted")
+_lines = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 class AttemptNotes:
@@ -42,7 +46,7 @@ class AttemptNotes:
         lease.progress_stored_s = now_s
         lease.progress_unstored = False
         draft.open()
-        draft.note(lease.job, "job.progressed", data=note, worker=lease.worker_id)
+        draft.note(lease.job, "job.progressed", data=note, worker=lease)
         row = draft.close(
             lease.job,
             State.RUNNING,
@@ -57,17 +61,42 @@ class AttemptNotes:
     def logged(
         self, draft: Draft, pending: Pending, session: Session, lease: Lease, report: Logged
     ) -> None:
+        """Keep lines, as many as there is room for (I2); all are acknowledged."""
         lease.renewed_s = self._state.lease_now_s()
-        draft.changes.logs.append(
-            LogRow(
-                tenant_id=session.tenant_id,
-                job_id=lease.job.job_id,
-                attempt=lease.attempt,
-                at=draft.at,
-                lines=msgspec.Raw(report.lines),
+        lines = self._within(lease, report.lines, draft.at)
+        if lines:
+            draft.changes.logs.append(
+                LogRow(
+                    tenant_id=session.tenant_id,
+                    job_id=lease.job.job_id,
+                    attempt=lease.attempt,
+                    at=draft.at,
+                    lines=msgspec.Raw(lines),
+                )
             )
-        )
         pending.ack(session.session_id, report.ref)
+
+    def _within(self, lease: Lease, lines: bytes, now_at: int) -> bytes:
+        if lease.log_bytes is None:
+            return b""
+        bytes_max = self._state.limits.job_log_bytes_max
+        room = bytes_max - lease.log_bytes
+        if len(lines) <= room:
+            lease.log_bytes += len(lines)
+            return lines
+        lease.log_bytes = None
+        kept: list[msgspec.Raw] = []
+        for line in _lines(lines):
+            room -= len(bytes(line)) + 1
+            if room < 0:
+                break
+            kept.append(line)
+        last = {
+            "at": to_rfc3339(now_at),
+            "level": "warning",
+            "text": f"log truncated: {bytes_max} bytes of an attempt are kept, and no more",
+        }
+        return _json.encode([*kept, last])
 
     def artifact(
         self,
@@ -81,8 +110,8 @@ class AttemptNotes:
         draft.note(
             lease.job,
             "job.artifact_named",
-            data=_json.encode({"name": report.artifact.name}),
-            worker=lease.worker_id,
+            data=_json.encode(_named(report.artifact)),
+            worker=lease,
         )
         draft.changes.artifacts.append(report.artifact)
         pending.ack(session.session_id, report.ref)
@@ -119,3 +148,13 @@ class AttemptNotes:
             {"path": "sourceId"},
         )
         pending.nacks.setdefault(session.session_id, []).append(Nacked(report.ref, refusal))
+
+
+def _named(artifact: ArtifactRow) -> dict[str, str]:
+    """What the ledger says of an artifact: what it is called, and where and what its bytes are."""
+    told = {"name": artifact.name, "mime": artifact.mime}
+    if artifact.digest is not None:
+        told["digest"] = artifact.digest
+    if artifact.uri is not None:
+        told["uri"] = artifact.uri
+    return told

@@ -10,7 +10,7 @@ I2  ``spans`` stays aligned with ``rows``.
 I3  ``waiting`` is by how many the jobs that wait grow with this change, as the store will count.
 """
 
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
@@ -31,6 +31,15 @@ _RUNNING: Final = State.RUNNING
 
 _WAITING = (_PENDING, _SCHEDULED)
 _ENDED = (State.COMPLETED, State.FAILED, State.CANCELLED)
+
+
+class Runs(Protocol):
+    """Who runs attempts: a session, or the lease that it was granted."""
+
+    @property
+    def worker_id(self) -> str: ...
+    @property
+    def task_runner_id(self) -> str: ...
 
 
 def rank_of(due_at: int, priority: int, ageing_us: int) -> int:
@@ -94,11 +103,12 @@ class Draft:
         *,
         actor: str | None = None,
         reason: str | None = None,
-        worker: str | None = None,
+        worker: Runs | None = None,
         span_us: int | None = None,
         error: bytes | None = None,
     ) -> None:
-        """Move a job one transition on; ``attempt`` and ``failures`` are the caller's to count."""
+        """Move a job one transition on; ``attempt`` and ``failures`` are the caller's to count.
+        ``worker`` is the session or the lease of who does it."""
         source = job.state
         row = find_transition(source, target)
         if row is None or (reason is not None and row.reasons and reason not in row.reasons):
@@ -117,8 +127,9 @@ class Draft:
             span_us=span_us,
             ticket=given.ticket,
             to=target,
-            worker=worker,
         )
+        if worker is not None:
+            _sign(entry, worker)
         if len(entries) == self._first:
             entry.about = about(job.definition)
         if error is not None:
@@ -127,23 +138,23 @@ class Draft:
         job.state = target
         job.reason = reason
 
-    def note(self, job: Job, kind: str, *, data: bytes = b"", worker: str | None = None) -> None:
-        """Record something about a job that is no transition."""
+    def note(self, job: Job, kind: str, *, data: bytes = b"", worker: Runs | None = None) -> None:
+        """Record something about a job that is no transition; ``worker`` as of a ``step``."""
         entries = self.changes.entries
-        entries.append(
-            Entry(
-                about=about(job.definition) if len(entries) == self._first else None,
-                actor=self.actor.subject,
-                at=self.at,
-                attempt=job.attempt,
-                data=_Raw(data) if data else NO_DATA,
-                job=job.job_id,
-                kind=kind,
-                reason_given=self.actor.reason,
-                ticket=self.actor.ticket,
-                worker=worker,
-            )
+        entry = Entry(
+            about=about(job.definition) if len(entries) == self._first else None,
+            actor=self.actor.subject,
+            at=self.at,
+            attempt=job.attempt,
+            data=_Raw(data) if data else NO_DATA,
+            job=job.job_id,
+            kind=kind,
+            reason_given=self.actor.reason,
+            ticket=self.actor.ticket,
         )
+        if worker is not None:
+            _sign(entry, worker)
+        entries.append(entry)
 
     def remark(self, kind: str, data: bytes) -> None:
         """Record something about the tenant that belongs to no job."""
@@ -250,3 +261,9 @@ class Draft:
         row.rank = rank_of(job.due_at, definition.priority, self._ageing_us)
         row.delayed = job.due_at > self.at and job.state is _SCHEDULED
         row.expires_at = definition.expires_at if job.attempt == 0 else None
+
+
+def _sign(entry: Entry, worker: Runs) -> None:
+    entry.worker = worker.worker_id
+    if worker.task_runner_id != worker.worker_id:
+        entry.runner = worker.task_runner_id or None

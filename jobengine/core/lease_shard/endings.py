@@ -74,9 +74,7 @@ class Endings:
         self.end(pending, lease)
         job.due_at = draft.at + delay_us if delay_us else min(job.due_at, draft.at)
         job.scheduled_at = draft.at
-        draft.step(
-            job, State.SCHEDULED, worker=lease.worker_id, span_us=draft.at - (job.started_at or 0)
-        )
+        draft.step(job, State.SCHEDULED, worker=lease, span_us=draft.at - (job.started_at or 0))
         draft.close(job, _RUNNING)
         pending.placed.append(job)
 
@@ -119,7 +117,7 @@ class Endings:
             job,
             State.FAILED,
             reason=reason,
-            worker=lease.worker_id,
+            worker=lease,
             span_us=span_us,
             error=error,
         )
@@ -143,7 +141,7 @@ class Endings:
             job,
             State.CANCELLED,
             reason=job.cancel_reason,
-            worker=lease.worker_id,
+            worker=lease,
             span_us=draft.at - (job.started_at or draft.at),
         )
         draft.close(job, _RUNNING)
@@ -179,7 +177,7 @@ class Endings:
             job,
             "job.dead_lettered",
             data=_json.encode({"class": class_, "signature": mark}),
-            worker=lease.worker_id,
+            worker=lease,
         )
         draft.changes.dead_letters.append(
             DeadLetterRow(

@@ -119,7 +119,7 @@ class Granter:
             job,
             _RUNNING,
             actor=ENGINE.subject,
-            worker=session.worker_id,
+            worker=session,
             span_us=max(0, waited_us),
         )
         timeout_us = job.definition.timeout_us

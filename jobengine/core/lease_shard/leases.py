@@ -9,6 +9,8 @@ I2  A lease ends no earlier than one lease period after it was granted or last r
 I3  A lease with a change in flight (granting or settling) is never ended by the clock.
 I4  A lease is looked at when its earliest entry in the order falls due; the order holds at most
     about twice as many entries as there are leases.
+I5  A table that is looked at long after it asked to be was asleep, as a frozen process is, and
+    nobody was heard meanwhile: then every lease gets one more period, once until it is renewed.
 
 Not here: what ending a lease does to the job.
 """
@@ -27,6 +29,8 @@ __all__ = ["Lease", "LeaseTable", "Phase"]
 
 
 _BUSY_RECHECK_S = 0.5
+_OVERSLEPT_S = 0.25
+"""Monotonic seconds: far above what a busy event loop is late by, below the shortest lease."""
 _ORDER_SLACK = 1024
 _NEVER_S = float("inf")
 
@@ -40,7 +44,8 @@ class Phase(Enum):
 @attrs.define(eq=False)
 class Lease:
     """One attempt's lease; ``renewed_s``, ``timeout_s`` and ``watched_s``, when it is next looked
-    at, are in lease time."""
+    at, are in lease time, and so is ``spared_s``, when I5 renewed it last. ``log_bytes``: of the lines stored of it by this owner; None once they
+    have reached their limit."""
 
     job: Job
     attempt: int
@@ -52,18 +57,23 @@ class Lease:
     phase: Phase = Phase.GRANTING
     progress_stored_s: float = float("-inf")
     progress_unstored: bool = False
+    log_bytes: int | None = 0
+    spared_s: float = float("-inf")
     watched_s: float = _NEVER_S
     lease_id: str = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.lease_id = lease_id(self.job.job_id, self.attempt)
 
+    def heard_s(self) -> float:
+        """When its period began, in lease time: its grant, or what renewed it last."""
+        if self.session is not None and self.session.beat_s > self.renewed_s:
+            return self.session.beat_s
+        return self.renewed_s
+
     def ends_s(self) -> float:
         """When it expires unless renewed, in lease time."""
-        renewed = self.renewed_s
-        if self.session is not None and self.session.beat_s > renewed:
-            renewed = self.session.beat_s
-        return renewed + self.job.definition.lease_us / 1_000_000
+        return self.heard_s() + self.job.definition.lease_us / 1_000_000
 
     def due_s(self) -> float:
         ends = self.ends_s()
@@ -137,6 +147,8 @@ class LeaseTable:
         """Live leases that have fallen due, in order; each is returned once until watched."""
         if self._away_since is not None:
             return []
+        if self._due and self._has_come(self._due[0][0] + _OVERSLEPT_S, mono):
+            self._spare(self.now_s(mono))
         due: list[Lease] = []
         while self._due and self._has_come(self._due[0][0], mono):
             watched_s, name = heappop(self._due)
@@ -152,6 +164,11 @@ class LeaseTable:
             else:
                 self.watch_later(lease, mono)
         return due
+
+    def _spare(self, now_s: float) -> None:
+        for lease in self._by_job.values():
+            if lease.heard_s() > lease.spared_s:
+                lease.renewed_s = lease.spared_s = now_s
 
     def _has_come(self, at_s: float, mono: float) -> bool:
         """In the very terms of ``wakeup_at``: sums of floats that differ would wake in vain."""

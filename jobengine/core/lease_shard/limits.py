@@ -22,6 +22,7 @@ class ShardLimits:
     demand_interval_s: float = 0.05
     due_jobs_max: int = 2_000
     idle_kinds_max: int = 10_000
+    job_log_bytes_max: int = 10 << 20
     fresh_bytes_max: int = 16 << 20
     lane_bytes_max: int = 8 << 20
     lane_jobs_max: int = 4_000

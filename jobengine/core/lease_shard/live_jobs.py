@@ -44,7 +44,7 @@ class LiveJobs:
         else:
             job.cancel_requested_at = draft.at
             job.cancel_reason = reason
-            draft.note(job, "job.cancel_requested", worker=lease.worker_id)
+            draft.note(job, "job.cancel_requested", worker=lease)
             draft.close(
                 job,
                 State.RUNNING,

@@ -192,7 +192,7 @@ class Reporter:
         draft.step(
             job,
             State.COMPLETED,
-            worker=lease.worker_id,
+            worker=lease,
             span_us=draft.at - (job.started_at or draft.at),
         )
         row = draft.close(job, State.RUNNING)

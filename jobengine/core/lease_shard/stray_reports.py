@@ -108,7 +108,7 @@ class StrayReports:
             job,
             "lease.refused",
             data=_json.encode({"leaseId": report.lease_id, "outcome": outcome_name(report)}),
-            worker=session.worker_id,
+            worker=session,
         )
         state.commit(draft, pending)
 

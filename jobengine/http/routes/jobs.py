@@ -1,4 +1,4 @@
-"""Reading jobs: lists newest first, one job, its history, artifacts and logs."""
+"""Reading jobs: lists newest first, one job, its history and artifacts."""
 
 import re
 from typing import Annotated, Any, Final
@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from jobengine.domain.errors import ErrorCode, Refusal, RefusedError
-from jobengine.domain.instant import from_rfc3339
+from jobengine.domain.instant import from_rfc3339, to_rfc3339
 from jobengine.domain.job import Job, State
 from jobengine.http import pages
 from jobengine.http.answer import Answer
@@ -20,7 +20,7 @@ from jobengine.http.rendering import (
 )
 from jobengine.http.route import Call, NoQuery, Paging
 from jobengine.http.route_shapes import MISSING, reading
-from jobengine.http.views import ArtifactView, LogLineView
+from jobengine.http.views import ArtifactView
 from jobengine.store.port import JobFilter
 from jobengine.wire.fields import Instant
 from jobengine.wire.jobs import HistoryItem, JobStateName, JobView, Page
@@ -42,7 +42,6 @@ Filter = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 
 UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _UNFINISHED: Final = (State.PENDING, State.SCHEDULED, State.RUNNING)
-_lines: Final = msgspec.json.Decoder(list[dict[str, Any]])
 
 
 class JobList(Paging, forbid_unknown_fields=True, kw_only=True, rename="camel"):
@@ -99,11 +98,14 @@ async def list_jobs(call: Call[JobList, None]) -> Answer:
 
 
 async def summarise_jobs(call: Call[NoQuery, None]) -> Answer:
-    counts = await call.front.gateway.store.job_counts(call.tenant_id)
+    store = call.front.gateway.store
+    counts = await store.job_counts(call.tenant_id)
+    due_at = await store.oldest_due(call.tenant_id)
     return json_answer(
         JobSummary(
             tenant_id=call.tenant_id,
             counts={str(state): counts.get(state, 0) for state in _UNFINISHED},
+            oldest_due_at=None if due_at is None else to_rfc3339(due_at),
         )
     )
 
@@ -128,23 +130,6 @@ async def list_artifacts(call: Call[Paging, None]) -> Answer:
     rest = [row for row in rows if start is None or (row.attempt, row.at, row.name) > start]
     page, last = pages.cut(rest, call.query.page_size, lambda row: (row.attempt, row.at, row.name))
     return page_answer([artifact_view(row) for row in page], pages.token(call, last))
-
-
-async def list_logs(call: Call[Paging, None]) -> Answer:
-    """Lines in the order they were reported; a cursor is a stored row and lines taken of it."""
-    job = await require_job(call)
-    size = call.query.page_size
-    position, taken = pages.after(call, tuple[int, int]) or (0, 0)
-    rows = await call.front.gateway.store.logs(call.tenant_id, job.job_id, position, size + 1)
-    items: list[dict[str, Any]] = []
-    for next_position, row in rows:
-        lines = _lines.decode(row.lines)
-        room = size - len(items)
-        items += [{"attempt": row.attempt, **line} for line in lines[taken : taken + room]]
-        if taken + room < len(lines):
-            return page_answer(items, pages.token(call, (position, taken + room)))
-        position, taken = next_position, 0
-    return page_answer(items, pages.token(call, (position, 0) if len(rows) > size else None))
 
 
 def project_of(call: Call[Any, None]) -> str | None:
@@ -220,15 +205,6 @@ ROUTES: Final = (
         "List the artifacts of a job, by attempt, time and name",
         list_artifacts,
         Page[ArtifactView],
-        query=Paging,
-        errors=MISSING,
-    ),
-    reading(
-        "/jobs/{jobId}/logs",
-        "listJobLogs",
-        "List the log lines of a job, in the order they were reported",
-        list_logs,
-        Page[LogLineView],
         query=Paging,
         errors=MISSING,
     ),

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import attrs
 
-from jobengine.http.answer import Answer, StreamAnswer
+from jobengine.http.answer import AnyAnswer
 from jobengine.http.route import BASE, Call, Route
 from jobengine.http.routes import jobs
 
@@ -30,7 +30,7 @@ _NAMES: Final = {
 def _legacy(row: Route, name: str) -> Route:
     """The row under its earlier path."""
 
-    async def answer(call: Call[Any, Any]) -> Answer | StreamAnswer:
+    async def answer(call: Call[Any, Any]) -> AnyAnswer:
         given = await row.handler(call)
         successor = BASE + row.path.format(**call.path)
         return attrs.evolve(given, headers={**given.headers, **_leaving(successor)})

@@ -8,39 +8,32 @@ I2  Log lines are no entries of the ledger, so the stream sends them beside the 
 Not here: the run itself (``pack_runs``).
 """
 
+from collections.abc import Sequence
 from functools import partial
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import msgspec
-import trio
 
 from jobengine.auth.scopes import Scope
-from jobengine.domain.change import ArtifactRow
+from jobengine.domain.change import ArtifactRow, LogRow
 from jobengine.domain.instant import to_rfc3339
 from jobengine.http import pages
-from jobengine.http.answer import Answer, StreamAnswer
+from jobengine.http.answer import Answer, LiveAnswer
 from jobengine.http.rendering import page_answer
 from jobengine.http.route import Call, Paging, Route
 from jobengine.http.route_shapes import MISSING, reading
 from jobengine.http.routes.pack_runs import require_pack_run
-from jobengine.http.routes.streams import JobEventQuery, follow_run
-from jobengine.http.streams import EVENT_STREAM, beside_frame
-from jobengine.wire.fields import INT64_MAX
+from jobengine.http.routes.streams import FULL, SubjectQuery, follow_run
+from jobengine.http.streams import EVENT_STREAM
+from jobengine.http.streams.besides import StoredRow
+from jobengine.http.streams.form import Shown
+from jobengine.store.port import Store
 from jobengine.wire.jobs import Page
 from jobengine.wire.packs import PackArtifactView, PackLogEvent, PackLogLine
 
 __all__ = ["ROUTES"]
 
 _lines: Final = msgspec.json.Decoder(list[dict[str, Any]])
-_ROWS: Final = 100
-_PAUSE_S: Final = 1.0
-_NAMES: Final = {"job.artifact_named": "pack_run.artifact"}
-
-
-class PackStreamQuery(JobEventQuery, forbid_unknown_fields=True, kw_only=True, rename="camel"):
-    """Of log lines, those of stored rows after the position `logsAfter` are sent."""
-
-    logs_after: Annotated[int, msgspec.Meta(ge=0, le=INT64_MAX)] = 0
 
 
 async def list_logs(call: Call[Paging, None]) -> Answer:
@@ -94,37 +87,29 @@ def _artifact_view(key: str, row: ArtifactRow) -> PackArtifactView:
     )
 
 
-async def stream_pack_run(call: Call[PackStreamQuery, None]) -> StreamAnswer:
+async def stream_pack_run(call: Call[SubjectQuery, None]) -> LiveAnswer:
     run = await require_pack_run(call)
-    return await follow_run(call, run, partial(_send_lines, call, run.run_id), _NAMES)
+    read = partial(_rows, call.front.gateway.store, call.tenant_id, run.run_id)
+    return await follow_run(call, run, "pack_run.log", read, Shown.PACK_RUN)
 
 
-async def _send_lines(
-    call: Call[PackStreamQuery, None], run_id: str, sender: trio.MemorySendChannel[bytes]
-) -> None:
-    """The lines that are stored, then those that come."""
-    store, position = call.front.gateway.store, call.query.logs_after
-    while True:
-        rows = await store.run_logs(call.tenant_id, run_id, position, _ROWS)
-        nodes = await store.node_records(call.tenant_id, [row.job_id for _, row in rows])
-        keys = {node.job_id: node.node_key for node in nodes}
-        for position, row in rows:
-            frames = [
-                beside_frame(
-                    "pack_run.log",
-                    PackLogEvent(
-                        key=keys[row.job_id],
-                        job_id=row.job_id,
-                        attempt=row.attempt,
-                        position=position,
-                        **line,
-                    ),
-                )
-                for line in _lines.decode(row.lines)
-            ]
-            await sender.send(b"".join(frames))
-        if len(rows) < _ROWS:
-            await trio.sleep(_PAUSE_S)
+async def _rows(
+    store: Store, tenant_id: str, run_id: str, position: int, rows_max: int
+) -> Sequence[StoredRow]:
+    rows = await store.run_logs(tenant_id, run_id, position, rows_max)
+    nodes = await store.node_records(tenant_id, [row.job_id for _, row in rows])
+    keys = {node.job_id: node.node_key for node in nodes}
+    return [StoredRow(at, _told(keys.get(row.job_id), at, row)) for at, row in rows]
+
+
+def _told(key: str | None, position: int, row: LogRow) -> list[PackLogEvent]:
+    """Of a job that is past retention no line is told."""
+    if key is None:
+        return []
+    return [
+        PackLogEvent(key=key, job_id=row.job_id, attempt=row.attempt, position=position, **line)
+        for line in _lines.decode(row.lines)
+    ]
 
 
 ROUTES: Final = (
@@ -153,9 +138,9 @@ ROUTES: Final = (
         summary="Follow a run of a pack: its events, log lines and artifacts",
         handler=stream_pack_run,
         scopes=(Scope.READ,),
-        query=PackStreamQuery,
+        query=SubjectQuery,
         answers={200: None},
         media_type=EVENT_STREAM,
-        errors=MISSING,
+        errors=(*MISSING, *FULL),
     ),
 )

@@ -10,10 +10,18 @@ import re
 from itertools import chain
 from typing import Final
 
-from jobengine.domain.change import ChangeSet, CommitBatch, JobRow, RegistryRow, RunRow
+from jobengine.domain.change import (
+    ChangeSet,
+    CommitBatch,
+    JobRow,
+    RegistryRow,
+    RunRow,
+    WebhookRow,
+)
 from jobengine.domain.entry import GENESIS, NO_DATA, Head
 from jobengine.domain.job import State
 from jobengine.domain.run import ENDED, RunState
+from jobengine.domain.webhook import WebhookState, Wrapping
 from jobengine.store.errors import HeadMovedError, StaleRowError, StatementRefusedError, StoreError
 from jobengine.store.memory.tables import WAITING, Tables
 
@@ -47,6 +55,9 @@ def refuse_or_none(tables: Tables, batch: CommitBatch) -> StoreError | None:
             return refusal
     for document in chain.from_iterable(change.registry for change in batch.changes):
         if refusal := _refuse_document(document):
+            return refusal
+    for webhook in chain.from_iterable(change.webhooks for change in batch.changes):
+        if refusal := _refuse_webhook(webhook):
             return refusal
     taken = _taken_key(tables, batch)
     return None if taken is None else _taken(taken)
@@ -199,6 +210,16 @@ def _refuse_document(row: RegistryRow) -> StatementRefusedError | None:
     return _first_broken(
         (_is_sha256(row.digest) is None, "registry_digest_is_a_sha256"),
         (row.version < 1, "registry_version_counts"),
+    )
+
+
+def _refuse_webhook(row: WebhookRow) -> StatementRefusedError | None:
+    if row.dropped:
+        return None
+    return _first_broken(
+        (row.revision < 1, "webhooks_revision_counts"),
+        (row.state not in set(WebhookState), "webhooks_state_is_known"),
+        (row.wrapping not in set(Wrapping), "webhooks_wrapping_is_known"),
     )
 
 

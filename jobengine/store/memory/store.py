@@ -4,7 +4,7 @@ Each method is a checkpoint first and then one step: nothing is ever half done, 
 same calls give the same answers. Values handed out are the caller's own.
 
 Not here: faults (a wrapper of the port adds them), anything that outlives the process; artifacts,
-admission, credentials, dead letters and runs, each in its own module.
+admission, credentials, feeds, dead letters, runs and webhooks, each in its own module.
 """
 
 from bisect import bisect_left
@@ -18,15 +18,17 @@ import trio
 
 from jobengine.domain.change import ArtifactRow, CommitBatch, RevocationRow
 from jobengine.domain.entry import Block, Entry, Head, decode_entries
-from jobengine.domain.instant import HOUR
+from jobengine.domain.instant import DAY, HOUR
 from jobengine.domain.job import Job, State
 from jobengine.store.memory.admission import MemoryAdmission
 from jobengine.store.memory.artifacts import MemoryArtifacts
 from jobengine.store.memory.constraints import refuse_or_none
 from jobengine.store.memory.credentials import MemoryCredentials
+from jobengine.store.memory.feeds import MemoryFeeds
 from jobengine.store.memory.letters import MemoryLetters
 from jobengine.store.memory.runs import MemoryRuns
 from jobengine.store.memory.tables import Tables
+from jobengine.store.memory.webhooks import MemoryWebhooks
 from jobengine.store.port import (
     Claims,
     DueJob,
@@ -44,11 +46,24 @@ __all__ = ["MemoryStore"]
 _ANSWERS_KEPT_US: Final = 24 * HOUR
 
 
-class MemoryStore(MemoryArtifacts, MemoryAdmission, MemoryCredentials, MemoryLetters, MemoryRuns):
+class MemoryStore(
+    MemoryArtifacts,
+    MemoryAdmission,
+    MemoryCredentials,
+    MemoryFeeds,
+    MemoryLetters,
+    MemoryRuns,
+    MemoryWebhooks,
+):
     """`jobengine.store.port.Store` in dictionaries; deterministic."""
 
     def __init__(self) -> None:
         super().__init__(Tables())
+
+    @property
+    def tables(self) -> Tables:
+        """What is stored, for those that judge it; whoever changes it has left the model."""
+        return self._tables
 
     async def commit(self, batch: CommitBatch) -> None:
         await trio.lowlevel.checkpoint()
@@ -136,6 +151,12 @@ class MemoryStore(MemoryArtifacts, MemoryAdmission, MemoryCredentials, MemoryLet
                 counts[state] += 1
         return counts
 
+    async def oldest_due(self, tenant_id: str) -> int | None:
+        await trio.lowlevel.checkpoint()
+        ids = self._tables.job_ids.get(tenant_id, [])
+        jobs = (self._tables.jobs[tenant_id, job_id] for job_id in ids)
+        return min((job.due_at for job in jobs if job.state is State.SCHEDULED), default=None)
+
     async def claims(
         self,
         tenant_id: str,
@@ -204,6 +225,14 @@ class MemoryStore(MemoryArtifacts, MemoryAdmission, MemoryCredentials, MemoryLet
         start = bisect_left(rows, after + 1, key=lambda row: row[0])
         return rows[start : start + rows_max]
 
+    async def logs_back(
+        self, tenant_id: str, job_id: str, before: int, rows_max: int
+    ) -> Sequence[tuple[int, LogLines]]:
+        await trio.lowlevel.checkpoint()
+        rows = self._tables.logs.get((tenant_id, job_id), [])
+        end = bisect_left(rows, before, key=lambda row: row[0])
+        return rows[max(0, end - rows_max) : end][::-1]
+
     async def prepare(self, now_at: int) -> None:
         await trio.lowlevel.checkpoint()
         for place, (_, row) in list(self._tables.credentials.items()):
@@ -214,6 +243,15 @@ class MemoryStore(MemoryArtifacts, MemoryAdmission, MemoryCredentials, MemoryLet
             answers[place] = [a for a in answers[place] if a.at > now_at - _ANSWERS_KEPT_US]
             if not answers[place]:
                 del answers[place]
+
+    async def drop_logs(self, before_at: int) -> None:
+        await trio.lowlevel.checkpoint()
+        first_day_at = before_at // DAY * DAY
+        logs = self._tables.logs
+        for place in list(logs):
+            logs[place] = [row for row in logs[place] if row[1].at >= first_day_at]
+            if not logs[place]:
+                del logs[place]
 
     async def health(self) -> StoreHealth:
         await trio.lowlevel.checkpoint()

@@ -24,10 +24,14 @@ from jobengine.domain.change import (
     RedriveRow,
     RevocationRow,
     UniqueRow,
+    WebhookRow,
 )
 from jobengine.domain.entry import NO_DATA, Block, Head
 from jobengine.domain.job import Definition, Job, State
 from jobengine.domain.redrive import UNFINISHED, Redrive, RedriveOrder, RedriveState
+from jobengine.domain.webhook import Webhook
+from jobengine.domain.webhook_records import to_webhook
+from jobengine.store.feeds import FeedCursor
 from jobengine.store.memory.backlog import Backlog, JobKey, WaitingRow
 from jobengine.store.memory.run_tables import RunTables
 from jobengine.store.port import Lane, LogLines
@@ -79,6 +83,10 @@ class Tables:
     controls: dict[tuple[str, str, str], ControlRow] = attrs.field(factory=dict)
     """By tenant, kind and name."""
     gate_states: dict[tuple[str, str], GateStateRow] = attrs.field(factory=dict)
+    feed_cursors: dict[tuple[str, str], FeedCursor] = attrs.field(factory=dict)
+    """By tenant and feed; not touched by `apply`."""
+    webhooks: dict[tuple[str, str], Webhook] = attrs.field(factory=dict)
+    """By tenant and webhook id."""
     planned: RunTables = attrs.field(factory=RunTables)
     _log_position: int = 0
     _credential_position: int = 0
@@ -118,6 +126,8 @@ class Tables:
                 self._apply_control(control)
             for kept in change.gate_states:
                 self._apply_gate_state(kept)
+            for webhook in change.webhooks:
+                self._apply_webhook(webhook)
             self.planned.apply(change)
 
     def keys_after(self, batch: CommitBatch) -> dict[tuple[str, str], UniqueRow | None] | None:
@@ -269,6 +279,14 @@ class Tables:
             self.gate_states.pop((row.tenant_id, row.name), None)
         else:
             self.gate_states[row.tenant_id, row.name] = msgspec.structs.replace(row)
+
+    def _apply_webhook(self, row: WebhookRow) -> None:
+        key = (row.tenant_id, row.webhook_id)
+        before = self.webhooks.get(key)
+        if row.dropped:
+            self.webhooks.pop(key, None)
+        elif row.revision == 1 if before is None else before.revision < row.revision:
+            self.webhooks[key] = to_webhook(row)
 
     def _put_credential(self, place: tuple[str, str, str], row: ApiKeyRow | RevocationRow) -> None:
         self._credential_position += 1

@@ -5,8 +5,8 @@ bodies, which are compressed, travel as octets.
 
 I1  Nothing of the batch is changed: after a failure the same batch can be encoded again.
 I2  Blocks stand in the order of their tenants' ids, so that heads are locked in one order.
-I3  A key, an artifact, and a version of a document, is named once: what a batch does to it in turn
-    is folded into one row, for a statement sees the tables as they were before it.
+I3  A key, an artifact, a webhook, and a version of a document, is named once: what a batch does to
+    it in turn is folded into one row, for a statement sees the tables as they were before it.
 
 Not here: what the server does with them (``sql/commit.sql``).
 """
@@ -27,6 +27,7 @@ from jobengine.domain.change import (
     JobRow,
     RegistryRow,
     UniqueRow,
+    WebhookRow,
 )
 from jobengine.domain.entry import NO_DATA, Block
 from jobengine.store.errors import StatementRefusedError
@@ -83,6 +84,7 @@ def commit_parameters(batch: CommitBatch) -> tuple[str, dict[str, Any]]:
         change.dead_letters or change.artifacts or change.logs or change.unique
         or change.idempotency or change.api_keys or change.revocations or change.redrives
         or change.controls or change.runs or change.run_parts or change.registry
+        or change.webhooks
         for change in changes
     ):  # fmt: skip
         return "commit_jobs", parameters
@@ -103,6 +105,8 @@ def commit_parameters(batch: CommitBatch) -> tuple[str, dict[str, Any]]:
         "run_parts": _encode([row for change in changes for row in change.run_parts]),
         "registry": _encode(_fold_documents(change.registry for change in changes)),
     }
+    made, changed = _fold_webhooks(change.webhooks for change in changes)
+    parameters |= {"webhooks_made": _encode(made), "webhooks_changed": _encode(changed)}
     return "commit_all", parameters
 
 
@@ -163,6 +167,27 @@ def _fold_documents(rows: Iterable[Iterable[RegistryRow]]) -> list[RegistryRow]:
         elif row.disabled_at is not None:
             folded[place] = msgspec.structs.replace(folded[place], disabled_at=row.disabled_at)
     return folded
+
+
+def _fold_webhooks(
+    rows: Iterable[Iterable[WebhookRow]],
+) -> tuple[list[WebhookRow], list[WebhookRow]]:
+    """The last version of each webhook: of those that the batch makes, and of the others. What is
+    dropped is dropped for good, since ids are used once."""
+    folded: dict[tuple[str, str], WebhookRow] = {}
+    made: set[tuple[str, str]] = set()
+    for row in chain.from_iterable(rows):
+        key = (row.tenant_id, row.webhook_id)
+        if row.revision == 1 and not row.dropped:
+            made.add(key)
+        before = folded.get(key)
+        newer = before is None or (not before.dropped and row.revision > before.revision)
+        if newer or row.dropped:
+            folded[key] = row
+    return (
+        [row for key, row in folded.items() if key in made and not row.dropped],
+        [row for key, row in folded.items() if key not in made or row.dropped],
+    )
 
 
 def _fold_keys(rows: Iterable[UniqueRow], ats: dict[str, int]) -> list[_KeyRow]:

@@ -7,11 +7,12 @@ I3  What is asked for one tenant is read as a role that sees this tenant alone, 
     the transaction of the read; the questions of shards and of the ledger span tenants.
 
 Not here: the statements (``sql/``), the schema (``migrations/``), how connections are opened and
-set up (``opening.py``); artifacts, admission, credentials, dead letters and runs, each in its own
-module.
+set up (``opening.py``); artifacts, admission, credentials, feeds, dead letters, runs and webhooks,
+each in its own module.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from jobengine.domain.change import ArtifactRow, CommitBatch
@@ -39,6 +40,7 @@ from jobengine.store.postgres.artifacts import PostgresArtifacts
 from jobengine.store.postgres.credentials import PostgresCredentials
 from jobengine.store.postgres.driver.pool import Pool
 from jobengine.store.postgres.encode import commit_parameters
+from jobengine.store.postgres.feeds import PostgresFeeds
 from jobengine.store.postgres.letters import PostgresLetters
 from jobengine.store.postgres.migrate import status
 from jobengine.store.postgres.refusal import explain
@@ -51,6 +53,7 @@ from jobengine.store.postgres.rows import (
 )
 from jobengine.store.postgres.runs import PostgresRuns
 from jobengine.store.postgres.statements import Statement, load_statements
+from jobengine.store.postgres.webhooks import PostgresWebhooks
 
 __all__ = ["PostgresStore"]
 
@@ -64,7 +67,13 @@ _BEFORE_FIRST: Final = (_BIGINT_MIN, _FIRST_ID)
 
 
 class PostgresStore(
-    PostgresArtifacts, PostgresAdmission, PostgresCredentials, PostgresLetters, PostgresRuns
+    PostgresArtifacts,
+    PostgresAdmission,
+    PostgresCredentials,
+    PostgresFeeds,
+    PostgresLetters,
+    PostgresRuns,
+    PostgresWebhooks,
 ):
     """`jobengine.store.port.Store` over three pools; `open_postgres_store` makes them.
 
@@ -182,6 +191,10 @@ class PostgresStore(
         counts = dict.fromkeys((State.PENDING, State.SCHEDULED, State.RUNNING), 0)
         return counts | {State(state): count for state, count in rows}
 
+    async def oldest_due(self, tenant_id: str) -> int | None:
+        [(due_at,)] = await self._fetch_of(tenant_id, "oldest_due")
+        return None if due_at is None else int(due_at)
+
     async def claims(
         self,
         tenant_id: str,
@@ -234,10 +247,20 @@ class PostgresStore(
     async def logs(
         self, tenant_id: str, job_id: str, after: int, rows_max: int
     ) -> Sequence[tuple[int, LogLines]]:
+        return await self._logs(tenant_id, "logs_of_job", job_id, after, rows_max)
+
+    async def logs_back(
+        self, tenant_id: str, job_id: str, before: int, rows_max: int
+    ) -> Sequence[tuple[int, LogLines]]:
+        return await self._logs(tenant_id, "logs_of_job_back", job_id, before, rows_max)
+
+    async def _logs(
+        self, tenant_id: str, statement: str, job_id: str, place: int, rows_max: int
+    ) -> Sequence[tuple[int, LogLines]]:
         if not job_ids_of([job_id]):
             return []
         rows = await self._fetch_of(
-            tenant_id, "logs_of_job", job_id=job_id, after=after, rows_max=rows_max
+            tenant_id, statement, job_id=job_id, place=place, rows_max=rows_max
         )
         return [
             (position, LogLines(attempt=attempt, at=at, lines=lines))
@@ -247,12 +270,14 @@ class PostgresStore(
     async def prepare(self, now_at: int) -> None:
         await self._fetch("drop_revocations", before_at=now_at)
         await self._fetch("add_day_partitions", now_at=now_at, days_ahead=_DAYS_AHEAD)
-        try:
+        # Where somebody reads the table, the days are dropped at the next call; `claims` does not
+        # give out what is too old anyway.
+        with suppress(TransactionConflictError):
             await self._fetch("drop_idempotency_partitions", before_at=now_at - _ANSWERS_KEPT_US)
-        except TransactionConflictError:
-            # Somebody reads the table. The days are dropped at the next call; `claims` does not
-            # give out what is too old anyway.
-            return
+
+    async def drop_logs(self, before_at: int) -> None:
+        with suppress(TransactionConflictError):
+            await self._fetch("drop_log_partitions", before_at=before_at)
 
     async def health(self) -> StoreHealth:
         """Never raises `StoreUnavailableError`: that is what it tells of."""

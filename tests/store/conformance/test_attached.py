@@ -6,8 +6,10 @@ import msgspec
 import pytest
 
 from jobengine.domain.change import ArtifactRow, DeadLetterRow, DeadLetterState, LogRow
+from jobengine.domain.instant import DAY
 from jobengine.store.errors import StaleRowError, StatementRefusedError
 from jobengine.store.port import DeadLetterFilter, LogLines, Store
+from jobengine.wire.fields import INT64_MAX
 from tests.store.conformance.scribe import NOW, TENANT, Scribe, job_id
 
 OPEN = frozenset({DeadLetterState.OPEN})
@@ -161,6 +163,38 @@ async def test_log_lines_come_in_the_order_they_were_committed(
         b'[{"text":"c"}]',
     ]
     assert await store.logs(TENANT, "no-id", 0, 2) == []
+    back = await store.logs_back(TENANT, job_id(1), INT64_MAX, 2)
+    assert [each.lines for _, each in back] == [b'[{"text":"c"}]', b'[{"text":"b"}]']
+    (first,) = await store.logs_back(TENANT, job_id(1), back[-1][0], 2)
+    assert first[1] == found[0]
+    assert await store.logs_back(TENANT, job_id(1), first[0], 2) == []
+    assert await store.logs_back(TENANT, "no-id", INT64_MAX, 2) == []
+
+
+async def test_log_lines_go_by_whole_days_once_their_day_is_too_old(
+    store: Store, scribe: Scribe
+) -> None:
+    def log(at: int) -> LogRow:
+        lines = msgspec.Raw(b'[{"text":"%d"}]' % at)
+        return LogRow(tenant_id=TENANT, job_id=job_id(1), attempt=1, at=at, lines=lines)
+
+    day_at = NOW // DAY * DAY
+    instants = [day_at, day_at + DAY - 1, day_at + DAY, day_at + 2 * DAY]
+    await store.prepare(NOW)
+    await scribe.aside(logs=[log(at) for at in instants])
+
+    async def left() -> list[int]:
+        return [row.at for _, row in await store.logs(TENANT, job_id(1), 0, 9)]
+
+    await store.drop_logs(day_at + DAY - 1)
+    assert await left() == instants
+    position = (await store.logs(TENANT, job_id(1), 0, 1))[0][0]
+    await store.drop_logs(day_at + DAY)
+    assert await left() == instants[2:]
+    assert [row.at for _, row in await store.logs(TENANT, job_id(1), position, 9)] == instants[2:]
+    await store.drop_logs(day_at + DAY)
+    await scribe.aside(logs=[log(day_at + DAY + 1)])
+    assert await left() == [*instants[2:], day_at + DAY + 1]
 
 
 async def test_a_store_that_is_in_order_is_ready(store: Store) -> None:

@@ -104,6 +104,23 @@ async def test_counts_are_of_live_jobs_of_the_tenant(store: Store, scribe: Scrib
     }
 
 
+async def test_the_oldest_due_instant_is_that_of_a_scheduled_job_of_the_tenant(
+    store: Store, scribe: Scribe
+) -> None:
+    assert await store.oldest_due(TENANT) is None
+    rows = [
+        new_row(1),
+        new_row(2),
+        new_row(3, "pending"),
+        new_row(4, "running"),
+        new_row(5, tenant_id="other"),
+    ]
+    for row, due_at in zip(rows, (NOW + 7, NOW + 4, NOW + 1, NOW + 2, NOW + 3), strict=True):
+        row.due_at = due_at
+    await scribe.rows(*rows)
+    assert await store.oldest_due(TENANT) == NOW + 4
+
+
 async def holders(store: Store, *keys: str, now_at: int = NOW) -> dict[str, str]:
     claims = await store.claims(TENANT, keys, [], now_at)
     return {key: job.job_id for key, job in claims.holders.items()}

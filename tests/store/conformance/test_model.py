@@ -80,6 +80,7 @@ class Author:
             change.rows, change.dead_letters, change.artifacts = [], [], []
             change.logs, change.unique, change.idempotency = [], [], []
             change.runs, change.run_parts, change.registry = [], [], []
+            change.webhooks = []
         wrong_heads = []
         for kind, a, b, c in steps:
             change = changes[self.tenant_ids[a % 2]]

@@ -175,7 +175,11 @@ def test_a_reader_writes_nothing_and_names_no_partition(filled: str) -> None:
             for statement in forbidden:
                 with pytest.raises(psycopg.errors.InsufficientPrivilege):
                     session.execute(statement.encode())
-        for call in ("add_day_partitions(0, 1)", "drop_idempotency_partitions(0)"):
+        for call in (
+            "add_day_partitions(0, 1)",
+            "drop_idempotency_partitions(0)",
+            "drop_log_partitions(0)",
+        ):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 session.execute(f"SELECT {call}".encode())
 

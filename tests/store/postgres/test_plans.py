@@ -101,9 +101,16 @@ FILL = f"""
     SELECT {NOW}, 1 + n % 9, 't' || n % 20, 'dag', n::text,
         encode(sha256(n::text::bytea), 'hex'), '', '{{}}'
     FROM generate_series(1, 10000) n;
-    ANALYZE artifact_contents, artifact_chunks, controls, jobs, waiting, leases, ledger_heads,
-        dead_letters, redrives, artifacts, unique_keys, api_keys, token_revocations, runs,
-        run_parts, registry
+    INSERT INTO feed_cursors (seq, at, tenant_id, feed, note)
+    SELECT n % 3, {NOW}, 't' || n % 5000, 'bus:' || n % 3, '{{}}' FROM generate_series(1, 10000) n;
+    INSERT INTO webhooks (begins_after_seq, created_at, changed_at, revision, tenant_id, webhook_id,
+        state, wrapping, url, types, description, created_by, secret)
+    SELECT 0, {NOW}, {NOW}, 1, 't' || n % 20, n::text, 'active', 'none', 'https://example.com',
+        '{{}}', '', '', ''
+    FROM generate_series(1, 10000) n;
+    ANALYZE artifact_contents, artifact_chunks, controls, feed_cursors, jobs, waiting, leases,
+        ledger_heads, dead_letters, redrives, artifacts, unique_keys, api_keys, token_revocations,
+        runs, run_parts, registry, webhooks
 """
 
 CASES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
@@ -200,6 +207,14 @@ CASES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         {"tenant_ids": ["t1", "t2"], "prefixes": ["p1", "p2"], "days_at": [NOW, NOW]},
         ("api_keys_p%",),
     ),
+    "feed_cursors_of_tenant": (
+        {"tenant_id": "t1", "feeds": ["bus:1", "bus:2"]},
+        ("feed_cursors_pkey",),
+    ),
+    "feeds_behind": (
+        {"feed": "bus:1", "after_tenant": "t1", "tenants_max": 100},
+        ("ledger_heads_pkey", "feed_cursors_pkey"),
+    ),
     "drop_revocations": ({"before_at": NOW + 1_000_000}, ("token_revocations_over",)),
     "run_by_id": ({"tenant_id": "t1", "run_id": ID}, ("runs_pkey",)),
     "run_by_token": ({"tenant_id": "t1", "run_token": "1"}, ("runs_token_is_one_runs",)),
@@ -251,8 +266,21 @@ CASES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         | {"rows_max": 20},
         ("registry_pkey",),
     ),
+    "webhook_by_id": ({"tenant_id": "t1", "webhook_id": "1"}, ("webhooks_pkey",)),
+    "webhook_list": (
+        {"tenant_id": "t1", "before_id": "x", "webhooks_max": 9},
+        ("webhooks_pkey",),
+    ),
+    "webhooks_of_all": (
+        {"after_tenant": "", "after_id": "", "webhooks_max": 9},
+        ("webhooks_pkey",),
+    ),
     "logs_of_job": (
-        {"tenant_id": "t1", "job_id": ID, "after": 0, "rows_max": 10},
+        {"tenant_id": "t1", "job_id": ID, "place": 0, "rows_max": 10},
+        ("job_logs_%_pkey",),
+    ),
+    "logs_of_job_back": (
+        {"tenant_id": "t1", "job_id": ID, "place": 1 << 60, "rows_max": 10},
         ("job_logs_%_pkey",),
     ),
 }
@@ -316,6 +344,7 @@ def test_commits_are_planned_for_growth_while_tables_are_empty(migrated_database
         "runs_pkey",
         "run_parts_pkey",
         "registry_pkey",
+        "webhooks_pkey",
     }
 
 
@@ -323,7 +352,7 @@ def test_commits_are_planned_for_growth_while_tables_are_empty(migrated_database
     ("commit", "tables"),
     [
         ("commit_jobs", {"waiting", "leases"}),
-        ("commit_all", {"waiting", "leases", "runs", "run_parts", "registry"}),
+        ("commit_all", {"waiting", "leases", "runs", "run_parts", "registry", "webhooks"}),
     ],
 )
 def test_a_commit_finds_its_rows_by_key_in_tables_that_were_empty(
@@ -350,9 +379,12 @@ def test_a_commit_finds_its_rows_by_key_in_tables_that_were_empty(
     ]
     assert {node["Relation Name"] for node in scans} == tables
     for node in scans:
-        key = {"registry": "version", "runs": "run_id", "run_parts": "run_id"}.get(
-            node["Relation Name"], "job_id"
-        )
+        key = {
+            "registry": "version",
+            "runs": "run_id",
+            "run_parts": "run_id",
+            "webhooks": "webhook_id",
+        }.get(node["Relation Name"], "job_id")
         condition = node.get("Index Cond", "")
         by_key = f"{key} =" in condition and "tenant_id =" in condition
         assert by_key or node["Node Type"] == "Tid Scan", node

@@ -302,7 +302,7 @@ async def test_changes_of_jobs_touch_no_index(migrated_database: str, store: Pos
         assert session.execute("SELECT pg_relation_size('jobs')").fetchone() == before
 
 
-async def test_old_answers_are_dropped_whatever_the_planner_looks_at_first(
+async def test_old_days_are_dropped_whatever_the_planner_looks_at_first(
     migrated_database: str,
 ) -> None:
     connection = await Connection.connect(migrated_database)
@@ -311,4 +311,5 @@ async def test_old_answers_are_dropped_whatever_the_planner_looks_at_first(
         "SET enable_bitmapscan = off; ANALYZE pg_inherits; ANALYZE pg_class"
     )
     await connection.fetch("SELECT drop_idempotency_partitions($1)", (NOW,))
+    await connection.fetch("SELECT drop_log_partitions($1)", (NOW,))
     await connection.aclose()

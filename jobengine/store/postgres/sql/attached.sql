@@ -81,9 +81,21 @@ ORDER BY attempt, at, name;
 -- rows: up to rows_max, by position
 -- index: job_logs_pkey of each day
 -- locks: none
--- parameters: tenant_id text, job_id uuid, after bigint, rows_max bigint
+-- parameters: tenant_id text, job_id uuid, place bigint, rows_max bigint
 SELECT position, attempt, at, lines
 FROM job_logs
-WHERE tenant_id = %(tenant_id)s AND job_id = %(job_id)s AND position > %(after)s
+WHERE tenant_id = %(tenant_id)s AND job_id = %(job_id)s AND position > %(place)s
 ORDER BY position
+LIMIT %(rows_max)s;
+
+-- name: logs_of_job_back
+-- purpose: the newest stored log lines of a job, going back
+-- rows: up to rows_max, by position descending
+-- index: job_logs_pkey of each day
+-- locks: none
+-- parameters: tenant_id text, job_id uuid, place bigint, rows_max bigint
+SELECT position, attempt, at, lines
+FROM job_logs
+WHERE tenant_id = %(tenant_id)s AND job_id = %(job_id)s AND position < %(place)s
+ORDER BY position DESC
 LIMIT %(rows_max)s;

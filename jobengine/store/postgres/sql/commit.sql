@@ -13,7 +13,7 @@
 -- Rows of waiting and leases are found one by one (LATERAL, OFFSET 0) and deleted where they stand:
 -- both tables are often empty, and a join planned then, and kept, would go through all of a table
 -- for each changed job once it is full. A job that goes on waiting leaves and enters again. Rows of
--- runs and registry are found in this way too.
+-- runs, registry and webhooks are found in this way too.
 --
 -- commit_all is commit_jobs and the kinds that few commits hold, which cost a small commit a tenth
 -- of its time even when there are none; a test keeps the shared text equal.
@@ -190,17 +190,18 @@ SELECT commit_guard(
 
 -- name: commit_all
 -- purpose: commit_jobs, and with it dead letters, artifacts, logs, unique keys, answers and
---   credentials, redrives and controls, runs with their parts, and registered documents
+--   credentials, redrives and controls, runs with their parts, registered documents, and webhooks
 -- rows: 1, true; or JE001 (a head has moved), JE002 (a job, dead letter or run is not in its
 --   from-state)
 -- index: ledger_heads_pkey, jobs_pkey, waiting_pkey, leases_pkey, dead_letters_pkey,
 --   artifacts_pkey, unique_keys_pkey, api_keys_pkey, token_revocations_pkey, redrives_pkey,
---   gate_states_pkey, controls_pkey, runs_pkey, run_parts_pkey, registry_pkey
+--   gate_states_pkey, controls_pkey, runs_pkey, run_parts_pkey, registry_pkey,
+--   webhooks_pkey
 -- locks: as commit_jobs; those of the other kinds after them
 -- parameters: batch_id text, blocks json, octets bytea, created json, changed json,
 --   dead_letters json, artifacts json, logs json, unique_keys json, answers json, api_keys json,
 --   revocations json, redrives json, gate_states json, controls json, runs json, run_parts json,
---   registry json
+--   registry json, webhooks_made json, webhooks_changed json
 WITH
 block AS MATERIALIZED (
     SELECT
@@ -602,6 +603,50 @@ document_changed AS (
         WHERE c.dg IS NULL AND c.da IS NOT NULL
     ) g
     WHERE r.ctid = g.place
+),
+webhook_made AS (
+    INSERT INTO webhooks (
+        tenant_id, webhook_id, url, types, description, wrapping, secret, state, reason,
+        begins_after_seq, created_at, created_by, changed_at, revision
+    )
+    SELECT
+        t, i, u, coalesce(ty, '{}'), coalesce(d, ''), coalesce(wr, 'none'),
+        decode(coalesce(se, ''), 'base64'), coalesce(st, 'active'), re, coalesce(b, 0),
+        coalesce(c, 0), coalesce(cb, ''), coalesce(at, 0), coalesce(rv, 1)
+    FROM json_to_recordset(%(webhooks_made)s::json) AS r(
+        t text, i text, u text, ty text[], d text, wr text, se text, st text, re text, b bigint,
+        c bigint, cb text, at bigint, rv integer
+    )
+    WHERE (SELECT held FROM fence)
+    ON CONFLICT (tenant_id, webhook_id) DO NOTHING
+),
+webhook_given AS MATERIALIZED (
+    SELECT r.*, found.place
+    FROM json_to_recordset(%(webhooks_changed)s::json) AS r(
+        t text, i text, u text, ty text[], d text, wr text, se text, st text, re text, b bigint,
+        c bigint, cb text, at bigint, rv integer, dp boolean
+    )
+    CROSS JOIN LATERAL (
+        SELECT e.ctid AS place
+        FROM webhooks e
+        WHERE e.tenant_id = r.t AND e.webhook_id = r.i AND (r.dp OR e.revision < r.rv)
+        OFFSET 0
+    ) found
+    WHERE (SELECT held FROM fence)
+),
+webhook_changed AS (
+    UPDATE webhooks w
+    SET url = g.u, types = coalesce(g.ty, '{}'), description = coalesce(g.d, ''),
+        wrapping = coalesce(g.wr, 'none'), secret = decode(coalesce(g.se, ''), 'base64'),
+        state = coalesce(g.st, 'active'), reason = g.re, changed_at = coalesce(g.at, 0),
+        begins_after_seq = coalesce(g.b, 0), revision = g.rv
+    FROM webhook_given g
+    WHERE g.dp IS NOT TRUE AND w.ctid = g.place
+),
+webhook_dropped AS (
+    DELETE FROM webhooks w
+    USING webhook_given g
+    WHERE g.dp AND w.ctid = g.place
 )
 SELECT commit_guard(
     (SELECT count(*) FROM job_changed) + (SELECT count(*) FROM letter_changed)

@@ -142,6 +142,16 @@ SELECT 'running', count(*)
 FROM leases
 WHERE tenant_id = %(tenant_id)s;
 
+-- name: oldest_due
+-- purpose: since when the job waits that has been due longest
+-- rows: 1: the instant, null where no scheduled job waits
+-- index: waiting_lane
+-- locks: none
+-- parameters: tenant_id text
+SELECT min(due_at)
+FROM waiting
+WHERE tenant_id = %(tenant_id)s AND state = 'scheduled';
+
 -- name: key_holders
 -- purpose: the jobs that hold unique keys at an instant
 -- rows: up to one a key, in no order: the key, then the job

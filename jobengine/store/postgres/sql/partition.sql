@@ -15,3 +15,11 @@ SELECT add_day_partitions(%(now_at)s, %(days_ahead)s);
 -- locks: ACCESS EXCLUSIVE on idempotency_answers, for the time of dropping a file
 -- parameters: before_at bigint
 SELECT drop_idempotency_partitions(%(before_at)s);
+
+-- name: drop_log_partitions
+-- purpose: drop the days of log lines that end at or before an instant
+-- rows: 1, the number dropped; or lock_not_available after 100 ms
+-- index: none: looked up in the catalogue
+-- locks: ACCESS EXCLUSIVE on job_logs, for the time of dropping a file
+-- parameters: before_at bigint
+SELECT drop_log_partitions(%(before_at)s);

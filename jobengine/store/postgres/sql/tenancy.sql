@@ -61,7 +61,7 @@ WITH made AS (
         'jobs', 'waiting', 'leases', 'dead_letters', 'artifacts', 'job_logs', 'unique_keys',
         'idempotency_answers', 'credential_positions', 'api_keys', 'token_revocations',
         'artifact_contents', 'artifact_chunks', 'artifact_usage', 'redrives', 'controls',
-        'gate_states', 'runs', 'run_parts', 'registry'
+        'gate_states', 'runs', 'run_parts', 'registry', 'feed_cursors', 'webhooks'
     )
 )
 SELECT kind, name, owner
