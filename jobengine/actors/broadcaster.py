@@ -10,6 +10,7 @@ from typing import Final
 
 import attrs
 import structlog
+from trio.testing import wait_all_tasks_blocked
 
 from jobengine.actors.following import Sink, Subscription, Watcher
 from jobengine.actors.runtime.address import Asks
@@ -31,6 +32,7 @@ from jobengine.messages.broadcaster import (
     ReadLedger,
     Roomy,
     Rounded,
+    Spare,
     TellLogged,
     TellMoved,
     TimeRound,
@@ -195,14 +197,11 @@ class BroadcasterActor:
     _core: BroadcasterCore = attrs.field(init=False)
     _calls: SlowCalls[Message] = attrs.field(init=False)
     _timed: bool = False
+    _round: int = 0
+    _awaits_spare: bool = False
 
     def __attrs_post_init__(self) -> None:
         self._core = BroadcasterCore(self.limits, 0)
-
-    @property
-    def share(self) -> float:
-        """How much of the node's time streams may take now, as a fraction."""
-        return self._core.pace.share
 
     def census(self) -> Census:
         """How the readers stand; looks at each of them."""
@@ -210,7 +209,7 @@ class BroadcasterActor:
 
     async def run(self, life: Life) -> None:
         self._core = core = BroadcasterCore(self.limits, life.incarnation)
-        self._timed = False
+        self._timed = self._awaits_spare = False
         perform: Perform = {
             Deliver: self._deliver,
             TellLogged: self._tell_logged,
@@ -294,10 +293,24 @@ class BroadcasterActor:
         self.pages_total += bool(blocks)
         return LedgerRead(stamp=command.stamp, blocks=blocks)
 
-    def _time_round(self, _: TimeRound) -> None:
+    def _time_round(self, command: TimeRound) -> None:
         self._timed = True
+        self._round = command.number
+        if not self._awaits_spare:
+            self._awaits_spare = True
+            self._calls.spawn(self._await_spare, failed=_cannot_fail)
+
+    async def _await_spare(self) -> Message:
+        # Of Trio's testing tools, but of its run loop too: it is woken where that would wait.
+        await wait_all_tasks_blocked()
+        self._awaits_spare = False
+        return Spare(number=self._round)
 
     def _observe(self, wakeup: Wakeup) -> None:
         if self._timed:
             self._timed = False
             self.mailbox.deliver(Rounded(took_s=wakeup.busy_s))
+
+
+def _cannot_fail(error: Exception) -> Message:
+    raise error

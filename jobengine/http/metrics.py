@@ -212,7 +212,6 @@ class _EngineCollector(Collector):
         yield _gauge("stream_readers_behind", "Readers served from the ledger", census.behind)
         yield _gauge("stream_readers_full", "Readers that take nothing for now", census.full)
         yield _gauge("stream_lag_events", "Events that the last reader lacks", census.lag)
-        yield _gauge("stream_share", "Part of the node's time that streams may take", actor.share)
         yield _counter("stream_batches", "Batches handed to readers", actor.batches_total)
         yield _counter("stream_events", "Events handed to readers", actor.events_total)
         yield _counter("stream_ledger_pages", "Pages read for readers", actor.pages_total)

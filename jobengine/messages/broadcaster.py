@@ -26,6 +26,7 @@ __all__ = [
     "ReadLedger",
     "Roomy",
     "Rounded",
+    "Spare",
     "TellLogged",
     "TellMoved",
     "TimeRound",
@@ -105,6 +106,12 @@ class Rounded(_Message, frozen=True, kw_only=True):
     took_s: float
 
 
+class Spare(_Message, frozen=True, kw_only=True):
+    """After the round of this number, everybody else on the node came to wait for something."""
+
+    number: int
+
+
 Message = (
     Follow
     | Leave
@@ -117,6 +124,7 @@ Message = (
     | LedgerRead
     | LedgerUnread
     | Rounded
+    | Spare
 )
 
 
@@ -154,7 +162,10 @@ class ReadLedger(_Message, frozen=True, kw_only=True):
 
 
 class TimeRound(_Message, frozen=True, kw_only=True):
-    """Say how long this wake-up took, by ``Rounded``, when all else that was commanded is done."""
+    """Say how long this wake-up took, by ``Rounded``, when all else that was commanded is done; and
+    by ``Spare`` when nobody else on this node has anything to do any more."""
+
+    number: int
 
 
 Command = Deliver | TellLogged | TellMoved | ReadLedger | TimeRound

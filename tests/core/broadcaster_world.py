@@ -27,6 +27,7 @@ from jobengine.messages.broadcaster import (
     ReadLedger,
     Roomy,
     Rounded,
+    Spare,
     TellLogged,
     TellMoved,
     TimeRound,
@@ -110,6 +111,7 @@ class World:
         self.limits = BroadcasterLimits(**limits)
         self.mono = 100.0
         self.took_s = 0.0
+        self.rounds = 0
         self.lives = 1
         self.core = BroadcasterCore(self.limits, 1)
         self.history: dict[str, list[Event]] = {}
@@ -216,10 +218,15 @@ class World:
                     self.moved.append(command)
                 case TimeRound():
                     timed = True
+                    self.rounds = command.number
         for reader_id in full:
             self.tell(Full(reader_id=reader_id))
         if timed:
             self.tell(Rounded(took_s=self.took_s))
+
+    def spare(self, number: int) -> None:
+        """Nobody else has had anything to do since the round of this number."""
+        self.tell(Spare(number=number))
 
     def step(self, late_s: float = 0.0) -> bool:
         """Go on to when the core wants to be woken; False when it does not."""

@@ -3,6 +3,7 @@
 from itertools import pairwise
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -438,23 +439,32 @@ def test_nothing_is_kept_for_a_tenant_whose_last_reader_has_left() -> None:
     assert core.wakeup_at is None
 
 
-def test_a_busy_node_gives_streams_a_small_part_and_an_idle_one_nearly_all() -> None:
+def test_a_busy_node_gives_streams_a_fifth_of_its_time() -> None:
     world, reader = followed()
     world.took_s = 0.004
+    began, rounds = world.mono, 0
     for _ in range(60):
         world.commit(4)
-        world.step(late_s=0.01)
-        world.settle()
-    busy = world.core.pace.share
-    for _ in range(60):
-        world.commit(4)
-        world.step()
-        world.commit(4)
-        world.step()
-        world.settle()
-    assert busy < 0.15
-    assert world.core.pace.share > 0.9
+        rounds += world.step()
+        world.mono += 0.004
+    assert rounds * 0.004 <= 0.26 * (world.mono - began)
+    world.settle()
     assert reader.seqs == list(range(1, world.last_seq() + 1))
+
+
+def test_a_pause_ends_when_nobody_else_has_anything_to_do() -> None:
+    world, reader = followed()
+    world.took_s = 0.004
+    world.commit(4)
+    world.step()
+    world.commit(4)
+    assert world.core.wakeup_at == pytest.approx(world.mono + 0.016)
+    world.spare(world.rounds - 1)
+    assert world.core.wakeup_at == pytest.approx(world.mono + 0.016)
+    world.spare(world.rounds)
+    assert world.core.wakeup_at == world.mono
+    world.step()
+    assert reader.seqs == list(range(1, 9))
 
 
 def test_no_pause_is_longer_than_fifty_milliseconds() -> None:

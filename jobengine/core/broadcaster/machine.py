@@ -48,6 +48,7 @@ from jobengine.messages.broadcaster import (
     Published,
     Roomy,
     Rounded,
+    Spare,
     TellLogged,
     TellMoved,
     TimeRound,
@@ -90,6 +91,7 @@ class BroadcasterCore:
         self._unmade: dict[FollowedTenant, None] = {}
         self._logged: dict[int, None] = {}
         self._rounding = False
+        self._round = 0
         self._due_mono: float | None = None
 
     @property
@@ -119,6 +121,8 @@ class BroadcasterCore:
             case Rounded():
                 self._rounding = False
                 self.pace.rounded(message.took_s, now.mono)
+            case Spare():
+                self._spare(message, now)
             case Full():
                 self._full(message)
             case Roomy():
@@ -220,12 +224,14 @@ class BroadcasterCore:
 
     # ---- rounds
 
+    def _spare(self, message: Spare, now: Moment) -> None:
+        if message.number == self._round and not self._rounding:
+            self.pace.spare(now.mono)
+            self._due_mono = None
+
     def _wake(self, now: Moment, commands: list[Command]) -> None:
-        due = self._due_mono
-        if due is None or now.mono < due:
+        if self._due_mono is None or now.mono < self._due_mono:
             return
-        if due == self.pace.resume_at:
-            self.pace.woken(now.mono - due)
         units = self.pace.units
         left = units
         for reader_id in list(self._logged):
@@ -239,7 +245,8 @@ class BroadcasterCore:
             tenant, group = self._line.popleft()
             left -= self._serve(tenant, group, left, commands)
             self._note_unmade(tenant)
-        commands.append(TimeRound())
+        self._round += 1
+        commands.append(TimeRound(number=self._round))
         self._rounding = True
         self.pace.began(units - left)
 

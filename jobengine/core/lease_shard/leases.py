@@ -44,8 +44,8 @@ class Phase(Enum):
 @attrs.define(eq=False)
 class Lease:
     """One attempt's lease; ``renewed_s``, ``timeout_s`` and ``watched_s``, when it is next looked
-    at, are in lease time, and so is ``spared_s``, when I5 renewed it last. ``log_bytes``: of the lines stored of it by this owner; None once they
-    have reached their limit."""
+    at, are in lease time, and so is ``spared_s``, when I5 renewed it last. ``log_bytes``: of the
+    lines stored of it by this owner; None once they have reached their limit."""
 
     job: Job
     attempt: int
