@@ -27,7 +27,8 @@ _PATH: Final = "/api/v1/jobengine/stream/events"
 _SUBPROTOCOL: Final = "jobengine.stream.v1"
 _DIALLING_MAX: Final = 32
 _RECEIVE_BYTES: Final = 262_144
-_ID: Final = re.compile(rb"^id: (\d+)\nevent", re.MULTILINE)
+_ID: Final = b"id: "
+_EVENT: Final = b"\nevent: "
 _INSTANT: Final = re.compile(rb'"occurredAt":"([^"]+)"')
 
 
@@ -37,7 +38,7 @@ async def run(plan: dict[str, Any], orders: Orders, say: Say) -> None:
     Orders: `open` {readers, via, stalled?, filter?}, answered when all of them are connected; one
     that is stalled reads nothing after its connection. `mark`, answered at once: what is told
     afterwards begins here. `await` {events}, answered when each reader that reads has got so many
-    since the mark. `tell`, answered with what came since the mark. `close`.
+    since the mark. `tell`, answered with what came since the mark.
     """
     crowd = _Crowd(plan)
     async with trio.open_nursery() as nursery:
@@ -51,9 +52,6 @@ async def run(plan: dict[str, Any], orders: Orders, say: Say) -> None:
                     crowd.mark()
                 case "await":
                     await crowd.wait(order["events"])
-                case "close":
-                    crowd.scope.cancel()
-                    crowd = _Crowd(plan)
                 case other:
                     assert other == "tell", other
             say(done=order["do"], **crowd.told())
@@ -81,7 +79,6 @@ class _Reader:
 class _Crowd:
     plan: dict[str, Any]
     readers: list[_Reader] = attrs.field(factory=list)
-    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     events: int = 0
     _waits_s: list[float] = attrs.field(factory=list)
     _marked_at: float = attrs.field(factory=time.monotonic)
@@ -125,15 +122,14 @@ class _Crowd:
 
     async def _stay(self, order: dict[str, Any], task_status: trio.TaskStatus[None]) -> None:
         reader = _Reader()
-        with self.scope:
-            async with _pieces(self.plan, order["via"], order.get("filter", "")) as pieces:
-                if order.get("stalled"):
-                    task_status.started()
-                    await trio.sleep_forever()
-                self.readers.append(reader)
+        async with _pieces(self.plan, order["via"], order.get("filter", "")) as pieces:
+            if order.get("stalled"):
                 task_status.started()
-                async for first, last, instant in pieces:
-                    self._came(reader, first, last, instant, whole=not order.get("filter"))
+                await trio.sleep_forever()
+            self.readers.append(reader)
+            task_status.started()
+            async for first, last, instant in pieces:
+                self._came(reader, first, last, instant, whole=not order.get("filter"))
 
     def _came(self, reader: _Reader, first: int, last: int, instant: bytes, *, whole: bool) -> None:
         self._waits_s.append(time.time() - datetime.fromisoformat(instant.decode()).timestamp())
@@ -200,11 +196,13 @@ async def _of_chunks(stream: trio.SocketStream, rest: bytes) -> _Pieces:
 
 def _seqs(data: bytes) -> Iterator[tuple[int, int, bytes]]:
     """One piece where the seqs follow each other, else one for each."""
-    seqs = [int(text) for text in _ID.findall(data)]
-    instant = _INSTANT.search(data)
-    if instant is None:
+    frames = [frame for frame in data.split(b"\n\n") if _EVENT in frame]
+    if not frames:
         return
-    if seqs[-1] - seqs[0] == len(seqs) - 1 and seqs == sorted(set(seqs)):
+    seqs = [int(frame[len(_ID) : frame.index(b"\n")]) for frame in frames]
+    instant = _INSTANT.search(frames[0])
+    assert instant is not None, frames[0][:500]
+    if seqs == list(range(seqs[0], seqs[-1] + 1)):
         yield seqs[0], seqs[-1], instant[1]
     else:
         for seq in seqs:
