@@ -192,3 +192,6 @@ class Leases:
             self._outbox.report(Fail(lease_id=lease_id, token=token, error=error))
         elif reason != "lost":
             self._outbox.report(Release(lease_id=lease_id, token=token, reason=reason))
+        elif not self.draining:
+            # Nothing is reported that would free the slot.
+            self.grant()

@@ -147,7 +147,7 @@ def test_a_lost_lease_stops_its_handler_and_is_not_resumed() -> None:
     assert stops(machine.commands()) == [StopJob("a", "lost")]
     machine.frames()
     machine.post([Stopped("a")], 4.0)
-    assert said(machine) == []
+    assert said(machine) == [Credit(slots=2)]
     assert machine.running == 0
 
 

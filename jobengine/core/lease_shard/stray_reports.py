@@ -99,6 +99,7 @@ class StrayReports:
             self._state.tell_settled(pending)
             return
         self._nack(pending, session.session_id, report)
+        self._free(session)
         if job is None:
             self._state.tell_settled(pending)
             return
@@ -111,6 +112,14 @@ class StrayReports:
             worker=session,
         )
         state.commit(draft, pending)
+
+    def _free(self, session: Session) -> None:
+        """Its lease took a slot, and the engine ended it; the worker is done with it only now."""
+        state = self._state
+        if session.auto_credit and state.sessions.get(session.session_id) is session:
+            session.credit += 1
+            if session.slots > 0 and state.sessions.ask(session):
+                state.freed[session.session_id] = session
 
     def _nack(self, pending: Pending, session_id: int, report: Report) -> None:
         refusal = Refusal(
