@@ -92,7 +92,7 @@ class Backlog:
         start = 0 if after is None else bisect_right(places, after)
         for _, job_id in places[start:]:
             row = self.rows[lane.tenant_id, job_id]
-            if row.due_at <= now_at:
+            if row.due_at <= now_at or not row.delayed:
                 yield row
 
     def ahead(self, lane: Lane, key: tuple[int, str], now_at: int, jobs_max: int) -> int:

@@ -186,6 +186,22 @@ async def test_jobs_of_another_source_are_of_another_lane(store: Store, scribe: 
     assert [ranked.job.job_id for ranked in found] == [job_id(1)]
 
 
+async def test_what_was_due_once_stays_due_when_the_clock_is_set_back(
+    store: Store, scribe: Scribe
+) -> None:
+    osv = definition(source_id="osv")
+    await scribe.rows(
+        new_row(1, rank=1, about=osv, due_at=NOW),
+        new_row(2, rank=2, about=osv, due_at=NOW, delayed=True),
+        new_row(3, rank=3, about=osv, due_at=NOW),
+    )
+    earlier = NOW - 1_000_000
+    assert await store.lanes(SHARD, earlier) == [LANE]
+    found = await store.ready(LANE, None, earlier, 10, 10**9)
+    assert [ranked.job.job_id for ranked in found] == [job_id(1), job_id(3)]
+    assert await store.jobs_ahead(LANE, (3, job_id(3)), earlier, 10) == 1
+
+
 async def test_a_job_that_waits_again_is_in_the_lane_of_its_source(
     store: Store, scribe: Scribe
 ) -> None:

@@ -86,6 +86,7 @@ FROM (
     FROM waiting
     WHERE tenant_id = %(tenant_id)s AND queue = %(queue)s AND job_type = %(job_type)s
       AND source_id = %(source_id)s AND state = 'scheduled'
-      AND (rank, job_id) < (%(before_rank)s, %(before_id)s) AND due_at <= %(now_at)s
+      AND (rank, job_id) < (%(before_rank)s, %(before_id)s)
+      AND (due_at <= %(now_at)s OR NOT delayed)
     LIMIT %(jobs_max)s
 ) ahead;

@@ -60,7 +60,8 @@ WHERE shard = %(shard)s AND EXISTS (
     SELECT
     FROM waiting w
     WHERE w.tenant_id = lane.tenant_id AND w.queue = lane.queue AND w.job_type = lane.job_type
-      AND w.source_id = lane.source_id AND w.state = 'scheduled' AND w.due_at <= %(now_at)s
+      AND w.source_id = lane.source_id AND w.state = 'scheduled'
+      AND (w.due_at <= %(now_at)s OR NOT w.delayed)
 )
 ORDER BY tenant_id, queue, job_type, source_id;
 
@@ -83,7 +84,7 @@ WITH found AS MATERIALIZED (
         WHERE tenant_id = %(tenant_id)s AND queue = %(queue)s AND job_type = %(job_type)s
           AND source_id = %(source_id)s AND state = 'scheduled'
           AND (rank, job_id) > (%(after_rank)s, %(after_id)s)
-          AND due_at <= %(now_at)s
+          AND (due_at <= %(now_at)s OR NOT delayed)
         ORDER BY rank, job_id
         LIMIT %(jobs_max)s
     ) w
