@@ -8,14 +8,16 @@ DEV    := $(VENV)/.holds-dev
 PYTEST := -n auto --maxprocesses 4 --dist loadfile
 BENCH  ?= throughput
 FUZZ_S ?= 300
+CHAOS_S ?= 300
+SEEDS  ?= 200
 ARGS   ?=
 
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help demo up test check format generate bench fuzz lock clean
+.PHONY: help demo up test check format generate bench fuzz sim sim-mutants chaos lock clean
 
 help:  ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(RUN)  ## Run real workers on real input with live progress, then end
 	@$(PYTHON) -m jobengine demo $(ARGS)
@@ -48,6 +50,16 @@ bench: $(DEV)  ## Measure (BENCH=throughput, enqueue, pickup, ...)
 fuzz: $(DEV)  ## Make requests from the API's description, and odd tokens (FUZZ_S=300 seconds)
 	@JOBENGINE_FUZZ_S=$(FUZZ_S) $(PYTHON) -m pytest --timeout $$(($(FUZZ_S) + 300)) \
 		tests/http/test_schemathesis.py tests/http/test_fuzz_parsers.py $(ARGS)
+
+# SEED=7 prints the trace of that seed instead.
+sim: $(RUN)  ## Simulate SEEDS=200 seeds with faults, each twice; SEED=7 replays one
+	@$(PYTHON) -m jobengine sim $(if $(SEED),replay --seed $(SEED),run --seeds $(SEEDS)) $(ARGS)
+
+sim-mutants: $(DEV)  ## Plant bugs in the engine, one at a time, and see that simulation catches each
+	@$(PYTHON) -m tests.sim.mutants $(ARGS)
+
+chaos: $(DEV)  ## Kill, freeze, restart, cut and fill up for real (CHAOS_S=300 seconds a test)
+	@JOBENGINE_CHAOS_S=$(CHAOS_S) $(PYTHON) -m pytest --timeout $$((2 * $(CHAOS_S) + 300)) tests/chaos $(ARGS)
 
 lock: $(DEV)  ## Solve the lock files again (ARGS=--upgrade takes newer versions)
 	@$(PYTHON) -m tools.lock $(ARGS)

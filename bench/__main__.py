@@ -24,7 +24,9 @@ from bench import (
     pickup,
     recovery,
     runs,
+    sim,
     store_limit,
+    streams,
     throughput,
 )
 from bench.adaptive import AdaptiveCase
@@ -35,6 +37,7 @@ from bench.harness.options import Options, target_options
 from bench.harness.report import Report
 from bench.run_shapes import SHAPES
 from bench.runs import RunCase
+from bench.streams import StreamsCase
 from bench.throughput import ThroughputCase
 
 _INTERRUPTED = 130
@@ -152,11 +155,12 @@ def run_memory(**given: Any) -> None:
 
 @bench.command(name="recovery")
 @target_options
-@click.option("--seconds", default=5.0, help="Load before each kill.")
+@click.option("--restarts", default=0, help="Restart the database so often, instead of kills.")
+@click.option("--seconds", default=5.0, help="Load before each kill or restart.")
 @click.option("--rate", default=0, help="Jobs/s; 0: as many as go through.")
 @click.option("--batch", default=100)
 def run_recovery(**given: Any) -> None:
-    """Engine and database killed under load."""
+    """Engine and database killed, or the database restarted, under load."""
     options, rest = _split(given)
     _run(lambda: recovery.run(options, **rest))
 
@@ -204,6 +208,31 @@ def run_runs(**given: Any) -> None:
     """A run from request to end, to as many single jobs; its graph and chart."""
     options, rest = _split(given)
     _run(lambda: runs.run(options, RunCase(**rest)))
+
+
+@bench.command(name="streams")
+@target_options
+@click.option("--jobs", default=60_000, help="Jobs of each round of throughput.")
+@click.option("--seconds", default=15.0, help="How long the rate is held.")
+@click.option("--rate", default=500, help="Events/s.")
+@click.option("--steady-readers", default=100)
+@click.option("--burst", default=2_000, help="Events of the burst.")
+@click.option("--readers", default=1_000, help="Readers of the burst.")
+@click.option("--via", type=click.Choice(["sse", "websocket"]), default="sse")
+def run_streams(**given: Any) -> None:
+    """Events to many readers: waits, memory, and what they cost the jobs."""
+    options, rest = _split(given)
+    _run(lambda: streams.run(options, StreamsCase(**rest)))
+
+
+@bench.command(name="sim")
+@click.option("--rounds", default=3, help="How often the batch is made.")
+@click.option("--seeds", default=40, help="Seeds a batch, each twice.")
+@click.option("--scenario", default="everything", help="Name or file.")
+def run_sim(**given: Any) -> None:
+    """Seeds a minute of the simulator; simulated to real time. No engine process, no database."""
+    options, rest = _split(given)
+    _run(lambda: sim.run(options, **rest))
 
 
 @bench.command(name="all")

@@ -30,6 +30,7 @@ from jobengine.cli.queue import queue
 from jobengine.cli.quota import quota
 from jobengine.cli.run import run
 from jobengine.cli.serve import serve
+from jobengine.cli.sim import sim
 from jobengine.cli.source import source
 from jobengine.cli.throttle import throttle, weight
 from jobengine.cli.token import token
@@ -85,6 +86,7 @@ for command in (
     apikey,
     database,
     config,
+    sim,
     openapi,
     completion,
 ):

@@ -1,0 +1,60 @@
+"""A scenario: what kind of runs are made. Read from TOML; everything has a default.
+
+Not here: what a seed makes of it (`run`).
+"""
+
+import tomllib
+from pathlib import Path
+
+import msgspec
+
+from jobengine.testing.sim.faults import SITES
+
+__all__ = ["Scenario", "ScenarioError", "read_scenario"]
+
+
+class ScenarioError(Exception):
+    """The file is no scenario; the message names the key and what would be right."""
+
+
+class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`jobs` is the most that producers of one run submit, `runs` how many DAG runs they
+    make beside, `faults_s` how long faults strike in
+    virtual seconds, `heal_s` how long all that was accepted may then take. `sites` are those that a
+    run may turn on, each with the chance `share`."""
+
+    name: str = "everything"
+    jobs: int = 60
+    tenants: int = 2
+    workers: int = 3
+    readers: int = 2
+    runs: int = 3
+    operators: bool = True
+    sources: bool = True
+    faults_s: float = 120.0
+    heal_s: float = 7_200.0
+    share: float = 0.4
+    sites: tuple[str, ...] = SITES
+
+    def __post_init__(self) -> None:
+        for site in self.sites:
+            if site not in SITES:
+                raise ValueError(f"sites: `{site}` is none of {', '.join(SITES)}")
+        for name in ("jobs", "tenants", "workers"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: must be at least 1")
+        if not 0 <= self.share <= 1:
+            raise ValueError("share: must be between 0 and 1")
+
+
+def read_scenario(path: Path) -> Scenario:
+    """Raises `ScenarioError`."""
+    try:
+        document = tomllib.loads(path.read_text())
+        return msgspec.convert({"name": path.stem, **document}, Scenario)
+    except OSError as error:
+        raise ScenarioError(f"{path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeError) as error:
+        raise ScenarioError(f"{path} is no TOML: {error}") from None
+    except (msgspec.ValidationError, ValueError) as error:
+        raise ScenarioError(f"{path}: {error}") from None
