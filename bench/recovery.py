@@ -1,4 +1,5 @@
-"""How long a crash under load is felt: the engine, then its database, killed with SIGKILL.
+"""How long a crash under load is felt: the engine, then its database, killed with SIGKILL; or the
+database restarted in order, again and again, while the load goes on.
 
 A producer keeps batches in flight and sends each again, under its idempotency key, until it is
 acked; an SDK worker does what comes. Twenty-millisecond counts of both sides give the rates.
@@ -7,8 +8,10 @@ acked; an SDK worker does what comes. Twenty-millisecond counts of both sides gi
   engine, started again at once, serves).
 - ``to_full_rate_s``: from the kill to the first half second in which handlers ran at
   ``FULL_SHARE`` of the rate before it; ``after_back_s`` is the part of it after ``down_s``.
+- ``rate_after_share``: the best half second within ``_AFTER_S`` from then on, to the rate before.
 - ``lost``: acked jobs that are not completed in the end; ``run_twice``: jobs whose handler was
-  called again. Nothing may be lost; at-least-once allows the second, and says how often.
+  called again; over all restarts of a load together. Nothing may be lost; at-least-once allows the
+  second, and says how often.
 """
 
 import os
@@ -16,52 +19,75 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any, Final, Literal
 
+import click
 import trio
 
 from bench.harness.children import LoadProcess, open_load
-from bench.harness.database import embedded_database
+from bench.harness.database import Database, embedded_database
 from bench.harness.options import Options
 from bench.harness.report import Report, report_on
 from bench.harness.target import Target, open_target
 from bench.rounds import open_ready_load
+from jobengine.store.embedded.settings import EmbeddedSettings
 
-__all__ = ["FULL_SHARE", "rate_before", "recovered_at", "run"]
+__all__ = ["FULL_SHARE", "best_rate", "rate_before", "recovered_at", "run"]
 
 FULL_SHARE: Final = 0.8
 _WINDOW_S: Final = 0.5
 _DRAIN_S_MAX: Final = 120.0
 _RECOVERY_S_MAX: Final = 60.0
 _POLL_S: Final = 0.02
+_AFTER_S: Final = 3.0
 
-Victim = Literal["engine", "database"]
+Harm = Literal["engine killed", "database killed", "database restarted"]
 
 
-async def run(options: Options, *, seconds: float, rate: int, batch: int) -> Report:
-    """`rate` in jobs/s, 0 for as fast as it goes; `seconds` of load before the kill."""
+async def run(
+    options: Options, *, seconds: float, rate: int, batch: int, restarts: int = 0
+) -> Report:
+    """`rate` in jobs/s, 0 for as fast as it goes; `seconds` of load before each kill, or before
+    each of so many `restarts` of the database under one load, instead of the kills."""
+    _require_patience(restarts, seconds)
     async with open_target(options) as target:
         target.require_engine()
-        report = report_on(
-            target, "recovery", "to_full_rate_s", "s", seconds=seconds, rate=rate, batch=batch
-        )
+        settings = {"seconds": seconds, "rate": rate, "batch": batch, "restarts": restarts}
+        report = report_on(target, "recovery", "to_full_rate_s", "s", **settings)
+        loads: list[list[Harm]] = [["engine killed"], ["database killed"]]
+        if restarts:
+            loads = [["database restarted"] * restarts]
         for number in range(options.rounds):
-            for victim in ("engine", "database"):
+            for place, harms in enumerate(loads):
                 order = {
                     "jobs": None,
                     "batch": batch,
                     "in_flight": 8,
                     "rate": rate or None,
-                    "job_type": target.job_type("recovery", victim, number),
+                    "job_type": target.job_type("recovery", place, number),
                     "payload_bytes": 100,
                 }
-                report.add(f"{victim} killed", **await _measure(target, victim, order, seconds))
+                for row in await _measure(target, harms, order, seconds):
+                    report.add(row.pop("harm"), **row)
         return report
 
 
+def _require_patience(restarts: int, seconds: float) -> None:
+    """An engine gives up a database that dies more often than this."""
+    tolerated, window_s = EmbeddedSettings().restarts_max, EmbeddedSettings().restart_window_s
+    if restarts > tolerated and seconds * tolerated < window_s:
+        raise click.UsageError(
+            f"--restarts: an engine gives its database up after more than {tolerated} within "
+            f"{window_s:g} s; no more than that, or --seconds {window_s / tolerated:g}"
+        )
+
+
 async def _measure(
-    target: Target, victim: Victim, order: dict[str, Any], seconds: float
-) -> dict[str, Any]:
+    target: Target, harms: Sequence[Harm], order: dict[str, Any], seconds: float
+) -> list[dict[str, Any]]:
+    """A row for each harm that is done while one load goes on."""
     job_type = order["job_type"]
     async with (
         open_load(
@@ -71,11 +97,7 @@ async def _measure(
     ):
         await producer.order(do="submit", keys=True, record=True, **order)
         await worker.wait_count(1)
-        await trio.sleep(seconds)
-        killed_at = time.monotonic()
-        back_at = await _kill(target, victim)
-        before = rate_before(worker.track, killed_at, seconds)
-        full_at = await _wait_recovered(worker, killed_at, FULL_SHARE * before)
+        rows = [await _harm_once(target, worker, harm, seconds) for harm in harms]
         await producer.order(do="stop")
         submitted = await producer.answer()
         states = await _wait_finished(target, job_type, submitted["jobs"])
@@ -83,33 +105,59 @@ async def _measure(
             drained = await worker.ask(do="drain")
     acked = {job_id for job_id, _, _ in submitted["record"]}
     calls = Counter(job_id for job_id, _ in drained["record"])
-    return {
-        "to_full_rate_s": full_at - killed_at,
-        "down_s": back_at - killed_at,
-        "after_back_s": max(0.0, full_at - back_at),
-        "rate_before_per_s": before,
+    totals = {
         "jobs": len(acked),
         "lost": len(acked) - states.get("completed", 0),
         "run_twice": sum(each > 1 for each in calls.values()),
     }
+    return [row | totals for row in rows]
 
 
-async def _kill(target: Target, victim: Victim) -> float:
-    """Kill one of the two and wait until it is back; when that was."""
+async def _harm_once(
+    target: Target, worker: LoadProcess, harm: Harm, seconds: float
+) -> dict[str, Any]:
+    await trio.sleep(seconds)
+    harmed_at = time.monotonic()
+    back_at = await _do(target, harm)
+    before = rate_before(worker.track, harmed_at, seconds)
+    full_at = await _wait_recovered(worker, harmed_at, FULL_SHARE * before)
+    await trio.sleep(max(0.0, full_at + _AFTER_S - time.monotonic()))
+    return {
+        "harm": harm,
+        "to_full_rate_s": full_at - harmed_at,
+        "down_s": back_at - harmed_at,
+        "after_back_s": max(0.0, full_at - back_at),
+        "rate_before_per_s": before,
+        "rate_after_share": best_rate(worker.track, full_at) / before if before else 0.0,
+    }
+
+
+async def _do(target: Target, harm: Harm) -> float:
+    """Do harm and wait until what was harmed is back; when that was."""
     engine = target.require_engine()
-    if victim == "engine":
+    if harm == "engine killed":
         await engine.kill()
         target.engine = await engine.start_again()
-    else:
-        database = target.require_database()
-        if database.postmaster is None:
-            raise AssertionError("the database does not run here")
-        os.kill(database.postmaster, signal.SIGKILL)
-        while not await trio.to_thread.run_sync(database.answers):  # noqa: ASYNC110
-            await trio.sleep(_POLL_S)
-    back_at = time.monotonic()
-    target.database = embedded_database(engine.data_dir)
-    return back_at
+        target.database = embedded_database(engine.data_dir)
+        return time.monotonic()
+    postmaster = target.require_database().postmaster
+    if postmaster is None:
+        raise AssertionError("the database does not run here")
+    os.kill(postmaster, signal.SIGKILL if harm == "database killed" else signal.SIGINT)
+    look = partial(_successor, engine.data_dir, postmaster)
+    while (found := await trio.to_thread.run_sync(look)) is None:  # noqa: ASYNC110
+        await trio.sleep(_POLL_S)
+    target.database = found
+    return time.monotonic()
+
+
+def _successor(data_dir: Path, postmaster: int) -> Database | None:
+    """The database, once another postmaster answers for it."""
+    try:
+        found = embedded_database(data_dir)
+    except (OSError, IndexError, ValueError):
+        return None
+    return found if found.postmaster != postmaster and found.answers() else None
 
 
 async def _wait_recovered(worker: LoadProcess, killed_at: float, rate: float) -> float:
@@ -138,6 +186,18 @@ def rate_before(track: Sequence[tuple[float, int]], at: float, seconds: float) -
         return 0.0
     (first_at, first), (last_at, last) = seen[0], seen[-1]
     return (last - first) / (last_at - first_at)
+
+
+def best_rate(track: Sequence[tuple[float, int]], after: float) -> float:
+    """Handled a second, in the best window after an instant."""
+    seen = [(when, count) for when, count in track if when >= after]
+    rates = [0.0]
+    for place, (first_at, first) in enumerate(seen):
+        for last_at, last in seen[place:]:
+            if last_at - first_at >= _WINDOW_S:
+                rates.append((last - first) / (last_at - first_at))
+                break
+    return max(rates)
 
 
 def recovered_at(track: Sequence[tuple[float, int]], after: float, rate: float) -> float | None:

@@ -133,7 +133,9 @@ class LogLines:
 
 @attrs.frozen(kw_only=True)
 class StoreHealth:
-    """What ``readyz`` and ``doctor`` want to know; ``detail`` says what is wrong when not ready."""
+    """What ``readyz`` and ``doctor`` want to know; ``detail`` says what is wrong when not ready.
+
+    ``server_version`` is empty when the database does not answer."""
 
     ready: bool
     server_version: str
@@ -170,7 +172,8 @@ class Store(ArtifactStore, AdmissionStore, RunStore, WebhookStore, FeedStore, Pr
     async def ready(
         self, lane: Lane, after: tuple[int, str] | None, now_at: int, jobs_max: int, bytes_max: int
     ) -> Sequence[Ranked]:
-        """Due jobs of a lane after (rank, job id), in that order.
+        """Due jobs of a lane after (rank, job id), in that order. A job that was due when it was
+        put there is due, also where the clock has been set back since.
 
         Stops at ``jobs_max`` jobs, or past ``bytes_max`` bytes of payload (never before one job).
         """

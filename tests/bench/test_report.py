@@ -5,7 +5,7 @@ import json
 import pytest
 
 from bench.harness.report import Report, percentile
-from bench.recovery import rate_before, recovered_at
+from bench.recovery import best_rate, rate_before, recovered_at
 
 SAFE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
 
@@ -61,3 +61,9 @@ def test_recovery_is_the_start_of_the_first_window_at_full_rate() -> None:
     at = recovered_at([*stalled, *flowing], 10.0, rate=80.0)
     assert at is not None
     assert 10.8 <= at <= 11.1
+
+
+def test_the_best_rate_after_a_restart_is_that_of_a_whole_window() -> None:
+    track = [(1.0, 0), (1.1, 90), (1.5, 100), (2.0, 400), (2.5, 450)]
+    assert best_rate(track, after=1.0) == 600.0
+    assert best_rate(track, after=2.2) == 0.0

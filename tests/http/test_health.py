@@ -61,6 +61,19 @@ async def test_a_database_that_does_not_answer_is_not_waited_for(
     assert "database" in await unready(rest)
 
 
+async def test_a_database_without_a_free_connection_is_away_and_says_why(
+    rest: Rest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full() -> StoreHealth:
+        why = "no connection within 1.5 s: too many clients already"
+        return StoreHealth(ready=False, server_version="", schema_version=0, detail=why)
+
+    monkeypatch.setattr(rest.engine.store, "health", full)
+    details = await unready(rest)
+    assert "too many clients" in details["database"]
+    assert details["migrations"] == "unknown: the database does not answer"
+
+
 async def test_missing_migrations_are_not_ready(
     rest: Rest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -76,7 +89,10 @@ async def test_missing_migrations_are_not_ready(
 async def test_a_ledger_that_cannot_commit_is_not_ready_and_submits_get_503(rest: Rest) -> None:
     ledger = rest.engine.gateway.ledger
     ledger.away_since_mono = rest.engine.clock.moment().mono - 7
-    assert "since 7." in (await unready(rest))["ledger"]
+    ledger.why = "no space left on device"
+    told = (await unready(rest))["ledger"]
+    assert "since 7." in told
+    assert told.endswith(": no space left on device")
     answer = await rest.client.post("/jobs", json={"jobType": "a"})
     assert answer.status_code == 503
     assert answer.headers["Retry-After"] == "2"

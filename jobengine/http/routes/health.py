@@ -43,6 +43,9 @@ async def _store_checks(gateway: Gateway) -> Sequence[Check]:
             health = await gateway.store.health()
         except StoreError as error:
             detail = str(error)
+    if health is not None and not health.server_version:
+        detail = health.detail
+        health = None
     if health is None:
         return [
             Check(name="database", ready=False, detail=detail),
@@ -62,7 +65,8 @@ def _ledger_check(gateway: Gateway) -> Check:
             name="ledger", ready=True, detail=f"last commit took {ledger.last_commit_s:.3f} s"
         )
     behind_s = gateway.clock.moment().mono - ledger.away_since_mono
-    return Check(name="ledger", ready=False, detail=f"commits wait since {behind_s:.1f} s")
+    detail = f"commits wait since {behind_s:.1f} s: {ledger.why}"
+    return Check(name="ledger", ready=False, detail=detail)
 
 
 def _load_check(gateway: Gateway) -> Check:

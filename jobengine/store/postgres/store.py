@@ -63,6 +63,8 @@ _LAST_ID: Final = "ffffffff-ffff-ffff-ffff-ffffffffffff"
 _LIVE: Final = frozenset({State.PENDING, State.SCHEDULED, State.RUNNING})
 _ANSWERS_KEPT_US: Final = 24 * HOUR
 _DAYS_AHEAD: Final = 7
+_HEALTH_S: Final = 1.5
+"""Who asks for health waits two seconds, and should hear why a connection cannot be had."""
 _BEFORE_FIRST: Final = (_BIGINT_MIN, _FIRST_ID)
 
 
@@ -282,7 +284,7 @@ class PostgresStore(
     async def health(self) -> StoreHealth:
         """Never raises `StoreUnavailableError`: that is what it tells of."""
         try:
-            async with self._shards.connection() as connection:
+            async with self._shards.connection(timeout_s=_HEALTH_S) as connection:
                 migrations = await status(connection)
                 version = connection.server_version
         except StoreUnavailableError as error:
