@@ -1,6 +1,7 @@
 """The auditor itself: of each rule a small run that keeps it, and one that breaks it."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -101,6 +102,35 @@ def test_a_cancel_that_left_no_trace_breaks_r6() -> None:
     assert refused(case) == "R6"
 
 
+def test_a_unique_key_that_names_a_job_that_had_ended_breaks_r29() -> None:
+    def asking(scope: dict[str, Any], *, ended: bool) -> Case:
+        case = Case()
+        case.create("a", uniqueKey="u", **scope)
+        case.start("a")
+        if ended:
+            case.complete("a")
+        case.ask(1, "submit", jobs=[{"jobType": "scan", "payload": {}, "uniqueKey": "u"}])
+        case.answer(1, outcomes=[{"outcome": "existing", "jobId": "a", "refusal": None}])
+        if not ended:
+            case.complete("a")
+        return case
+
+    assert refused(asking({}, ended=False)) == ""
+    assert refused(asking({}, ended=True)) == "R29"
+    assert refused(asking({"uniqueScope": "window", "uniqueWindowUs": 9}, ended=True)) == ""
+
+
+def test_a_repeat_of_a_request_may_name_what_has_ended_since() -> None:
+    case = Case()
+    case.create("a", uniqueKey="u")
+    case.ask(1, "submit", "k", jobs=[{"jobType": "scan", "payload": {}, "uniqueKey": "u"}])
+    case.start("a")
+    case.complete("a")
+    case.ask(2, "submit", "k", jobs=[{"jobType": "scan", "payload": {}, "uniqueKey": "u"}])
+    case.answer(2, outcomes=[{"outcome": "existing", "jobId": "a", "refusal": None}])
+    assert refused(case) == ""
+
+
 # ---- leases
 
 
@@ -187,6 +217,22 @@ def test_a_lease_behind_an_acked_drain_breaks_r11() -> None:
 
 
 # ---- ends
+
+
+def test_a_job_that_goes_on_behind_its_cancel_breaks_r28() -> None:
+    def cancelled(end: str) -> Case:
+        case = Case()
+        case.create("a", maxRetries=0)
+        case.start("a")
+        case.tell_lease("a")
+        case.entry("job.cancel_requested", "a")
+        case.say("fail" if end == "job.failed" else "complete", lease("a"))
+        steps: dict[str, Any] = {"from": "running", "to": end.removeprefix("job.")}
+        case.end(end, "a", **steps)
+        return case
+
+    for end, rule in (("job.completed", ""), ("job.cancelled", ""), ("job.failed", "R28")):
+        assert refused(cancelled(end)) == rule, end
 
 
 def test_a_job_that_never_ends_breaks_r12() -> None:

@@ -10,6 +10,7 @@ from typing import Final
 
 from jobengine.testing.sim.rules.ends import judge_ends
 from jobengine.testing.sim.rules.evidence import Evidence
+from jobengine.testing.sim.rules.expiry import judge_expiries
 from jobengine.testing.sim.rules.explaining import judge_explanations
 from jobengine.testing.sim.rules.leases import judge_leases
 from jobengine.testing.sim.rules.limits import judge_limits
@@ -25,6 +26,7 @@ __all__ = ["RULES", "Evidence", "digest_of", "judge"]
 RULES: Final[tuple[Callable[[Evidence], None], ...]] = (
     judge_requests,
     judge_leases,
+    judge_expiries,
     judge_limits,
     judge_rates,
     judge_runs,

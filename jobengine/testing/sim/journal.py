@@ -82,4 +82,6 @@ class Journal:
     """When what a worker sent reached the engine's end of its link at the earliest."""
     readers: dict[str, tuple[str, dict[str, Any]]] = attrs.field(factory=dict)
     """Of each reader its tenant and what it wanted, as it asked for it."""
+    lives: list[float] = attrs.field(factory=list)
+    """When each life of the engine began, before anything of it ran."""
     healed_at: float | None = None

@@ -100,6 +100,7 @@ class _Run:
             self.trace,
             self.network,
             self.store,
+            self.journal,
         )
         self.desk = Desk(
             self.world, self.network, self.journal, self.trace, self.chance.fork("desk")

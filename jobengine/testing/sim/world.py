@@ -35,6 +35,7 @@ from jobengine.settings import Settings
 from jobengine.store.port import Store
 from jobengine.testing.sim.chance import Chance
 from jobengine.testing.sim.faults import Faults
+from jobengine.testing.sim.journal import Journal
 from jobengine.testing.sim.network import LinkEnd, Network
 from jobengine.testing.sim.store import SimulatedStore
 from jobengine.testing.sim.trace import Trace
@@ -98,6 +99,7 @@ class World:
         trace: Trace,
         network: Network,
         store: SimulatedStore,
+        journal: Journal,
     ) -> None:
         self.settings = settings
         self.store = store
@@ -109,6 +111,7 @@ class World:
         self._dice = chance.fork("world")
         self._faults = faults
         self._trace = trace
+        self._journal = journal
         self._changed = trio.Event()
         self._sessions: trio.Nursery | None = None
         self._ports: SessionPorts | None = None
@@ -140,6 +143,7 @@ class World:
 
     async def _live(self, task_status: trio.TaskStatus[None]) -> None:
         self.lives += 1
+        self._journal.lives.append(trio.current_time())
         store = _Mortal(self.store)
         dice = SeededDice(self._chance.fork("life", self.lives).getrandbits(64))
         with trio.CancelScope() as life:

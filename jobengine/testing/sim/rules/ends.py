@@ -6,6 +6,7 @@ R14 A job is retried by the engine only while its retries last, its error allows
     crashed too often, and not before its delay; else it is dead, and has a dead letter. Nodes of
     runs that no worker does, like approvals, are neither retried nor kept as dead letters.
 R15 A job does not start before it may, nor after it has expired.
+R28 An attempt whose cancel was asked for is its job's last: it ends completed or cancelled.
 """
 
 from typing import Any, Final
@@ -31,6 +32,7 @@ def judge_ends(evidence: Evidence) -> None:
     for _, job in evidence.jobs():
         hold(job.state in FINAL, "R12", f"{job.job_id} is still {job.state}")
         _judge_fate(job, evidence.fates.get(job.digest))
+        _judge_cancel(job)
         _judge_policy(job)
         if job.state == "failed" and job.attempts[-1].started.get("worker") is not None:
             hold(job.dead_letters > 0, "R14", f"{job.job_id} failed and has no dead letter")
@@ -71,6 +73,16 @@ def _judge_policy(job: AuditedJob) -> None:
         )
         if kind == "job.retried" and follows is not None:
             _judge_delay(job, failures, follows)
+
+
+def _judge_cancel(job: AuditedJob) -> None:
+    asked = False
+    for entry in job.entries:
+        asked |= entry["kind"] == "job.cancel_requested"
+        wrong = asked and entry.get("to") not in (None, "completed", "cancelled")
+        hold(
+            not wrong, "R28", f"#{entry['seq']}: {entry['kind']} of {job.job_id} behind its cancel"
+        )
 
 
 def _judge_delay(job: AuditedJob, failures: int, retried: Entry) -> None:

@@ -3,6 +3,7 @@
 R4  What anybody is told of is in the ledger, and was there before it was told.
 R5  A request with a key has one effect and, however often it is asked, one answer.
 R6  A job is created as it was asked for; a cancel that was accepted is in the ledger.
+R29 A unique key names no job that had ended before the request.
 """
 
 import hashlib
@@ -11,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Final
 
-from jobengine.testing.sim.audited import FINAL, AuditedJob, hold
+from jobengine.testing.sim.audited import FINAL, AuditedJob, AuditedLedger, hold
 from jobengine.testing.sim.journal import Answered, Asked
 from jobengine.testing.sim.rules.evidence import Evidence
 
@@ -41,6 +42,7 @@ def judge_requests(evidence: Evidence) -> None:
     asked_by_number: dict[int, Asked] = {}
     for asked in evidence.journal.asked:
         asked_by_number.setdefault(asked.number, asked)
+    _judge_holders(evidence, asked_by_number)
     for asked in asked_by_number.values():
         if asked.verb == "submit" and asked.key is not None:
             _judge_effect(asked, created)
@@ -98,6 +100,37 @@ def _judge_created(asked: Asked, wanted: Mapping[str, Any], outcome: str, job: A
         default = _DEFAULTS.get(name)
         same = made.get(name, default) == wanted.get(name, default)
         hold(same, "R6", f"{job.job_id} has another {name} than request {number} asked for")
+
+
+def _judge_holders(evidence: Evidence, asked_by_number: Mapping[int, Asked]) -> None:
+    """R29. A request under an idempotency key began when that key was first asked with."""
+    first: dict[tuple[str, str | int], float] = {}
+    for asked in asked_by_number.values():
+        first.setdefault((asked.tenant_id, asked.key or asked.number), asked.at)
+    for answered in evidence.journal.answered:
+        asked = asked_by_number[answered.number]
+        if answered.refusal is not None or asked.verb != "submit":
+            continue
+        since = first[asked.tenant_id, asked.key or asked.number]
+        for told in answered.answer["outcomes"]:
+            if told["outcome"] == "existing":
+                job = evidence.job(asked.tenant_id, told["jobId"])
+                ledger = evidence.ledgers[asked.tenant_id]
+                over = _was_over(ledger, job, since, answered.at)
+                hold(not over, "R29", f"request {asked.number} names {job.job_id}, which had ended")
+
+
+def _was_over(ledger: AuditedLedger, job: AuditedJob, since: float, until: float) -> bool:
+    """Whether a job had given up its key before a span of time, and took it not again within it."""
+    if job.definition.get("uniqueScope") == "window":
+        return False
+    steps = [
+        (ledger.durable_at(entry["seq"]), entry["to"])
+        for entry in job.entries
+        if entry.get("to") is not None and ledger.durable_at(entry["seq"]) <= until
+    ]
+    at, state = steps[-1] if steps else (until, None)
+    return state in FINAL and at < since
 
 
 def digest_of(payload: Any) -> str:
