@@ -255,12 +255,13 @@ async def test_a_page_token_is_good_for_its_tenant_list_and_filter_only(rest: Re
 
 async def test_the_summary_counts_unfinished_jobs_by_state(rest: Rest) -> None:
     await rest.submit(hold=True)
-    await rest.submit()
+    oldest = await rest.submit()
     await rest.submit()
     answer = (await rest.client.get("/jobs/summary")).json()
     assert answer == {
         "tenantId": "demo",
         "counts": {"pending": 1, "scheduled": 2, "running": 0},
+        "oldestDueAt": oldest["scheduledAt"],
     }
 
 

@@ -67,7 +67,11 @@ SELECT
         FROM (
             SELECT day - row_number() OVER (ORDER BY day) AS island
             FROM (
-                SELECT to_date(right(part.relname, 8), 'YYYYMMDD') - date '1970-01-01' AS day
+                -- A day is read only out of names that hold one, whatever the planner looks at first.
+                SELECT CASE
+                    WHEN part.relname ~ '_[0-9]{8}$'
+                    THEN to_date(right(part.relname, 8), 'YYYYMMDD') - date '1970-01-01'
+                END AS day
                 FROM pg_inherits
                 JOIN pg_class part ON part.oid = inhrelid
                 WHERE inhparent = parent.oid
