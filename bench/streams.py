@@ -119,7 +119,7 @@ async def _beside_jobs(
 ) -> None:
     """Throughput without readers, with readers of everything, and with readers of one run each.
     Those of everything fall behind, and are left before they have caught up."""
-    load = ThroughputCase(jobs=case.jobs)
+    load = ThroughputCase(jobs=case.jobs, warm_up=case.jobs // 12)
 
     async def throughput(part: int) -> float:
         async with open_tenants(target, options, load) as tenants:

@@ -32,6 +32,7 @@ OWN = {
     "fairness": ["--rate", "20", "--seconds", "0.5", "--ratio", "10", "--batch", "20"],
     "idle": ["--workers", "5", "--seconds", "0.5", "--beat-s", "0.2"],
     "memory": ["--jobs", "500"],
+    "streams": ["--readers", "3", "--burst", "20", "--seconds", "0.3", "--jobs", "120"],
     "recovery": ["--seconds", "1", "--rate", "200", "--batch", "10"],
 }
 
