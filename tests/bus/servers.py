@@ -178,7 +178,7 @@ class ValkeyServer(Server):
 
     async def _do(self, *command: Any) -> Any:
         def call() -> Any:
-            with closing(valkey.Valkey(port=self.port, socket_timeout=5)) as client:
+            with closing(valkey.Valkey(port=self.port, socket_timeout=20)) as client:
                 return client.execute_command(*command)
 
         return await trio.to_thread.run_sync(call)

@@ -135,6 +135,8 @@ class Stage:
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,
                 stderr=stderr,
+                # Of a suite that a shell runs in the background, Ctrl-C would be ignored.
+                preexec_fn=_hear_interrupts,  # noqa: PLW1509 - a single system call
             )
         self.stack.callback(_end, popen)
         return Running(popen=popen, stdout=out, log=log)
@@ -171,6 +173,10 @@ def wait_for(look: Callable[[], Any], within_s: float, what: str) -> Any:
             raise AssertionError(f"{what} did not come within {within_s} s")
         time.sleep(0.02)
     return found
+
+
+def _hear_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _environ(more: dict[str, str]) -> dict[str, str]:

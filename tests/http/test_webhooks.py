@@ -87,8 +87,9 @@ async def test_a_webhook_is_made_with_its_secret_and_shown_without(rest: Rest) -
     shown = await shown_with_delivery(rest, made["webhookId"])
     (listed,) = (await rest.client.get("/webhooks")).json()["items"]
     assert shown["delivery"].pop("recent") == []
-    assert shown == listed
-    assert "delivery" in shown
+    assert shown["delivery"].keys() == listed["delivery"].keys()
+    # How far it has come moves on by itself.
+    assert {**shown, "delivery": None} == {**listed, "delivery": None}
     assert {name: v for name, v in shown.items() if name != "delivery"} == {
         name: v for name, v in made.items() if name != "secret"
     }
