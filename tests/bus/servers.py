@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sysconfig
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from importlib.util import find_spec
@@ -33,7 +34,7 @@ def _free_port() -> int:
         return port
 
 
-class Server:
+class Server(ABC):
     """`kill` is kill -9; `start` begins again with the same port and data."""
 
     kind: str
@@ -72,25 +73,27 @@ class Server:
             self._process.wait()
             self._process = None
 
+    @abstractmethod
     def command(self) -> list[str]:
-        raise NotImplementedError
+        """How the server is started."""
 
+    @abstractmethod
     async def events(self, token: str) -> list[dict[str, Any]]:
         """A tenant's events as they lie on the bus: id, type, and the body decoded."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def request(
         self, token: str, body: bytes, *, tenant: str = "", message_id: str | None = None
     ) -> None:
         """Ask for a job, `token` being what the tenant is called in a subject."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def letters(self) -> list[dict[str, Any]]:
-        raise NotImplementedError
+        """Messages that were set aside, oldest first."""
 
+    @abstractmethod
     async def requests_left(self) -> int:
         """Requests that are not done, delivered or not."""
-        raise NotImplementedError
 
 
 _LOOKING = ConsumerConfig(ack_policy=AckPolicy.NONE)
