@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 import rfc8785
 
-__all__ = ["EMPTY_OBJECT", "NotCanonicalError", "canonical", "canonical_of", "digest"]
+__all__ = ["EMPTY_OBJECT", "NotCanonicalError", "canonical", "canonical_of", "digest", "names_nul"]
 
 EMPTY_OBJECT = b"{}"
 
@@ -29,6 +29,8 @@ _decoder = msgspec.json.Decoder()
 _odd_number = re.compile(rb"[:\[,]-?[0-9]+(?:[.eE]|(?<=[0-9]{16}))").search
 _NO_NUMBER_STARTS = b'{["ntf'
 _long_number = re.compile(rb"[0-9]{16}").search
+# Behind an odd number of backslashes `u0000` is text.
+_nul = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000").search
 
 
 class NotCanonicalError(ValueError):
@@ -56,7 +58,7 @@ def canonical_of(value: Any) -> bytes:
         text = _encoder.encode(value)
         if _is_plain(text):
             return text
-        if b"\\u0000" in text:
+        if names_nul(text):
             raise NotCanonicalError("contains the character U+0000, which cannot be stored")
         text = rfc8785.dumps(value)
         if _long_number(text) is not None:
@@ -77,9 +79,14 @@ def _is_plain(text: bytes) -> bool:
     return (
         text.isascii()
         and text[0] in _NO_NUMBER_STARTS
-        and b"\\u0000" not in text
+        and not names_nul(text)
         and _odd_number(text) is None
     )
+
+
+def names_nul(text: bytes) -> bool:
+    """Whether a JSON text has the character U+0000, which PostgreSQL cannot store, in a string."""
+    return b"\\u0000" in text and _nul(text) is not None
 
 
 def digest(canonical_text: bytes) -> str:

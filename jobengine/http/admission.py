@@ -22,13 +22,13 @@ from jobengine.domain.errors import ErrorCode, Refusal, RefusedError
 from jobengine.domain.governance import SYSTEM_TENANT
 from jobengine.http.answer import JSON
 from jobengine.http.callbacks import CallbackPlace
-from jobengine.http.errors import invalid, refused_by_wire
+from jobengine.http.errors import invalid
 from jobengine.http.front import Front
 from jobengine.http.identities import Identities
+from jobengine.http.json_bodies import decoded
 from jobengine.http.query import QueryReader
 from jobengine.http.route import Call, OctetBody, RawBody, Route, SignedCall, SignedRoute
 from jobengine.messages.lease_shard import Actor, IdempotencyClaim
-from jobengine.wire.refusal import refusal_of
 
 __all__ = ["Admission", "ReadHeader", "SignedAdmission", "identify", "trace_id_of"]
 
@@ -162,7 +162,7 @@ class Admission:
         data = await read_body()
         if self._route.body_raw:
             return data, RawBody(data, media_type)
-        return data, _decoded(self._body, data or b"{}" if self._route.body_optional else data)
+        return data, decoded(self._body, data or b"{}" if self._route.body_optional else data)
 
 
 class SignedAdmission:
@@ -184,7 +184,7 @@ class SignedAdmission:
         place = self._front.callbacks.opened(token)
         charge(place)
         _media_type(header, (JSON,))
-        body = _decoded(self._body, await read_body() or b"{}")
+        body = decoded(self._body, await read_body() or b"{}")
         return SignedCall(front=self._front, place=place, body=body)
 
 
@@ -193,13 +193,6 @@ def _media_type(header: ReadHeader, consumes: Sequence[str]) -> str:
     if media_type and media_type not in consumes:
         raise _unsupported("Content-Type", f"send {' or '.join(consumes)}")
     return media_type
-
-
-def _decoded(decoder: "msgspec.json.Decoder[Any]", data: bytes) -> Any:
-    try:
-        return decoder.decode(data)
-    except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
-        raise RefusedError(refused_by_wire(refusal_of(error))) from None
 
 
 def _octets(header: ReadHeader, read_chunk: Callable[[int], Awaitable[bytes]]) -> OctetBody:

@@ -16,7 +16,6 @@ from jobengine.domain.change import RegistryRow
 from jobengine.domain.errors import ErrorCode, Refusal, RefusedError
 from jobengine.domain.instant import to_rfc3339
 from jobengine.http import pages
-from jobengine.http.errors import refused_by_wire
 from jobengine.http.route import Call
 from jobengine.http.times import instant
 from jobengine.messages.runs import (
@@ -25,9 +24,8 @@ from jobengine.messages.runs import (
     RegisterDocument,
     RegistryAnswer,
 )
-from jobengine.wire.refusal import refusal_of
 
-__all__ = ["Documents", "Registered", "decode", "facts_of"]
+__all__ = ["Documents", "Registered", "facts_of"]
 
 _VERSION_DIGITS: Final = 9
 _facts: Final = msgspec.json.Decoder(DocumentFacts)
@@ -147,11 +145,3 @@ def facts_of(row: RegistryRow) -> dict[str, Any]:
         "created_by": row.created_by or "",
         "disabled_at": instant(row.disabled_at or None),
     }
-
-
-def decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
-    """A body that the handler decodes itself. Raises a refusal."""
-    try:
-        return decoder.decode(body)
-    except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
-        raise RefusedError(refused_by_wire(refusal_of(error))) from None

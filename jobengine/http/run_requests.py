@@ -21,10 +21,10 @@ from jobengine.domain.run_nodes import NodeJob, prepare_nodes
 from jobengine.domain.run_part import RunPart
 from jobengine.domain.run_plan import PlannedRun, plan_run
 from jobengine.domain.run_record import RunRecord
-from jobengine.http.errors import invalid, refused_by_wire
+from jobengine.http.errors import invalid
+from jobengine.http.json_bodies import decoded
 from jobengine.http.route import Call
 from jobengine.wire.packs import PackRunRequest
-from jobengine.wire.refusal import refusal_of
 from jobengine.wire.runs import (
     ExtendRequest,
     RunRequest,
@@ -48,20 +48,11 @@ _extension: Final = msgspec.json.Decoder(ExtendRequest)
 
 
 def decode_run(body: bytes) -> RunRequest:
-    request: RunRequest = _decode(_request, body)
-    return request
+    return decoded(_request, body)
 
 
 def decode_extension(body: bytes) -> ExtendRequest:
-    request: ExtendRequest = _decode(_extension, body)
-    return request
-
-
-def _decode(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
-    try:
-        return decoder.decode(body)
-    except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
-        raise RefusedError(refused_by_wire(refusal_of(error))) from None
+    return decoded(_extension, body)
 
 
 def new_record(call: Call[Any, Any], request: RunRequest | PackRunRequest) -> RunRecord:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from jobengine.domain.canonical import NotCanonicalError, canonical, canonical_of
+from jobengine.domain.canonical import NotCanonicalError, canonical, canonical_of, names_nul
 from jobengine.domain.change import ArtifactRow
 from jobengine.domain.errors import ErrorCode, Refusal, RefusedError
 from jobengine.domain.ids import lease_parts
@@ -60,7 +60,7 @@ def storable_note(note: ProgressNote, field: str, redactor: Redactor) -> bytes:
 def check_storable(value: Any, field: str) -> None:
     """Refuse what PostgreSQL cannot hold: U+0000 and lone surrogates."""
     try:
-        if b"\\u0000" not in _encoder.encode(value):
+        if not names_nul(_encoder.encode(value)):
             return
         why = "contains the character U+0000, which cannot be stored"
     except UnicodeEncodeError:

@@ -19,6 +19,7 @@ from jobengine.domain.canonical import (
     canonical,
     canonical_of,
     digest,
+    names_nul,
 )
 from jobengine.domain.errors import ErrorCode, Refusal, RefusedError
 from jobengine.domain.instant import AT_MAX, AT_MIN
@@ -97,7 +98,7 @@ def new_job(
         unique_window_us=(request.window_seconds or 0) * 1_000_000,
     )
     definition_json = _encoder.encode(definition)
-    if b"\\u0000" in definition_json:
+    if names_nul(definition_json):
         raise RefusedError(invalid_field("$", "holds the character U+0000; leave it out"))
     return NewJob(
         job_id=job_id, definition=definition, definition_json=definition_json, payload=payload

@@ -17,8 +17,9 @@ from jobengine.domain.dag_document import DAG, DagDocument, decode_dag, encode_d
 from jobengine.domain.errors import ErrorCode, Refusal, RefusedError
 from jobengine.domain.redaction import Redactor
 from jobengine.http.answer import Answer
-from jobengine.http.documents import Documents, decode, facts_of
+from jobengine.http.documents import Documents, facts_of
 from jobengine.http.errors import invalid
+from jobengine.http.json_bodies import decoded
 from jobengine.http.rendering import json_answer, page_answer
 from jobengine.http.route import BASE, Call, NoBody, NoQuery, Paging, RawBody, Route
 from jobengine.http.route_shapes import MISSING, REPEATED, acting, reading
@@ -82,7 +83,7 @@ async def enable_dag(call: Call[NoQuery, NoBody]) -> Answer:
 
 def _read(body: bytes, redactor: Redactor) -> tuple[DagRequest, bytes]:
     """The request, and the document to be registered as canonical JSON."""
-    request = decode(_request, body)
+    request = decoded(_request, body)
     nodes = node_jobs(request.jobs, request.edges, templates=True, redactor=redactor)
     if isinstance(nodes, Refusal):
         raise RefusedError(nodes)

@@ -23,7 +23,7 @@ from jobengine.domain.run_plan import PlannedRun
 from jobengine.domain.run_record import PackOrigin, RunRecord
 from jobengine.http import pages
 from jobengine.http.answer import Answer
-from jobengine.http.documents import decode
+from jobengine.http.json_bodies import decoded
 from jobengine.http.rendering import json_answer, page_answer
 from jobengine.http.route import Call, NoBody, NoQuery, Paging, RawBody, Route
 from jobengine.http.route_shapes import MISSING, REPEATED, acting, reading
@@ -54,7 +54,7 @@ class PackRunList(Paging, forbid_unknown_fields=True, kw_only=True, rename="came
 
 
 async def create_pack_run(call: Call[NoQuery, RawBody]) -> Answer:
-    request = decode(_request, call.body.data)
+    request = decoded(_request, call.body.data)
     if not (request.project_id or call.project_id):
         why = "projectId: a pack run is of a project; name it here or as X-Stella-Project"
         details = {"path": "projectId"}

@@ -22,8 +22,9 @@ from jobengine.domain.pack import pack_plan, refuse_pack
 from jobengine.domain.pack_steps import compile_steps
 from jobengine.domain.redaction import Redactor
 from jobengine.http.answer import Answer
-from jobengine.http.documents import Documents, decode, facts_of
+from jobengine.http.documents import Documents, facts_of
 from jobengine.http.errors import invalid
+from jobengine.http.json_bodies import decoded
 from jobengine.http.rendering import encode, json_answer, page_answer
 from jobengine.http.route import BASE, Call, NoBody, NoQuery, Paging, RawBody, Route
 from jobengine.http.route_shapes import MISSING, REPEATED, acting, reading
@@ -117,7 +118,7 @@ async def enable_pack(call: Call[NoQuery, NoBody]) -> Answer:
 
 def _read(body: bytes, redactor: Redactor) -> tuple[PackRequest, bytes]:
     """The request, and the document to be registered as canonical JSON."""
-    request = decode(_request, body)
+    request = decoded(_request, body)
     steps = pack_steps(request.steps, redactor=redactor)
     compiled = steps if isinstance(steps, Refusal) else compile_steps(steps)
     if isinstance(compiled, Refusal):
