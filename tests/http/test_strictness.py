@@ -307,17 +307,25 @@ async def test_a_page_token_is_good_for_its_tenant_list_project_and_filter_only(
 
 
 @pytest.mark.parametrize(
-    ("path", "body"),
+    ("path", "body", "field"),
     [
-        ("/runs", r'{"runToken": "a\u0000", "jobs": [{"key": "a", "jobType": "x"}]}'),
-        ("/runs/00000000-0000-7000-8000-000000000000:retryFailed", r'{"runToken": "\u0000"}'),
-        ("/packs", r'{"packId": "p", "version": "1", "steps": [{"id": "\\\u0000"}]}'),
-        ("/deadletter:redrive", r'{"errorCode": "\u0000"}'),
-        ("/webhooks", r'{"url": "https://example.org/", "description": "\u0000"}'),
+        ("/runs", r'{"runToken": "a\u0000", "jobs": [{"key": "a", "jobType": "x"}]}', "runToken"),
+        (
+            "/runs",
+            r'{"runToken": "a", "jobs": [{"key": "a\u0000", "jobType": "x"}]}',
+            "jobs[0].key",
+        ),
+        (
+            "/runs/00000000-0000-7000-8000-000000000000:retryFailed",
+            r'{"runToken": "\u0000"}',
+            "runToken",
+        ),
     ],
 )
-async def test_a_body_that_names_nul_is_refused(rest: Rest, path: str, body: str) -> None:
-    refused(await post(rest, body, path), "INVALID_FIELD")
+async def test_a_body_that_names_nul_is_refused(
+    rest: Rest, path: str, body: str, field: str
+) -> None:
+    refused(await post(rest, body, path), "INVALID_FIELD", field)
 
 
 async def test_an_escaped_backslash_before_u0000_is_text(rest: Rest) -> None:
