@@ -104,6 +104,10 @@ class Settings:
     commits_in_flight_max: int = _count(2, 1, 16)
     """Commits that may be under way at once, of different tenants; each has a connection."""
 
+    commit_timeout_s: float = _number(10.0, 0.1, 300.0)
+    """How long a commit may stay unanswered until its connection is given up, and its outcome
+    looked up on another one."""
+
     backoff_s_max: float = _number(2.0, 0.05, 60.0)
     """Longest pause between tries while the database is away."""
 
@@ -232,6 +236,10 @@ class Settings:
 
     connect_timeout_s: float = _number(10.0, 0.1, 120.0)
     """How long each host of the database may take to accept a connection."""
+
+    read_timeout_s: float = _number(30.0, 0.1, 3600.0)
+    """How long a read may stay unanswered until its connection is given up; the longest are those
+    of a shard that starts with millions of jobs."""
 
     prepare_interval_s: float = _number(6 * 3600.0, 1.0, 86_400.0)
     """How often partitions are made ahead and expired answers dropped."""

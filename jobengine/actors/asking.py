@@ -9,10 +9,12 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import attrs
+import trio
 
 from jobengine.actors.node_state import LedgerState, LoadState
 from jobengine.actors.runtime.address import ActorStoppedError, Address, AskTimeoutError, OpenAsk
 from jobengine.actors.runtime.mailbox import MailboxClosedError, MailboxFullError
+from jobengine.actors.store_trouble import told_of
 from jobengine.domain.errors import ErrorCode, Refusal, RefusedError
 
 __all__ = ["Asking", "UnavailableError"]
@@ -20,6 +22,8 @@ __all__ = ["Asking", "UnavailableError"]
 _NOT_ANSWERED: Final = (
     MailboxFullError, AskTimeoutError, ActorStoppedError, MailboxClosedError
 )  # fmt: skip
+_SLOW_S: Final = 1.0
+"""A commit that is under way for longer is what a request was waiting for."""
 _SHEDDING_RETRY_S: Final = 5
 """A level holds for some seconds, so whoever comes again before meets it again."""
 
@@ -80,11 +84,10 @@ class Asking:
         return None
 
     def check_away(self) -> None:
-        """Raises `UnavailableError` while the database is away."""
+        """Raises `UnavailableError`, which says why, while nothing can be committed."""
         if self.ledger.away_since_mono is not None:
-            raise UnavailableError(
-                ErrorCode.STORE_UNAVAILABLE, "the database does not answer; retry later", 2
-            )
+            told = told_of(self.ledger.trouble)
+            raise UnavailableError(ErrorCode.STORE_UNAVAILABLE, told.message, told.retry_after_s)
 
     def check_new_work(self) -> None:
         """Raises `UnavailableError` while the node takes no new work."""
@@ -109,7 +112,17 @@ class Asking:
             )
         return UnavailableError(
             ErrorCode.STORE_UNAVAILABLE,
-            "no answer in time; the request may still take effect: "
+            f"no answer in time{self._cause()}; the request may still take effect: "
             "repeat it with the same Idempotency-Key",
             2,
         )
+
+    def _cause(self) -> str:
+        """What kept a request that was waiting, as far as that is known."""
+        if self.ledger.away_since_mono is not None:
+            return f", for {told_of(self.ledger.trouble).message.removesuffix('; retry later')}"
+        since_mono = self.ledger.committing_since_mono
+        slow_s = 0.0 if since_mono is None else trio.current_time() - since_mono
+        if slow_s > _SLOW_S:
+            return f", for the database is slow: a commit is under way for {slow_s:.0f} s"
+        return ""

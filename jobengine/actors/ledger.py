@@ -12,6 +12,7 @@ from jobengine.actors.runtime.clock import Clock
 from jobengine.actors.runtime.mailbox import Mailbox
 from jobengine.actors.runtime.shell import Perform, SlowCalls, open_calls, run_shell
 from jobengine.actors.runtime.supervisor import Life
+from jobengine.actors.store_trouble import trouble_of
 from jobengine.core.ledger import LedgerCore, LedgerLimits
 from jobengine.messages.broadcaster import Doubted, Published
 from jobengine.messages.ledger import (
@@ -64,8 +65,7 @@ class LedgerActor:
 
     async def run(self, life: Life) -> None:
         core = LedgerCore(self.limits, life.incarnation)
-        self.state.away_since_mono = None
-        self.state.why = ""
+        self._forget_trouble()
         perform: Perform = {
             Write: self._write,
             LoadHeads: self._load_heads,
@@ -84,9 +84,9 @@ class LedgerActor:
     def _write(self, command: Write) -> None:
         def failed(error: Exception) -> Message:
             assert isinstance(error, StoreUnavailableError)
-            return BatchUnavailable(
-                stamp=command.stamp, unknown=error.may_have_committed, why=str(error)
-            )
+            unknown = error.may_have_committed
+            self._note_trouble(error, in_doubt=unknown)
+            return BatchUnavailable(stamp=command.stamp, unknown=unknown, why=str(error))
 
         self._calls.spawn(self._commit, command, failed=failed)
 
@@ -97,6 +97,7 @@ class LedgerActor:
         try:
             await self.store.commit(command.batch)
         except HeadMovedError as error:
+            self.state.trouble = "doubt"
             return BatchUnavailable(stamp=command.stamp, unknown=True, why=str(error))
         except (StatementRefusedError, StaleRowError) as error:
             return BatchRefused(stamp=command.stamp, why=str(error))
@@ -112,11 +113,12 @@ class LedgerActor:
         self.state.committing_since_mono = min(self._began_mono.values(), default=None)
 
     def _load_heads(self, command: LoadHeads) -> None:
-        self._calls.spawn(
-            self._read_heads,
-            command,
-            failed=lambda _: HeadsUnavailable(stamp=command.stamp),
-        )
+        def failed(error: Exception) -> Message:
+            assert isinstance(error, StoreUnavailableError)
+            self._note_trouble(error)
+            return HeadsUnavailable(stamp=command.stamp)
+
+        self._calls.spawn(self._read_heads, command, failed=failed)
 
     async def _read_heads(self, command: LoadHeads) -> Message:
         heads = await self.store.heads(command.tenant_ids)
@@ -140,26 +142,37 @@ class LedgerActor:
         self.broadcaster.deliver(Published(blocks=command.blocks, logged=tuple(logged)))
 
     def _count(self, command: Publish) -> None:
-        kinds: dict[str, list[str]] = {block.tenant_id: [] for block in command.blocks}
+        kinds: dict[str, Counter[str]] = {block.tenant_id: Counter() for block in command.blocks}
         for changes in command.changes:
-            if changes.entries:
-                kinds[changes.tenant_id] += [entry.kind for entry in changes.entries]
+            if counted := changes.kinds():
+                kinds[changes.tenant_id] += counted
         for block in command.blocks:
-            counted = Counter(kinds[block.tenant_id])
+            counted = kinds[block.tenant_id]
             self.state.entries_total += block.last_seq - block.first_seq + 1
             self.state.activity.count(block.tenant_id, block.at, counted, block.last_seq)
             for kind, number in counted.items():
                 self.transitions[kind] += number
 
+    def _note_trouble(self, error: StoreUnavailableError, *, in_doubt: bool = False) -> None:
+        self.state.why = str(error)
+        if in_doubt:
+            self.state.trouble = "doubt"
+        elif self.state.trouble != "doubt":
+            self.state.trouble = trouble_of(error)
+
+    def _forget_trouble(self) -> None:
+        self.state.away_since_mono = None
+        self.state.why = ""
+        self.state.trouble = None
+
     def _report_away(self, command: ReportAway) -> None:
         self.state.away_since_mono = trio.current_time()
-        self.state.why = command.why
+        self.state.why = self.state.why or command.why
         for shard in self.shards:
             shard.deliver(LedgerAway())
 
     def _report_back(self, _: ReportBack) -> None:
-        self.state.away_since_mono = None
-        self.state.why = ""
+        self._forget_trouble()
         for shard in self.shards:
             shard.deliver(LedgerBack())
 

@@ -7,6 +7,7 @@ from typing import Final, Literal
 import attrs
 
 from jobengine.actors.activity import Activity
+from jobengine.actors.store_trouble import Trouble
 from jobengine.messages.load import Cause, LoadLevel
 
 __all__ = ["SHED_REASONS", "LedgerState", "LoadState", "ShedReason"]
@@ -21,12 +22,15 @@ SHED_REASONS: Final[tuple[ShedReason, ...]] = ("backlog", "load", "mailbox")
 class LedgerState:
     """Whether commits go through; written by the ledger's shell, read by doors and readiness.
 
+    ``why`` and ``trouble`` say what keeps them, in the server's words and for tenants; they follow
+    what the last try met, but that a commit in doubt stays in doubt until it is settled.
     ``committing_since_mono``: since when the store has owed the answer to a commit, in monotonic
     seconds; None while it owes none.
     """
 
     away_since_mono: float | None = None
     why: str = ""
+    trouble: Trouble | None = None
     commits_total: int = 0
     commits_s_total: float = 0.0
     entries_total: int = 0

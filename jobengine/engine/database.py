@@ -99,6 +99,7 @@ async def _open_store(access: Access, settings: Settings, dice: Dice) -> AsyncIt
         return await access.connect(
             LEDGER,
             timeout_s=settings.connect_timeout_s,
+            answer_s_max=settings.read_timeout_s,
             application_name=f"jobengine {settings.node_id}",
         )
 
@@ -111,6 +112,8 @@ async def _open_store(access: Access, settings: Settings, dice: Dice) -> AsyncIt
             pool_size_max=settings.pool_size_max,
             commit_connections=settings.commits_in_flight_max,
             connect_timeout_s=settings.connect_timeout_s,
+            commit_timeout_s=settings.commit_timeout_s,
+            read_timeout_s=settings.read_timeout_s,
         ) as store,
     ):
         yield store

@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from jobengine.actors.gateway import UnavailableError
+from jobengine.actors.store_trouble import told_of, trouble_of
 from jobengine.domain.errors import ErrorCode, Refusal, RefusedError
 from jobengine.http.answer import Answer
 from jobengine.store.errors import StoreUnavailableError
@@ -159,8 +160,11 @@ def answer_to(error: BaseException, trace_id: str) -> Answer | None:
         case UnavailableError():
             return unavailable_answer(error, trace_id)
         case StoreUnavailableError():
-            message = "the database does not answer; retry later"
-            return error_answer(Refusal(ErrorCode.STORE_UNAVAILABLE, message), trace_id)
+            told = told_of(trouble_of(error))
+            unavailable = UnavailableError(
+                ErrorCode.STORE_UNAVAILABLE, told.message, told.retry_after_s
+            )
+            return unavailable_answer(unavailable, trace_id)
     return None
 
 

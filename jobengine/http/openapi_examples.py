@@ -54,7 +54,7 @@ ERROR_EXAMPLES: Final[dict[int, dict[str, Any]]] = {
             details=[{"path": "Idempotency-Key"}],
         )
     },
-    503: {"noDatabase": _error("STORE_UNAVAILABLE", "the database does not answer; retry later")},
+    503: {"noDatabase": _error("STORE_UNAVAILABLE", "the database is away; retry later")},
 }
 
 _JOB: Final[dict[str, Any]] = {

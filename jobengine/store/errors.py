@@ -32,6 +32,22 @@ class StoreUnavailableError(StoreError):
         self.may_have_committed = may_have_committed
 
 
+class StoreSilentError(StoreUnavailableError):
+    """The server did not answer in time, and its connection was given up.
+
+    Nothing tells whether it is slow, gone, or cut off without a word: whatever else is open to it
+    deserves no trust either.
+    """
+
+
+class StoreFullError(StoreUnavailableError):
+    """The server answers, and has no disk, memory or connections left."""
+
+
+class StoreBusyError(StoreUnavailableError):
+    """Every connection of this node was taken by others for as long as could be waited."""
+
+
 class TransactionConflictError(StoreUnavailableError):
     """The server undid this transaction in favour of another one: repeat it at once."""
 

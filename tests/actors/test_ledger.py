@@ -1,10 +1,19 @@
 """The ledger's shell: commits of different tenants beside each other, over the real actors."""
 
+import pytest
 import trio
 from trio.testing import MockClock
 
+from jobengine.actors.gateway import UnavailableError
+from jobengine.actors.store_trouble import told_of, trouble_of
 from jobengine.engine import Engine
 from jobengine.settings import Settings
+from jobengine.store.errors import (
+    StoreBusyError,
+    StoreFullError,
+    StoreSilentError,
+    StoreUnavailableError,
+)
 from jobengine.testing import memory_engine
 from tests.actors.bare_worker import PRODUCER, new_job
 from tests.actors.faulty_store import Fault, FaultyStore, fail_call
@@ -56,3 +65,49 @@ async def test_with_one_commit_at_a_time_a_tenant_waits_for_that_of_another(
         assert done == []
         await trio.sleep(5)
         assert done == ["loud", "quiet"]
+
+
+async def test_a_request_that_a_slow_commit_outlasts_is_told_so(autojump_clock: MockClock) -> None:
+    store = FaultyStore()
+    async with (
+        memory_engine(store=store, settings=Settings(ask_timeout_s=3)) as engine,
+        trio.open_nursery() as nursery,
+    ):
+        slow = store.calls["commit"] + 1
+        store.plan = fail_call("commit", Fault(before_s=60.0), first=slow)
+        with pytest.raises(UnavailableError, match=r"is slow: .* for 3 s; .* may still"):
+            await submit_as("loud", engine, [])
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    ("unknown", "told"), [(True, "a commit is in doubt"), (False, "the database is away")]
+)
+async def test_while_commits_wait_requests_are_told_why_and_later_nothing(
+    autojump_clock: MockClock, unknown: bool, told: str
+) -> None:
+    store = FaultyStore()
+    async with memory_engine(store=store) as engine, trio.open_nursery() as nursery:
+        done: list[str] = []
+        first = store.calls["commit"] + 1
+        sent = Fault(away=True, unknown=unknown)
+        store.plan = lambda name, _: (
+            sent if name in ("commit", "heads") and store.calls["commit"] >= first else None
+        )
+        nursery.start_soon(submit_as, "acme", engine, done)
+        await trio.sleep(1)
+        with pytest.raises(UnavailableError, match=told) as caught:
+            await submit_as("other", engine, [])
+        assert caught.value.retry_after_s == 2
+        store.plan = None
+        await trio.sleep(5)
+        assert done == ["acme"]
+        assert engine.ledger.state.trouble is None
+        await submit_as("other", engine, done)
+
+
+def test_each_failure_of_the_store_has_its_own_words() -> None:
+    errors = (StoreUnavailableError, StoreSilentError, StoreFullError, StoreBusyError)
+    told = [told_of(trouble_of(error("any"))) for error in errors]
+    assert len({each.message for each in told}) == len(errors)
+    assert all(each.retry_after_s >= 1 for each in told)

@@ -1,8 +1,10 @@
 """A TCP proxy on loopback that does to its connections what networks do.
 
 Its harm is set by attributes and calls, for all connections: `latency_s` and `bytes_per_s` each
-way, `hold` (nothing passes, nothing is lost), `cut`, and `half_open`, after which the far end knows
-that a connection is gone and the near end does not.
+way, `hold` (nothing passes, nothing is lost), `cut`, `swallow` (what is sent one way or both
+vanishes, and neither end is told, not even when the other one hangs up), and two ways to be half
+open: after `half_open` the far end knows that a connection is gone and the near end does not, after
+`lose_near_ends` it is the other way round.
 """
 
 import random
@@ -29,12 +31,15 @@ Receiver = trio.MemoryReceiveChannel[tuple[float, bytes]]
 
 @attrs.define(eq=False)
 class _Link:
-    """A connection that passes here; `deaf` once it is half open: what comes is dropped."""
+    """A connection that passes here; `deaf` once it is half open: what comes is dropped. What is
+    sent to the ends that are `unreached` is dropped as well, and neither hears that the other went.
+    """
 
     near: trio.SocketStream
     far: trio.SocketStream
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     deaf: bool = False
+    unreached: tuple[trio.SocketStream, ...] = ()
 
 
 @attrs.define(eq=False)
@@ -62,6 +67,23 @@ class CuttingProxy:
         for link in self._links:
             link.deaf = True
             link.far.socket.close()
+
+    def lose_near_ends(self) -> None:
+        """The near ends of all connections go; their far ends hear no more until they are `cut`."""
+        for link in self._links:
+            link.unreached = (link.far,)
+            link.near.socket.close()
+
+    def swallow(self, *, requests: bool = False, answers: bool = False) -> None:
+        """What passes from near to far, or from far to near, vanishes from now on, on the
+        connections that are open now, until they are `cut`; others are as they should be."""
+        for link in self._links:
+            link.unreached = (link.far,) * requests + (link.near,) * answers
+
+    @property
+    def open_links(self) -> int:
+        """Connections that either end still holds open, or is not known to have left."""
+        return len(self._links)
 
     @asynccontextmanager
     async def hold(self) -> AsyncIterator[None]:
@@ -101,7 +123,7 @@ class CuttingProxy:
         with suppress(*_BROKEN):
             while data := await source.receive_some(_BYTES):
                 await send.send((trio.current_time() + self.latency_s, data))
-        if link.deaf and source is link.far:
+        if link.unreached or (link.deaf and source is link.far):
             await trio.sleep_forever()
         send.close()
 
@@ -111,7 +133,7 @@ class CuttingProxy:
                 await trio.sleep_until(due_at)
                 await trio.sleep(len(data) / self.bytes_per_s)
                 await self._flows.wait()
-                if not link.deaf:
+                if not link.deaf and sink not in link.unreached:
                     await sink.send_all(data)
         if link.deaf and sink is link.far:
             await receive.aclose()

@@ -9,7 +9,7 @@ import trio
 
 __all__ = ["LONG", "SECONDS", "WITHIN_S", "Fault", "come", "strike"]
 
-SECONDS: Final = float(os.environ.get("JOBENGINE_CHAOS_S", "3"))
+SECONDS: Final = float(os.environ.get("JOBENGINE_CHAOS_S", "1"))
 LONG: Final = SECONDS >= 30
 WITHIN_S: Final = 60.0 + SECONDS
 """The longest that a test may take: what it does in `SECONDS`, and the end of all its work."""

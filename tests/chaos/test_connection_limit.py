@@ -10,14 +10,14 @@ import trio
 
 from tests.chaos.crowd import Producer, Workers, unready
 from tests.chaos.database import Database, open_database
-from tests.chaos.schedule import SECONDS, WITHIN_S, come
+from tests.chaos.schedule import LONG, SECONDS, WITHIN_S, come
 from tests.chaos.verdict import require_all_done, require_one_owner, unfinished
 from tests.end_to_end.processes import LOOPBACK, RunningEngine, Stage
 
 SEED = 20261122
 CONNECTIONS_MAX = 20
 FULL = "too many clients already"
-TAKEN_S = (0.2, 1.0)
+TAKEN_S = (0.2, 1.0) if LONG else (0.1, 0.3)
 _OTHERS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE %s"
 
 

@@ -15,8 +15,8 @@ from tests.chaos.verdict import require_all_done, require_one_owner, unfinished
 from tests.end_to_end.processes import LOOPBACK, Stage
 
 SEED = 20261122
-EVERY_S = (5.0, 40.0) if LONG else (0.3, 1.0)
-AWAY_S = (0.0, 0.5)
+EVERY_S = (5.0, 40.0) if LONG else (0.1, 0.4)
+AWAY_S = (0.0, 0.5) if LONG else (0.0, 0.2)
 HOW = (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL)
 """PostgreSQL's fast and immediate shutdown, and the death of its first process."""
 

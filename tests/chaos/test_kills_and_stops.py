@@ -11,14 +11,14 @@ import trio
 
 from tests.chaos.crowd import Producer, Workers, stopped
 from tests.chaos.database import conninfo_of, frozen, postmaster_of
-from tests.chaos.schedule import WITHIN_S, come, strike
+from tests.chaos.schedule import LONG, WITHIN_S, come, strike
 from tests.chaos.verdict import require_all_done, require_one_owner, unfinished
 from tests.end_to_end.processes import RunningEngine, Stage
 
 SEED = 20261122
-PAUSE_S = (0.2, 0.8)
-FROZEN_S = (0.3, 1.5)
-SLEPT_S = (1.3, 2.0)
+PAUSE_S = (0.2, 0.8) if LONG else (0.1, 0.3)
+FROZEN_S = (0.3, 1.5) if LONG else (0.3, 0.6)
+SLEPT_S = (1.3, 2.0) if LONG else (1.2, 1.4)
 """Longer than the leases of the producer's jobs."""
 
 

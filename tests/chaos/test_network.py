@@ -15,13 +15,13 @@ from jobengine.store.embedded.configuration import DATABASE, ROLE
 from tests.chaos.crowd import Producer, Workers
 from tests.chaos.cutting_proxy import CuttingProxy, open_proxy, open_socket_proxy
 from tests.chaos.database import open_database
-from tests.chaos.schedule import WITHIN_S, Fault, come, strike
+from tests.chaos.schedule import LONG, WITHIN_S, Fault, come, strike
 from tests.chaos.verdict import require_all_done, require_one_owner, unfinished
 from tests.end_to_end.processes import LOOPBACK, Stage
 
 SEED = 20261122
-PAUSE_S = (0.0, 0.2)
-FAULT_S = (0.2, 0.6)
+PAUSE_S = (0.0, 0.2) if LONG else (0.0, 0.05)
+FAULT_S = (0.2, 0.6) if LONG else (0.1, 0.3)
 LATENCY_S = (0.01, 0.1)
 BYTES_PER_S = (20_000.0, 100_000.0)
 

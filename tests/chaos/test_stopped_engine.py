@@ -9,13 +9,13 @@ import trio
 
 from tests.chaos.crowd import Producer, Workers, stopped
 from tests.chaos.database import conninfo_of
-from tests.chaos.schedule import SECONDS, WITHIN_S, come
+from tests.chaos.schedule import LONG, SECONDS, WITHIN_S, come
 from tests.chaos.verdict import require_all_done, require_one_owner, unfinished
 from tests.end_to_end.processes import Stage
 
 SEED = 20261122
-LEASE_S = 2
-JOB_S = 5.0
+LEASE_S = 2 if LONG else 1
+JOB_S = 2.5 * LEASE_S
 JOBS = 8
 """As many as one of two workers has room for: the other one is free to take what is lost."""
 

@@ -22,6 +22,7 @@ JOBS = 25_000 if LONG else 2_500
 BULK = 250
 READERS = 4
 HANDSHAKE_S = 3.0
+EVERY_S = (0.02, 0.25) if LONG else (0.02, 0.1)
 SEED = 20261122
 
 
@@ -102,7 +103,7 @@ async def cut_now_and_then(proxy: CuttingProxy) -> None:
     dice = random.Random(SEED)
     until = trio.current_time() + SECONDS
     while trio.current_time() < until:
-        await trio.sleep(dice.uniform(0.02, 0.25))
+        await trio.sleep(dice.uniform(*EVERY_S))
         proxy.cut(0.5)
 
 

@@ -2,7 +2,8 @@
 
 The lock is advisory and lives with one connection. When that connection is lost, as in a restart of
 PostgreSQL, it is taken again as soon as the server answers; commits that cross such a gap are still
-fenced by the ledger's compare-and-set.
+fenced by the ledger's compare-and-set. A server that has not noticed the loss keeps the lock for
+the lost session: it is ours still, and taken again once the server has let it go.
 
 I1  No engine serves a database whose lock another one holds.
 I2  The number of shards never changes for a database: rows carry their shard.
@@ -27,7 +28,12 @@ Connect = Callable[[], Awaitable[Connection]]
 
 
 class DatabaseInUseError(Exception):
-    """Another engine serves this database; the message names its session."""
+    """Another engine serves this database; the message names its session, `server_pid` the server's
+    process of it; None where it has just ended."""
+
+    def __init__(self, message: str, server_pid: int | None) -> None:
+        super().__init__(message)
+        self.server_pid = server_pid
 
 
 class DatabaseFactMismatchError(Exception):
@@ -65,12 +71,12 @@ async def _take(connection: Connection) -> None:
     # The login sees the name of another session of its own; the role it serves as need not.
     await connection.execute_script("RESET ROLE")
     rows = await connection.fetch(statements["ownership_holder"], key)
-    holder = "a session that has just ended; try again"
+    holder, pid = "a session that has just ended; try again", None
     if rows:
         name, address, pid = rows[0]
         where = f"from {address}" if address else "on this machine"
         holder = f"{name or 'a session'} {where}, server process {pid}; stop it first"
-    raise DatabaseInUseError(f"another engine serves this database: {holder}")
+    raise DatabaseInUseError(f"another engine serves this database: {holder}", pid)
 
 
 async def _check(connection: Connection, facts: Mapping[str, str]) -> None:
@@ -87,6 +93,7 @@ async def _check(connection: Connection, facts: Mapping[str, str]) -> None:
 async def _hold(connection: Connection, connect: Connect) -> None:
     """Wait until the session is lost, then take the lock again; for ever."""
     while True:
+        pid = connection.backend_pid
         try:
             while True:
                 await connection.notifications()
@@ -94,10 +101,11 @@ async def _hold(connection: Connection, connect: Connect) -> None:
             pass
         finally:
             connection.close()
-        connection = await _regain(connect)
+        connection = await _regain(connect, pid)
 
 
-async def _regain(connect: Connect) -> Connection:
+async def _regain(connect: Connect, lost_pid: int) -> Connection:
+    """The lock on a new connection; `lost_pid` is the server's process of the one that was lost."""
     while True:
         try:
             connection = await connect()
@@ -108,6 +116,11 @@ async def _regain(connect: Connect) -> Connection:
             await _take(connection)
         except StoreUnavailableError:
             connection.close()
+            await trio.sleep(_AGAIN_S)
+        except DatabaseInUseError as error:
+            connection.close()
+            if error.server_pid != lost_pid:
+                raise
             await trio.sleep(_AGAIN_S)
         except BaseException:
             connection.close()

@@ -14,6 +14,7 @@ hold (``isolation.py``), why it is cut this way (docs/decisions/0011-row-level-s
 """
 
 from collections.abc import Sequence
+from math import inf
 from typing import Final
 
 import attrs
@@ -48,6 +49,14 @@ _LOCK_KEY: Final = 0x6A6F_6272_6F6C_6573  # "jobroles"
 _RACES: Final = frozenset({"42710", "23505", "XX000"})
 """What CREATE ROLE and GRANT answer when another database of the cluster does the same."""
 _TRIES: Final = 5
+_NOTICE_LOSS: Final = """
+    SET tcp_keepalives_idle = 15;
+    SET tcp_keepalives_interval = 5;
+    SET tcp_keepalives_count = 3;
+    SET tcp_user_timeout = 30000;
+"""
+"""The server's end of a connection notices within half a minute, as ours does, that the other one
+has gone without a word: until then a session keeps its locks. Without effect on a local socket."""
 
 
 class RolesRefusedError(Exception):
@@ -67,6 +76,7 @@ class Access:
         *,
         settings: str = "",
         timeout_s: float = 10.0,
+        answer_s_max: float = inf,
         application_name: str = "jobengine",
     ) -> Connection:
         """A session that is `role`, with `settings` (SQL) applied. Raises as `Connection.connect`,
@@ -74,10 +84,13 @@ class Access:
         """
         conninfo = make_conninfo(self.conninfo, user=role) if self.direct else self.conninfo
         connection = await Connection.connect(
-            conninfo, timeout_s=timeout_s, application_name=application_name
+            conninfo,
+            timeout_s=timeout_s,
+            answer_s_max=answer_s_max,
+            application_name=application_name,
         )
         try:
-            await connection.execute_script(f"SET ROLE {role}; {settings}")
+            await connection.execute_script(f"SET ROLE {role}; {_NOTICE_LOSS} {settings}")
         except BaseException:
             connection.close()
             raise

@@ -6,6 +6,7 @@ import pytest
 from jobengine.store.errors import (
     ProgrammerError,
     StatementRefusedError,
+    StoreFullError,
     StoreUnavailableError,
     TransactionConflictError,
 )
@@ -63,7 +64,7 @@ def test_no_code_repeats_its_class() -> None:
 @pytest.mark.parametrize(
     ("sqlstate", "kind"),
     [
-        ("53100", StoreUnavailableError),
+        ("53100", StoreFullError),
         ("40001", TransactionConflictError),
         ("23505", StatementRefusedError),
         ("42601", ProgrammerError),

@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from jobengine.store.errors import ProgrammerError, StoreUnavailableError
+from jobengine.store.errors import ProgrammerError, StoreBusyError, StoreUnavailableError
 from jobengine.store.postgres.driver.connection import Connection
 from jobengine.store.postgres.driver.pool import PoolStatistics, open_pool
 
@@ -78,9 +78,7 @@ async def test_waiters_are_served_in_order_of_arrival_and_nobody_overtakes(serve
 async def test_waiting_ends_at_the_timeout_and_leaves_the_line(server: Server) -> None:
     async with open_pool(connect_to(server), size_max=1, dice=random.Random(1)) as pool:
         async with pool.connection():
-            with pytest.raises(
-                StoreUnavailableError, match=r"within 0.01 s: no connection is free"
-            ):
+            with pytest.raises(StoreBusyError, match=r"within 0.01 s: all of them are in use"):
                 async with pool.connection(timeout_s=0.01):
                     pass
             assert pool.statistics.waiting == 0

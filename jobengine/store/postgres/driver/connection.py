@@ -23,6 +23,7 @@ import itertools
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from math import inf
 from typing import Any, Self
 
 import attrs
@@ -71,18 +72,26 @@ class Connection:
         timeout_s: float = 10.0,
         application_name: str = "jobengine",
         cancel_timeout_s: float = 2.0,
+        answer_s_max: float = inf,
         on_notice: Callable[[str, str], None] | None = None,
     ) -> Self:
         """A new session; `timeout_s` holds for each host of `conninfo`, tried in libpq's order.
 
         `cancel_timeout_s` is what a cancelled call or a rollback may take before the session is
-        closed instead; `on_notice(severity, message)` gets the server's notices. Raises
-        `StoreUnavailableError` or, for an unreadable `conninfo`, `ProgrammerError`.
+        closed instead, `answer_s_max` what the server may take for each answer before the session
+        is closed and the call raises `StoreSilentError`; `on_notice(severity, message)` gets the
+        server's notices. Raises `StoreUnavailableError` or, for an unreadable `conninfo`,
+        `ProgrammerError`.
         """
         pgconn = await open_session(
             conninfo, timeout_s=timeout_s, application_name=application_name
         )
-        session = Session(pgconn, cancel_timeout_s=cancel_timeout_s, on_notice=on_notice)
+        session = Session(
+            pgconn,
+            cancel_timeout_s=cancel_timeout_s,
+            answer_s_max=answer_s_max,
+            on_notice=on_notice,
+        )
         return cls(session, rollback_timeout_s=cancel_timeout_s)
 
     @property

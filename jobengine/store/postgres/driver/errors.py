@@ -22,6 +22,7 @@ from psycopg.pq.abc import PGresult
 from jobengine.store.errors import (
     ProgrammerError,
     StatementRefusedError,
+    StoreFullError,
     StoreUnavailableError,
     TransactionConflictError,
 )
@@ -104,7 +105,8 @@ def error_of(
     match fault_of(sqlstate):
         case Fault.UNAVAILABLE:
             unknown = may_have_committed or sqlstate == "40003"
-            return StoreUnavailableError(text, sqlstate=sqlstate, may_have_committed=unknown)
+            unavailable = StoreFullError if sqlstate.startswith("53") else StoreUnavailableError
+            return unavailable(text, sqlstate=sqlstate, may_have_committed=unknown)
         case Fault.CONFLICT:
             return TransactionConflictError(text, sqlstate=sqlstate)
         case Fault.REFUSED:

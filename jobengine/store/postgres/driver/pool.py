@@ -1,6 +1,7 @@
 """A bounded pool of connections on Trio.
 
-I1  At most `size_max` connections are open, lent, idle and being opened together.
+I1  At most `size_max` connections are open, lent, idle and being opened together; those that
+    `distrust` was about no longer count.
 I2  Whoever waits is served in order of arrival: an idle connection exists only while nobody waits.
 I3  Only one task opens connections, one at a time; after a failure it waits, longer each time and
     with jitter, so that a server which comes back is not overrun.
@@ -18,13 +19,14 @@ import random
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from math import inf
 from types import TracebackType
 from typing import Final
 
 import attrs
 import trio
 
-from jobengine.store.errors import StoreUnavailableError
+from jobengine.store.errors import StoreBusyError, StoreSilentError, StoreUnavailableError
 from jobengine.store.postgres.driver.connection import Connection
 
 _LIFETIME_JITTER: Final = 0.1
@@ -32,7 +34,7 @@ _LIFETIME_JITTER: Final = 0.1
 
 @attrs.frozen
 class PoolStatistics:
-    """`open` counts lent and idle connections; `acquired_total` only grows."""
+    """`open` counts lent and idle connections that are trusted; `acquired_total` only grows."""
 
     open: int
     idle: int
@@ -56,9 +58,11 @@ async def open_pool(
     lifetime_s_max: float = 3600.0,
     backoff_s_min: float = 0.05,
     backoff_s_max: float = 5.0,
+    fell_silent: Callable[[], None] | None = None,
 ) -> AsyncIterator[Pool]:
     """A pool that lives as long as the block; connections are opened when first needed.
 
+    `fell_silent` is called when a block that had a connection ended in `StoreSilentError`.
     Leaving the block closes idle connections at once and lent ones when they come back. What
     `connect` raises other than `StoreUnavailableError` ends the block. As with any nursery,
     exceptions leave the block in an `ExceptionGroup`.
@@ -71,6 +75,7 @@ async def open_pool(
         lifetime_s_max=lifetime_s_max,
         backoff_s_min=backoff_s_min,
         backoff_s_max=backoff_s_max,
+        fell_silent=fell_silent,
     )
     async with trio.open_nursery() as nursery:
         nursery.start_soon(pool.run)
@@ -94,6 +99,7 @@ class Pool:
         lifetime_s_max: float,
         backoff_s_min: float,
         backoff_s_max: float,
+        fell_silent: Callable[[], None] | None = None,
     ) -> None:
         if size_max < 1:
             raise ValueError("a pool has room for one connection at least")
@@ -104,22 +110,23 @@ class Pool:
         self._lifetime_s_max = lifetime_s_max
         self._backoff_s_min = backoff_s_min
         self._backoff_s_max = backoff_s_max
-        self._retire_at: dict[Connection, float] = {}  # every open connection: its end of life
+        self.fell_silent = fell_silent
+        self._retire_at: dict[Connection, float] = {}  # every trusted connection: its end of life
         self._idle: deque[Connection] = deque()
         self._waiters: deque[_Waiter] = deque()
         self._wanted = trio.Event()
-        self._retry_at = -float("inf")
+        self._retry_at = -inf
         self._failures = 0
-        self._last_failure = "no connection is free"
+        self._last_failure = ""
         self._acquired_total = 0
         self._closed = False
 
     def connection(self, *, timeout_s: float | None = None) -> Lease:
         """`async with pool.connection() as c`: waits in order of arrival, for `timeout_s` at most.
 
-        Raises `StoreUnavailableError` when the time is up (with the reason the server gave, if it
-        was asked in vain), `trio.ClosedResourceError` when the pool is closed. Not a checkpoint
-        when a connection is idle.
+        When the time is up it raises `StoreUnavailableError` with the reason the server gave, if it
+        was asked in vain, else `StoreBusyError`; `trio.ClosedResourceError` when the pool is
+        closed. Not a checkpoint when a connection is idle.
         """
         return Lease(self, self._acquire_timeout_s if timeout_s is None else timeout_s)
 
@@ -148,7 +155,7 @@ class Pool:
                 self._back_off(str(failure))
                 continue
             self._failures = 0
-            self._last_failure = "no connection is free"
+            self._last_failure = ""
             life_s = self._lifetime_s_max * (1 - self._dice.random() * _LIFETIME_JITTER)
             self._retire_at[connection] = trio.current_time() + life_s
             self.give_back(connection)
@@ -171,6 +178,16 @@ class Pool:
             waiter.served.set()
         else:
             self._idle.append(connection)
+
+    def distrust(self) -> None:
+        """Lend no connection again that is open now: another one to the same server fell silent.
+
+        Idle ones are closed; lent ones when they come back, and there is room for others at once.
+        """
+        while self._idle:
+            self._idle.pop().close()
+        self._retire_at.clear()
+        self._wanted.set()
 
     async def aclose(self) -> None:
         """As `close`; idempotent."""
@@ -213,14 +230,18 @@ class Pool:
             return waiter.connection
         if self._closed:
             raise trio.ClosedResourceError("the pool is closed")
-        raise StoreUnavailableError(f"no connection within {timeout_s:g} s: {self._last_failure}")
+        late = f"no connection within {timeout_s:g} s"
+        if self._last_failure:
+            raise StoreUnavailableError(f"{late}: {self._last_failure}")
+        raise StoreBusyError(f"{late}: all of them are in use")
 
     def _is_fit(self, connection: Connection) -> bool:
-        return connection.is_idle and trio.current_time() < self._retire_at[connection]
+        retire_at = self._retire_at.get(connection, -inf)
+        return connection.is_idle and trio.current_time() < retire_at
 
     def _discard(self, connection: Connection) -> None:
         connection.close()
-        del self._retire_at[connection]
+        self._retire_at.pop(connection, None)
         self._wanted.set()
 
     def _back_off(self, failure: str) -> None:
@@ -253,3 +274,5 @@ class Lease:
         connection, self._connection = self._connection, None
         assert connection is not None
         self._pool.give_back(connection)
+        if isinstance(error, StoreSilentError) and self._pool.fell_silent is not None:
+            self._pool.fell_silent()

@@ -6,6 +6,8 @@ I2  Whatever makes a session unusable closes it at once, and nothing revives it:
     server that shuts down, a FATAL report, a standby that refuses to write.
 I3  One exchange at a time: a second one raises `trio.BusyResourceError` and disturbs nothing.
 I4  No error carries a parameter value.
+I5  An exchange ends within `answer_s_max`: a server that is silent for longer is given up with its
+    session, at once. It would not hear a cancel either, if packets vanish on the way.
 
 Deliberately not here: statements, parameters, rows and transactions (`connection.py`).
 """
@@ -19,11 +21,17 @@ from typing import Final
 
 import psycopg
 import trio
+from psycopg.abc import PQGen
 from psycopg.pq import DiagnosticField, ExecStatus, PipelineStatus, TransactionStatus
 from psycopg.pq.abc import PGconn, PGresult
 from psycopg.pq.misc import PGnotify
 
-from jobengine.store.errors import ProgrammerError, StoreUnavailableError, TransactionConflictError
+from jobengine.store.errors import (
+    ProgrammerError,
+    StoreSilentError,
+    StoreUnavailableError,
+    TransactionConflictError,
+)
 from jobengine.store.postgres.driver import waiting
 from jobengine.store.postgres.driver.connecting import one_line
 from jobengine.store.postgres.driver.errors import error_of, field, needs_fresh_connection
@@ -38,19 +46,24 @@ class StalePlanError(TransactionConflictError):
 
 
 class Session:
-    """Owns `pgconn`. Notices of the server go to `on_notice(severity, message)`, if given."""
+    """Owns `pgconn`. Notices of the server go to `on_notice(severity, message)`, if given.
+
+    `answer_s_max` bounds the wait for each answer, in seconds, but for notifications.
+    """
 
     def __init__(
         self,
         pgconn: PGconn,
         *,
         cancel_timeout_s: float,
+        answer_s_max: float,
         on_notice: Callable[[str, str], None] | None,
     ) -> None:
         self.pgconn = pgconn
         self.in_use = False
         self._fileno = pgconn.socket
         self._cancel_timeout_s = cancel_timeout_s
+        self._answer_s_max = answer_s_max
         self._notifications: deque[PGnotify] = deque(maxlen=_NOTIFICATIONS_MAX)
         pgconn.notify_handler = self._notifications.append
         if on_notice is not None:
@@ -93,15 +106,7 @@ class Session:
 
         Raises what `errors.error_of` says, with `label` for the statement's name.
         """
-        results: list[PGresult]
-        try:
-            send()
-            results = await waiting.drive(waiting.execute(self.pgconn), self._fileno)
-        except psycopg.Error as error:
-            raise self._lost(label, one_line(error), may_commit=may_commit) from None
-        except BaseException:
-            await self._cancel_on_server()
-            raise
+        results = await self._answer(send, waiting.execute, label, may_commit=may_commit)
         for result in results:
             if result.status not in _SUCCESS:
                 raise self._failure(result, label, may_commit=may_commit)
@@ -114,17 +119,15 @@ class Session:
 
         Outside of a transaction they are one of their own, which fails as a whole.
         """
-        results: list[PGresult]
-        try:
+
+        def send_all() -> None:
             self.pgconn.enter_pipeline_mode()
             send()
             self.pgconn.pipeline_sync()
-            results = await waiting.drive(waiting.execute_pipeline(self.pgconn), self._fileno)
-        except psycopg.Error as error:
-            raise self._lost(label, one_line(error), may_commit=may_commit) from None
-        except BaseException:
-            await self._cancel_on_server()
-            raise
+
+        results = await self._answer(
+            send_all, waiting.execute_pipeline, label, may_commit=may_commit
+        )
         is_whole = bool(results) and results[-1].status == ExecStatus.PIPELINE_SYNC
         if is_whole:
             self.pgconn.exit_pipeline_mode()
@@ -147,6 +150,30 @@ class Session:
         arrived = list(self._notifications)
         self._notifications.clear()
         return arrived
+
+    async def _answer(
+        self,
+        send: Callable[[], None],
+        execute: Callable[[PGconn], PQGen[list[PGresult]]],
+        label: str,
+        *,
+        may_commit: bool,
+    ) -> list[PGresult]:
+        """Everything the server says to what is sent (I1, I5)."""
+        with trio.move_on_after(self._answer_s_max) as patience:
+            try:
+                send()
+                return await waiting.drive(execute(self.pgconn), self._fileno)
+            except psycopg.Error as error:
+                raise self._lost(label, one_line(error), may_commit=may_commit) from None
+            except BaseException:
+                if trio.current_time() >= patience.deadline:
+                    self.close()
+                await self._cancel_on_server()
+                raise
+        raise StoreSilentError(
+            f"{label}: no answer within {self._answer_s_max:g} s", may_have_committed=may_commit
+        )
 
     def _failure(self, result: PGresult, label: str, *, may_commit: bool) -> Exception:
         if result.status != ExecStatus.FATAL_ERROR:
