@@ -9,7 +9,7 @@ handler, what its end means (`outcomes`).
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, overload
+from typing import Any, Final, Protocol, TypeVar, overload
 
 import msgspec
 
@@ -28,7 +28,7 @@ from jobengine.sdk.run_operations import extension
 from jobengine.sdk.session import Posted
 from jobengine.wire.artifacts import StoredArtifact
 from jobengine.wire.engine_messages import Lease
-from jobengine.wire.fields import raw
+from jobengine.wire.fields import raw, raw_null
 from jobengine.wire.jobs import JobRequest
 from jobengine.wire.runs import EdgeRequest, ExtendRequest, NodeRequest
 from jobengine.wire.worker_messages import (
@@ -41,6 +41,7 @@ from jobengine.wire.worker_messages import (
 )
 
 T = TypeVar("T")
+_NULL: Final = raw_null()
 
 
 class Door(Protocol):
@@ -53,30 +54,23 @@ class Door(Protocol):
         """Grow a run; answers the ids of the new jobs."""
 
 
-class JobContext:
+class JobContext(msgspec.Struct, eq=False):
     """One attempt of one job, as its handler sees it.
 
     Handlers run at least once: `job_id` is stable per job, `idempotency_key` per attempt.
-    `lease` is the grant as received; `stop_reason` is set once the handler was told to stop.
+    `lease` is the grant as received; `stop_reason` is set once the handler was told to stop. Not
+    for handlers: `post`, `handler`, which runs it, and `where`, which its runner alone reads.
     """
 
-    __slots__ = (
-        "_cancelled", "_door", "_follow_ups", "_payload", "interrupt", "lease", "post",
-        "stop_reason", "where",
-    )  # fmt: skip
-
-    def __init__(
-        self, lease: Lease, post: Callable[[Posted], None], door: Door | None = None
-    ) -> None:
-        self.lease = lease
-        self.post = post
-        self._door = door
-        self.stop_reason: StopReason | None = None
-        self.interrupt: Callable[[], None] | None = None
-        self.where: Any = None
-        self._payload: Any = msgspec.UNSET
-        self._follow_ups: list[JobRequest] | None = None
-        self._cancelled: Cancellation | None = None
+    lease: Lease
+    post: Callable[[Posted], None]
+    handler: Callable[["JobContext"], Any]
+    _door: Door | None = None
+    stop_reason: StopReason | None = None
+    where: Any = None
+    _payload: Any = msgspec.UNSET
+    _follow_ups: list[JobRequest] | None = None
+    _cancelled: Cancellation | None = None
 
     def __repr__(self) -> str:
         return f"<job {self.lease.job_id} {self.lease.job_type} attempt {self.lease.attempt}>"
@@ -154,8 +148,6 @@ class JobContext:
         self.stop_reason = reason
         if self._cancelled is not None:
             self._cancelled.tell(reason)
-        if self.interrupt is not None:
-            self.interrupt()
 
     def check(self) -> None:
         """Raise `JobStopped` if the handler was told to stop."""
@@ -276,6 +268,9 @@ class JobContext:
 
     def outcome_of(self, result: Any) -> Complete | Fail:
         """The outcome of a handler that returned; one that cannot be sent is a failure."""
+        if result is None and self._follow_ups is None:
+            lease = self.lease
+            return Complete(lease_id=lease.lease_id, token=lease.token, result=_NULL)
         return outcome_of(self.lease, result, self._follow_ups or ())
 
     def outcome_of_error(self, error: BaseException) -> Fail | Release | Stopped:

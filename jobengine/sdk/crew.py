@@ -18,13 +18,14 @@ from jobengine.sdk.commands import (
     Stopped,
 )
 from jobengine.sdk.context import Door, JobContext
-from jobengine.sdk.runners import Job, Post, Runner
+from jobengine.sdk.runners import Post, Runner
 from jobengine.sdk.session import Posted
 from jobengine.wire.engine_messages import Lease
 from jobengine.wire.worker_messages import Complete, Fail, Release
 
 Room = Literal["thread", "trio", "asyncio"]
 _log: Final = logging.getLogger("jobengine.sdk")
+_ENDS: Final = (Complete, Fail, Release, Stopped)
 _LEVELS: Final = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
@@ -48,7 +49,7 @@ class Crew:
     ) -> None:
         self._post = post
         self._door = door
-        self._at_work: dict[str, tuple[JobContext, Runner]] = {}
+        self._at_work: dict[str, JobContext] = {}
         self._stations = {
             job_type: (handler.function, runners[handler.room])
             for job_type, handler in handlers.items()
@@ -56,9 +57,10 @@ class Crew:
 
     def ended(self, posted: Sequence[Posted]) -> None:
         """Forget the jobs whose outcome is among what was posted."""
+        at_work = self._at_work
         for message in posted:
-            if isinstance(message, Complete | Fail | Release | Stopped):
-                self._at_work.pop(message.lease_id, None)
+            if isinstance(message, _ENDS):
+                at_work.pop(message.lease_id, None)
 
     def perform(self, commands: Sequence[Command]) -> None:
         """Do what the session wants, in order."""
@@ -67,8 +69,7 @@ class Crew:
                 case StartJobs():
                     self._start(command.leases)
                 case StopJob():
-                    if command.lease_id in self._at_work:
-                        self._at_work[command.lease_id][0].stop(command.reason)
+                    self._stop(command)
                 case AbandonJob():
                     self._show(command.lease_id, f"ignores being stopped ({command.reason})")
                 case ShowStall():
@@ -80,22 +81,32 @@ class Crew:
                     _log.warning("closing the connection: %s", command.why)
 
     def _start(self, leases: Sequence[Lease]) -> None:
-        batches: dict[Runner, list[Job]] = {}
+        at_work, stations, post, door = self._at_work, self._stations, self._post, self._door
+        batches: dict[Runner, list[JobContext]] = {}
         for lease in leases:
-            function, runner = self._stations[lease.job_type]
-            context = JobContext(lease, self._post, self._door)
-            self._at_work[lease.lease_id] = (context, runner)
+            function, runner = stations[lease.job_type]
+            at_work[lease.lease_id] = job = JobContext(lease, post, function, door)
             batch = batches.get(runner)
             if batch is None:
                 batches[runner] = batch = []
-            batch.append(Job(context, function))
+            batch.append(job)
         for runner, batch in batches.items():
             runner.start(batch)
 
+    def _stop(self, command: StopJob) -> None:
+        job = self._at_work.get(command.lease_id)
+        if job is not None:
+            # The reason first: a handler that begins meanwhile looks for it.
+            job.stop(command.reason)
+            self._runner_of(job).interrupt(job)
+
     def _show(self, lease_id: str, what: str) -> None:
-        if lease_id not in self._at_work:
+        job = self._at_work.get(lease_id)
+        if job is None:
             return
-        context, runner = self._at_work[lease_id]
-        text = f"{context!r} {what}\n{runner.stack_of(context)}"
+        text = f"{job!r} {what}\n{self._runner_of(job).stack_of(job)}"
         _log.warning("%s", text)
-        context.log.warning(text)
+        job.log.warning(text)
+
+    def _runner_of(self, job: JobContext) -> Runner:
+        return self._stations[job.job_type][1]

@@ -2,74 +2,63 @@
 
 I1  A connection that ends before the WebSocket stands is a failure at once, and says why.
 
-Not here: what is said over it, and when it is opened again (`transport`).
+Not here: what is said over it (`channel`), and when it is opened again (`transport`).
 """
 
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
 import trio
-from trio_websocket import WebSocketConnection, wrap_client_stream
+from wsproto import ConnectionType, WSConnection
+from wsproto.events import AcceptConnection, RejectConnection, RejectData, Request
+from wsproto.utilities import ProtocolError
 
+from jobengine.sdk.channel import Channel, Transport
 from jobengine.sdk.trust import explain
 from jobengine.wire.frames import SUBPROTOCOL
 
-__all__ = ["CONNECT_S_MAX", "dialled", "fault_of", "host_of", "shake_hands"]
+__all__ = [
+    "CONNECT_S_MAX",
+    "HandshakeFailedError",
+    "HandshakeRefusedError",
+    "dialled",
+    "fault_of",
+    "host_of",
+    "shake_hands",
+]
 
 CONNECT_S_MAX: Final = 10.0
-FRAME_BYTES_RECEIVED_MAX: Final = 8 << 20
-_Tcp: TypeAlias = trio.SocketStream | trio.SSLStream[trio.SocketStream]
+_RECEIVE_BYTES: Final = 16 << 10
+_HEAD_BYTES_MAX: Final = 64 << 10
+_BODY_BYTES_MAX: Final = 64 << 10
+_HEAD_END: Final = b"\r\n\r\n"
 
 
-class Dialled(trio.abc.Stream):
-    """A connection whose end during the handshake ends the handshake: trio-websocket, which reads
-    from it, would go on waiting. `fault`: what it ended with."""
+class HandshakeFailedError(Exception):
+    """What answered does not speak WebSocket."""
 
-    def __init__(self, stream: _Tcp) -> None:
-        self._stream = stream
-        self.handshake = trio.CancelScope()
-        self.fault: BaseException | None = None
 
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        try:
-            await self._stream.send_all(data)
-        except trio.BrokenResourceError as error:
-            self._end(error)
-            raise
+class HandshakeRefusedError(Exception):
+    """The engine answered with a status instead of an upgrade."""
 
-    async def wait_send_all_might_not_block(self) -> None:
-        await self._stream.wait_send_all_might_not_block()
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        try:
-            data = await self._stream.receive_some(max_bytes)
-        except trio.BrokenResourceError as error:
-            self._end(error)
-            raise
-        if not data:
-            self._end(trio.BrokenResourceError("the engine closed the connection"))
-        return data
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
-
-    def _end(self, fault: BaseException) -> None:
-        self.fault = self.fault or fault
-        self.handshake.cancel()
+    def __init__(self, http_status: int, body: bytes) -> None:
+        super().__init__(f"HTTP {http_status}")
+        self.http_status = http_status
+        self.body = body
 
 
 @asynccontextmanager
-async def dialled(url: str, tls: ssl.SSLContext | None) -> AsyncIterator[Dialled]:
-    """The connection under the WebSocket, closed here: trio-websocket leaves a cut one open.
+async def dialled(url: str, tls: ssl.SSLContext | None) -> AsyncIterator[Transport]:
+    """The connection under the WebSocket, for the block.
 
     `tls` is for wss:// URLs, None for the system's trust. Raises `OSError` and `trio.TooSlowError`.
     """
     parts = urlsplit(url)
     host = parts.hostname or "127.0.0.1"
-    stream: _Tcp
+    stream: Transport
     with trio.fail_after(CONNECT_S_MAX):
         if parts.scheme == "wss":
             port = parts.port or 443
@@ -77,33 +66,76 @@ async def dialled(url: str, tls: ssl.SSLContext | None) -> AsyncIterator[Dialled
         else:
             stream = await trio.open_tcp_stream(host, parts.port or 80)
     try:
-        yield Dialled(stream)
+        yield stream
     finally:
         await trio.aclose_forcefully(stream)
 
 
 async def shake_hands(
-    nursery: trio.Nursery, dialled: Any, url: str, headers: Sequence[tuple[bytes, bytes]]
-) -> WebSocketConnection:
-    """The WebSocket over a `Dialled` connection; its reader lives in the nursery.
+    stream: Transport, url: str, headers: Sequence[tuple[bytes, bytes]]
+) -> Channel:
+    """The WebSocket over a `dialled` connection.
 
-    Raises `trio.BrokenResourceError`, `trio.TooSlowError` and what trio-websocket says of an answer
-    that is no upgrade.
+    Raises `HandshakeRefusedError`, `HandshakeFailedError`, `trio.BrokenResourceError` and
+    `trio.TooSlowError`.
     """
     parts = urlsplit(url)
-    with trio.fail_after(CONNECT_S_MAX), dialled.handshake:
-        return await wrap_client_stream(
-            nursery,
-            dialled,
-            host_of(url),
-            urlunsplit(("", "", parts.path or "/", parts.query, "")),
-            subprotocols=[SUBPROTOCOL],
-            extra_headers=list(headers),
-            max_message_size=FRAME_BYTES_RECEIVED_MAX,
-            message_queue_size=16,
-            receive_buffer_size=65_536,
-        )
-    raise dialled.fault
+    request = Request(
+        host=host_of(url),
+        target=urlunsplit(("", "", parts.path or "/", parts.query, "")),
+        subprotocols=[SUBPROTOCOL],
+        extra_headers=list(headers),
+    )
+    protocol = WSConnection(ConnectionType.CLIENT)
+    with trio.fail_after(CONNECT_S_MAX):
+        try:
+            await stream.send_all(protocol.send(request))
+            head, behind = await _head_of_answer(stream)
+            protocol.receive_data(head)
+            event = next(iter(protocol.events()), None)
+            if isinstance(event, AcceptConnection):
+                return Channel(stream, behind)
+            if isinstance(event, RejectConnection):
+                body = await _body_of_answer(stream, protocol, behind) if event.has_body else b""
+                raise HandshakeRefusedError(event.status_code, body)
+        except (ProtocolError, UnicodeError) as error:
+            raise HandshakeFailedError(f"this is no WebSocket: {error}") from error
+    raise HandshakeFailedError("this is no WebSocket")
+
+
+async def _head_of_answer(stream: Transport) -> tuple[bytes, bytes]:
+    """The head, its end included, and what came behind it."""
+    said = bytearray()
+    while (end := said.find(_HEAD_END)) < 0:
+        if len(said) > _HEAD_BYTES_MAX:
+            raise HandshakeFailedError("the answer's head has no end")
+        data = await stream.receive_some(_RECEIVE_BYTES)
+        if not data:
+            raise trio.BrokenResourceError("the engine closed the connection")
+        said += data
+    end += len(_HEAD_END)
+    return bytes(said[:end]), bytes(said[end:])
+
+
+async def _body_of_answer(stream: Transport, protocol: WSConnection, behind: bytes) -> bytes:
+    """Why the engine refused, as far as it is to be had."""
+    body = bytearray()
+    data: bytes | bytearray = behind
+    while len(body) < _BODY_BYTES_MAX:
+        try:
+            if data:
+                protocol.receive_data(bytes(data))
+            for event in protocol.events():
+                assert isinstance(event, RejectData), "nothing else follows a refusal"
+                body += event.data
+                if event.body_finished:
+                    return bytes(body)
+            data = await stream.receive_some(_RECEIVE_BYTES)
+        except (ProtocolError, trio.BrokenResourceError):
+            break
+        if not data:
+            break
+    return bytes(body)
 
 
 def host_of(url: str) -> str:

@@ -50,6 +50,7 @@ class Leases:
         self._config = config
         self._slots = slots
         self._outbox = outbox
+        self._concluded = outbox.concluded
         self._job_types = frozenset(config.job_types)
         self._starting: list[Lease] = []
 
@@ -63,16 +64,17 @@ class Leases:
 
     def take(self, lease: Lease, now: float) -> bool:
         """Start the lease, let it wait, or give it back; False when it is known already."""
-        if self._slots.knows(lease.lease_id) or self._outbox.concluded(lease.lease_id):
+        lease_id, slots = lease.lease_id, self._slots
+        if lease_id in slots.held or lease_id in slots.waiting or lease_id in self._concluded:
             return False
         if self.draining:
             self._release(lease, "drain")
         elif lease.job_type not in self._job_types:
-            self.notice("error", f"no handler for job type {lease.job_type}", lease.lease_id)
+            self.notice("error", f"no handler for job type {lease.job_type}", lease_id)
             self._release(lease, "no handler", self._config.unhandled_delay_s)
-        elif self._slots.start(lease, now):
+        elif slots.start(lease, now):
             self._starting.append(lease)
-        elif not self._slots.wait(lease):
+        elif not slots.wait(lease):
             self._release(lease, "no slot")
         return True
 

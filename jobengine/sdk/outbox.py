@@ -29,10 +29,12 @@ from jobengine.wire.worker_messages import (
 Outcome: TypeAlias = Complete | Fail | Release
 Report: TypeAlias = Outcome | ArtifactNote | Watermark
 LOG_LINES_MAX: Final = 500
+_OUTCOMES: Final = (Complete, Fail, Release)
 
 
 class Outbox:
-    """See the module. `every_s` is the least time between two progress messages of a lease."""
+    """See the module. `every_s` is the least time between two progress messages of a lease;
+    `concluded` are the leases whose outcome is on its way."""
 
     def __init__(self, offline_logs_max: int, every_s: float) -> None:
         self.progress_due_at = float("inf")
@@ -43,7 +45,7 @@ class Outbox:
         self._logs: deque[Log] = deque(maxlen=offline_logs_max)
         self._progress: dict[str, tuple[int, ProgressNote]] = {}
         self._progressed_at: dict[str, float] = {}
-        self._concluded: set[str] = set()
+        self.concluded: set[str] = set()
         self._last_ref = 0
 
     def __len__(self) -> int:
@@ -90,21 +92,17 @@ class Outbox:
         self._last_ref = ref = self._last_ref + 1
         report.ref = ref
         self._unacked[ref] = report
-        if isinstance(report, Outcome):
-            self._concluded.add(report.lease_id)
+        if isinstance(report, _OUTCOMES):
+            self.concluded.add(report.lease_id)
         if self._open:
             self._queue.append(report)
 
     def settle(self, ref: object) -> Report | None:
         """The engine answered `ref`; the report it answered, if it was one."""
-        report = self._unacked.pop(ref, None) if isinstance(ref, int) else None
-        if isinstance(report, Outcome):
-            self._concluded.discard(report.lease_id)
+        report = self._unacked.pop(ref, None) if type(ref) is int else None
+        if isinstance(report, _OUTCOMES):
+            self.concluded.discard(report.lease_id)
         return report
-
-    def concluded(self, lease_id: str) -> bool:
-        """Whether the lease's outcome is on its way."""
-        return lease_id in self._concluded
 
     def reported(self) -> Iterator[tuple[str, int]]:
         """Lease and token of every unsettled report."""

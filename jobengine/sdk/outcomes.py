@@ -9,7 +9,7 @@ import msgspec
 
 from jobengine.sdk.commands import Stopped, StopReason
 from jobengine.wire.engine_messages import Lease
-from jobengine.wire.fields import DELAY_S_MAX, PAYLOAD_BYTES_MAX, raw_null
+from jobengine.wire.fields import DELAY_S_MAX, PAYLOAD_BYTES_MAX
 from jobengine.wire.jobs import JobFailure, JobRequest
 from jobengine.wire.worker_messages import Complete, Fail, Release
 
@@ -89,8 +89,6 @@ class Cancellation:
 
 def outcome_of(lease: Lease, result: Any, follow_ups: Sequence[JobRequest]) -> Complete | Fail:
     """The outcome of a handler that returned; one that cannot be sent is a failure."""
-    if result is None and not follow_ups:
-        return Complete(lease_id=lease.lease_id, token=lease.token, result=raw_null())
     try:
         body = msgspec.json.encode(result)
     except (TypeError, ValueError, RecursionError) as error:

@@ -161,11 +161,13 @@ class WorkerSession:
         """A frame arrived."""
         self._heard_at = now
         for message in decode_engine_frame(data):
+            # The most frequent first: each case is one look at the type.
             match message:
                 case Lease():
                     self._leased(message, now)
                 case Ack():
-                    self._acked(message, now)
+                    if self._outbox.settle(message.ref) is None:
+                        self._acked(message, now)
                 case Nack() | ErrorFrame():
                     self._leases.refused(message)
                 case Cancel():
@@ -191,7 +193,8 @@ class WorkerSession:
             return
         if lease.heartbeat_seconds < self._beat_s:
             self._beat_s = max(lease.heartbeat_seconds, HEARTBEAT_S_MIN)
-        self._beat_at = min(self._beat_at, now + self._beat_s)
+        if now + self._beat_s < self._beat_at:
+            self._beat_at = now + self._beat_s
 
     def _welcomed(self, welcome: Welcome, now: float) -> None:
         self.state = "online"
@@ -226,14 +229,13 @@ class WorkerSession:
         self._settle_drain(now)
 
     def _acked(self, ack: Ack, now: float) -> None:
+        """The engine answered what is no report."""
         if ack.ref is None:
             return
         if ack.ref == self._beat_ref:
             self._beat_ref = None
         elif ack.ref == self._drain_ref:
             self._drain_acked = True
-        elif self._outbox.settle(ack.ref) is not None:
-            return
         for lease_id in ack.stop:
             self._leases.stop(lease_id, "cancelled", now + self.config.grace_s)
         for lease_id in ack.lost:

@@ -14,23 +14,22 @@ from collections.abc import Iterator, Mapping
 from math import inf
 from typing import NamedTuple
 
+import msgspec
+
 from jobengine.sdk.commands import StopReason
 from jobengine.wire.engine_messages import Lease
 
 
-class Held:
+class Held(msgspec.Struct, eq=False, gc=False):
     """One running handler. Times are monotonic seconds, `inf` for never."""
 
-    __slots__ = ("abandoned", "deadline", "escalate_at", "quiet_since", "stall_at", "stop", "token")
-
-    def __init__(self, token: int, now: float, timeout_s: float, stall_s: float) -> None:
-        self.token = token
-        self.deadline = now + timeout_s
-        self.quiet_since = now
-        self.stall_at = now + stall_s
-        self.escalate_at = inf
-        self.stop: StopReason | None = None
-        self.abandoned = False
+    token: int
+    quiet_since: float
+    stall_at: float
+    deadline: float = inf
+    escalate_at: float = inf
+    stop: StopReason | None = None
+    abandoned: bool = False
 
 
 class Due(NamedTuple):
@@ -56,15 +55,18 @@ class Slots:
         """Take a slot for the lease; False when none is free (I1)."""
         if len(self.held) >= self.capacity:
             return False
-        timeout_s = self._timeouts_s.get(lease.job_type, inf) if self._timeouts_s else inf
-        if lease.timeout_seconds is not None and lease.timeout_seconds < timeout_s:
-            timeout_s = lease.timeout_seconds
-        self.held[lease.lease_id] = held = Held(lease.token, now, timeout_s, self._stall_s)
-        if held.deadline < self.check_at:
-            self.check_at = held.deadline
-        if held.stall_at < self.check_at:
-            self.check_at = held.stall_at
+        stall_at = now + self._stall_s
+        self.held[lease.lease_id] = held = Held(lease.token, now, stall_at)
+        if stall_at < self.check_at:
+            self.check_at = stall_at
+        if self._timeouts_s or lease.timeout_seconds is not None:
+            held.deadline = now + self._timeout_s(lease)
+            self.check_at = min(self.check_at, held.deadline)
         return True
+
+    def _timeout_s(self, lease: Lease) -> float:
+        timeout_s = self._timeouts_s.get(lease.job_type, inf)
+        return timeout_s if lease.timeout_seconds is None else min(timeout_s, lease.timeout_seconds)
 
     def wait(self, lease: Lease) -> bool:
         """Keep the lease until a slot is free; False when too many wait."""
@@ -72,9 +74,6 @@ class Slots:
             return False
         self.waiting[lease.lease_id] = lease
         return True
-
-    def knows(self, lease_id: str) -> bool:
-        return lease_id in self.held or lease_id in self.waiting
 
     def start_waiting(self, now: float) -> Iterator[Lease]:
         """Start the leases that have waited longest while slots are free."""

@@ -1,12 +1,16 @@
-"""Carries one session over trio-websocket: dials, reads, writes, and keeps the session's time.
+"""Carries one session over a WebSocket: dials, reads, writes, and keeps the session's time.
 
 `Link.run` is the whole network side of a worker. It runs in a Trio loop of its own, which no
 handler can block; `post`, `drain` and `release_all` may be called from any thread.
 
 Invariants
     I1  What is posted from many threads in one burst costs one wake-up of this loop.
-    I2  The session's clock never waits for the socket: reading, writing and time are three tasks.
+    I2  The session's clock never waits for the socket: what the session says is written at once or
+        not taken from it until the socket is free again.
     I3  A connection that is not to be had is logged with what to do, once for each reason.
+    I4  Nothing waits for the end of a connection that was given up: the next is dialled as soon as
+        the session wants it. The old one is closed beside it, within `CLOSE_S_MAX`, and cut when
+        yet another one is given up.
 
 Deliberately not here: decisions (`session`, `bearer`) and handlers (`runners`).
 """
@@ -18,18 +22,20 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import trio
-from trio_websocket import (
-    CloseReason,
-    ConnectionClosed,
-    ConnectionRejected,
-    HandshakeError,
-    WebSocketConnection,
-)
 
 from jobengine.sdk.bearer import Bearer, Standing, TokenUnavailableError
+from jobengine.sdk.channel import Channel, ChannelClosedError
 from jobengine.sdk.commands import HangUp, Notice
 from jobengine.sdk.crew import Crew
-from jobengine.sdk.dialling import CONNECT_S_MAX, dialled, fault_of, host_of, shake_hands
+from jobengine.sdk.dialling import (
+    CONNECT_S_MAX,
+    HandshakeFailedError,
+    HandshakeRefusedError,
+    dialled,
+    fault_of,
+    host_of,
+    shake_hands,
+)
 from jobengine.sdk.exchange import Answer, error_of
 from jobengine.sdk.session import Posted, WorkerSession
 from jobengine.wire.frames import CLOSE_TOKEN_ENDED
@@ -75,9 +81,11 @@ class Link:
         self._woken = False
         self._token: trio.lowlevel.TrioToken | None = None
         self._wake = trio.Event()
-        self._sendable = trio.Event()
+        self._sleeps_until = -math.inf
+        self._closing = trio.CancelScope()
         self._closed = trio.Event()
         self._conversation: trio.CancelScope | None = None
+        self._channel: Channel | None = None
 
     def post(self, message: Posted) -> None:
         """Hand a handler's message to the session; from any thread, never blocks."""
@@ -138,16 +146,17 @@ class Link:
                 self._flush()
             if session.finished or self.rejected is not None:
                 return
-            with trio.move_on_at(session.wakeup_at):
+            self._sleeps_until = session.wakeup_at
+            with trio.move_on_at(self._sleeps_until):
                 await self._wake.wait()
+            self._sleeps_until = -math.inf
             self._wake = trio.Event()
 
     def _turn(self, now: float) -> None:
         session = self._session
         if self._inbox:
-            posted = []
-            while self._inbox:
-                posted.append(self._inbox.popleft())
+            # As many as there are now: other threads go on adding.
+            posted = [self._inbox.popleft() for _ in range(len(self._inbox))]
             session.post(posted, now)
             self._crew.ended(posted)
         if self._drain_asked and not session.draining:
@@ -165,37 +174,53 @@ class Link:
             if self._conversation is not None and any(type(c) is HangUp for c in commands):
                 self._conversation.cancel()
             self._crew.perform(commands)
-        self._sendable.set()
+        channel = self._channel
+        if channel is not None and not channel.is_blocked:
+            frames = self._session.frames()
+            if frames:
+                channel.send_nowait(frames)
 
     async def _dial_again_and_again(self) -> None:
-        while self.rejected is None and not self._session.finished:
-            await trio.sleep_until(self._session.dial_at)
-            self._url = self._session.redirect_url or self._url
-            self._closed = trio.Event()
-            await self._converse()
-            self._conversation = None
-            self._closed.set()
-            if not self._session.finished:
-                self._session.disconnected(trio.current_time())
-            self._wake.set()
+        async with trio.open_nursery() as nursery:
+            while self.rejected is None and not self._session.finished:
+                await trio.sleep_until(self._session.dial_at)
+                self._url = self._session.redirect_url or self._url
+                self._closed = trio.Event()
+                given_up = trio.Event()
+                nursery.start_soon(self._converse, given_up, self._closed)
+                await given_up.wait()
+                self._conversation = None
+                if not self._session.finished:
+                    self._session.disconnected(trio.current_time())
+                self._wake.set()
 
-    async def _converse(self) -> None:
-        """One connection, from dialling to its end."""
+    async def _converse(self, given_up: trio.Event, closed: trio.Event) -> None:
+        """One connection, from dialling to its end; nothing more is said on it once `given_up`."""
         try:
             headers = await self._headers_now()
-            async with dialled(self._url, self._tls) as stream, trio.open_nursery() as nursery:
-                socket = await shake_hands(nursery, stream, self._url, headers)
-                await self._exchange(socket)
-                with trio.move_on_after(CLOSE_S_MAX):
-                    await socket.aclose()
-                nursery.cancel_scope.cancel()
+            async with dialled(self._url, self._tls) as stream:
+                channel = await shake_hands(stream, self._url, headers)
+                await self._exchange(channel)
+                given_up.set()
+                self._closing.cancel()
+                with trio.move_on_after(CLOSE_S_MAX) as self._closing:
+                    await channel.aclose()
         except* TokenUnavailableError as group:
             self._refused(str(group.exceptions[0]))
-        except* ConnectionRejected as group:
+        except* HandshakeRefusedError as group:
             self._rejected_by(group.exceptions[0])
-        except* (HandshakeError, OSError, trio.TooSlowError, trio.BrokenResourceError) as group:
-            why = fault_of(group, self._url)
-            self._warn_once(f"no connection to {host_of(self._url)}: {why}")
+        except* (
+            HandshakeFailedError,
+            OSError,
+            trio.TooSlowError,
+            trio.BrokenResourceError,
+        ) as group:
+            if not given_up.is_set():
+                why = fault_of(group, self._url)
+                self._warn_once(f"no connection to {host_of(self._url)}: {why}")
+        finally:
+            given_up.set()
+            closed.set()
 
     async def _headers_now(self) -> list[tuple[bytes, bytes]]:
         """A handshake's headers, with the token as it is now. Raises `TokenUnavailableError`."""
@@ -214,8 +239,8 @@ class Link:
         return [(b"Authorization", f"Bearer {token}".encode()), *self._headers]
 
     def _rejected_by(self, rejection: Any) -> None:
-        status = rejection.status_code
-        error = error_of(Answer(status, {}, rejection.body or b""))
+        status = rejection.http_status
+        error = error_of(Answer(status, {}, rejection.body))
         if status in (401, 403):
             self._refused(f"HTTP {status}: {error.message}", status)
         else:
@@ -243,39 +268,46 @@ class Link:
             self._warned = text
             self._crew.perform([Notice("warning", text)])
 
-    async def _exchange(self, socket: WebSocketConnection) -> None:
+    async def _exchange(self, channel: Channel) -> None:
         async with trio.open_nursery() as nursery:
             self._conversation = nursery.cancel_scope
             self._standing.accepted()
             self._warned = ""
+            self._channel = channel
             self._session.connected(trio.current_time())
-            self._sendable.set()
-            nursery.start_soon(self._write, socket, nursery.cancel_scope)
+            self._flush()
+            nursery.start_soon(self._write, channel, nursery.cancel_scope)
+            self._wake.set()
             try:
                 while True:
-                    data = await socket.get_message()
-                    self._session.receive(data, trio.current_time())
-                    self._flush()
-                    # The session's next wake-up may have moved.
-                    self._wake.set()
-            except ConnectionClosed as closed:
-                self._closed_with(closed.reason)
+                    self._heard(await channel.receive(), trio.current_time())
+            except ChannelClosedError as closed:
+                self._closed_with(closed)
                 nursery.cancel_scope.cancel()
+            finally:
+                self._channel = None
 
-    def _closed_with(self, reason: CloseReason | None) -> None:
-        if reason is None or reason.code not in (CLOSE_TOKEN_ENDED, _POLICY_VIOLATION):
+    def _heard(self, messages: Sequence[str | bytes], now: float) -> None:
+        session = self._session
+        for message in messages:
+            session.receive(message, now)
+        self._flush()
+        if session.finished or session.wakeup_at < self._sleeps_until:
+            self._wake.set()
+
+    def _closed_with(self, closed: ChannelClosedError) -> None:
+        if closed.code not in (CLOSE_TOKEN_ENDED, _POLICY_VIOLATION):
             return
-        if reason.code == CLOSE_TOKEN_ENDED:
+        if closed.code == CLOSE_TOKEN_ENDED:
             self._standing.ended()
-        text = f"the engine closed the connection: {reason.reason or reason.code}; dialling again"
+        text = f"the engine closed the connection: {closed.reason or closed.code}; dialling again"
         self._crew.perform([Notice("warning", text)])
 
-    async def _write(self, socket: WebSocketConnection, conversation: trio.CancelScope) -> None:
+    async def _write(self, channel: Channel, conversation: trio.CancelScope) -> None:
+        """Send what could not be sent at once, and then what the session has kept meanwhile."""
         try:
             while True:
-                await self._sendable.wait()
-                self._sendable = trio.Event()
-                for frame in self._session.frames():
-                    await socket.send_message(frame)
-        except (ConnectionClosed, trio.BrokenResourceError, trio.ClosedResourceError):
+                await channel.write_backlog()
+                self._flush()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
             conversation.cancel()

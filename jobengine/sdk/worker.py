@@ -25,14 +25,16 @@ import attrs
 import trio
 
 from jobengine.sdk.addresses import api_url_of, worker_url
+from jobengine.sdk.asyncio_runner import AsyncioRunner
 from jobengine.sdk.bearer import Bearer, token_source
 from jobengine.sdk.commands import SessionConfig
 from jobengine.sdk.context import JobContext
 from jobengine.sdk.crew import Crew, Handler, Room
 from jobengine.sdk.rest_door import RestDoor
-from jobengine.sdk.runners import AsyncioRunner, Runner, ThreadRunner, TrioRunner
+from jobengine.sdk.runners import Runner, ThreadRunner
 from jobengine.sdk.session import WorkerSession
 from jobengine.sdk.transport import Link
+from jobengine.sdk.trio_runner import TrioRunner
 from jobengine.sdk.trust import trusted
 
 F = TypeVar("F", bound=Callable[[JobContext], Any])

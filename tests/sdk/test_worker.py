@@ -13,6 +13,7 @@ import trio
 import trio.lowlevel
 
 from jobengine.sdk import JobContext, JobError, Snooze, Worker, WorkerRejectedError
+from jobengine.sdk.transport import CLOSE_S_MAX
 from jobengine.wire.worker_messages import (
     ArtifactNote,
     Complete,
@@ -23,6 +24,7 @@ from jobengine.wire.worker_messages import (
     Progress,
     Release,
 )
+from tests.chaos.cutting_proxy import open_proxy
 from tests.sdk.model import cancel, lease
 from tests.sdk.scripted import ScriptedEngine, running, scripted_engine
 
@@ -167,6 +169,33 @@ async def test_a_dropped_connection_is_resumed_and_its_reports_are_sent_again() 
             go_on.set()
             await engine.until(lambda: "slow" in engine.model.outcomes)
         assert [len(outcomes) for outcomes in engine.model.outcomes.values()] == [1, 1]
+
+
+async def test_a_silent_connection_is_left_at_once_and_closed_beside_the_next() -> None:
+    async with (
+        scripted_engine() as engine,
+        open_proxy("127.0.0.1", int(engine.url.rpartition(":")[2]), 1) as proxy,
+    ):
+        worker = Worker(f"ws://{proxy.address}", token="secret", tenant="acme", capacity=1)
+        go_on = threading.Event()
+
+        @worker.handler("noop")
+        def wait(_: JobContext) -> None:
+            go_on.wait(10)
+
+        async with running(worker.run_async, worker.drain):
+            await engine.until(lambda: engine.model.credit)
+            await engine.grant(lease("slow"))
+            await engine.until(lambda: said(engine, Heartbeat))
+            proxy.half_open()
+            await engine.until(lambda: len(engine.model.hellos) == 2)
+            assert proxy.open_links == 2, "the connection before it is closed first"
+            with trio.fail_after(CLOSE_S_MAX + 1):
+                while proxy.open_links > 1:  # noqa: ASYNC110 - a proxy is watched
+                    await trio.sleep(0.01)
+            go_on.set()
+            await engine.until(lambda: "slow" in engine.model.outcomes)
+        assert len(engine.model.outcomes["slow"]) == 1
 
 
 async def test_a_handler_that_blocks_its_loop_still_heartbeats() -> None:
