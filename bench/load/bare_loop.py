@@ -122,7 +122,7 @@ class _Scribe:
             job.attempt += 1
             job.started_at = draft.at
             draft.step(job, State.RUNNING, actor="engine", worker=_RUNS, span_us=0)
-            draft.close(job, None, worker_id=_WORKER, task_runner_id=_WORKER)
+            draft.close(job, None, by=_RUNS)
         return draft.changes
 
     def _complete(self, jobs: Sequence[Job]) -> list[ChangeSet]:

@@ -11,8 +11,8 @@ from typing import Final
 
 import attrs
 
-from jobengine.domain.change import CommitBatch
-from jobengine.domain.entry import GENESIS, Block, Entry, Head, encode_entries, next_link
+from jobengine.domain.change import ChangeSet, CommitBatch
+from jobengine.domain.entry import GENESIS, Block, Head, encode_entries, next_link
 from jobengine.messages.ledger import Append
 
 __all__ = ["NEW", "Flight"]
@@ -45,27 +45,22 @@ class Flight:
 
     @property
     def entries(self) -> int:
-        return sum(len(request.changes.entries) for request in self.requests)
+        return sum(request.changes.entries_total() for request in self.requests)
 
     def number(self, known: Mapping[str, Head]) -> CommitBatch:
         """Number what it carries from the heads of its tenants, all of which are ``known``."""
-        by_tenant: dict[str, list[Entry]] = {}
+        by_tenant: dict[str, _Body] = {}
         for request in self.requests:
             changes = request.changes
-            entries = by_tenant.get(changes.tenant_id)
-            if entries is None:
-                entries = by_tenant[changes.tenant_id] = []
-            first_seq = known[changes.tenant_id].next_seq + len(entries)
-            for seq, entry in enumerate(changes.entries, first_seq):
-                entry.seq = seq
-            for row, (start, count) in zip(changes.rows, changes.spans, strict=True):
-                row.seqs = list(range(first_seq + start, first_seq + start + count))
-            entries.extend(changes.entries)
-            self.first_seqs.append(first_seq)
+            body = by_tenant.get(changes.tenant_id)
+            if body is None:
+                body = by_tenant[changes.tenant_id] = _Body(known[changes.tenant_id])
+            self.first_seqs.append(body.next_seq)
+            body.add(changes)
         blocks = [
-            _block(tenant_id, known[tenant_id], by_tenant[tenant_id])
+            by_tenant[tenant_id].block(tenant_id)
             for tenant_id in sorted(by_tenant)
-            if by_tenant[tenant_id]
+            if by_tenant[tenant_id].lines
         ]
         self.heads = {b.tenant_id: Head(b.last_seq + 1, b.link) for b in blocks}
         self.batch = CommitBatch(
@@ -86,14 +81,42 @@ class Flight:
         return None
 
 
-def _block(tenant_id: str, head: Head, entries: Sequence[Entry]) -> Block:
-    body = encode_entries(entries)
-    return Block(
-        tenant_id=tenant_id,
-        first_seq=head.next_seq,
-        last_seq=head.next_seq + len(entries) - 1,
-        at=entries[-1].at,
-        previous=head.link,
-        link=next_link(head.link, body),
-        body=body,
-    )
+class _Body:
+    """The block of one tenant that grows behind a head, change by change."""
+
+    __slots__ = ("_at", "_head", "lines", "next_seq")
+
+    def __init__(self, head: Head) -> None:
+        self._head = head
+        self._at = 0
+        self.next_seq = head.next_seq
+        self.lines: list[bytes] = []
+
+    def add(self, changes: ChangeSet) -> None:
+        """Number a change, and take its entries in."""
+        entries, first_seq = changes.entries, self.next_seq
+        for seq, entry in enumerate(entries, first_seq):
+            entry.seq = seq
+        for row, (start, count) in zip(changes.rows, changes.spans, strict=True):
+            row.seqs = list(range(first_seq + start, first_seq + start + count))
+        if entries:
+            self.next_seq += len(entries)
+            self._at = entries[-1].at
+            self.lines.append(encode_entries(entries))
+        for cohort in changes.cohorts:
+            cohort.first_seq = self.next_seq
+            self.next_seq += cohort.entries
+            self._at = cohort.at
+            self.lines.append(cohort.lines())
+
+    def block(self, tenant_id: str) -> Block:
+        body = b"".join(self.lines)
+        return Block(
+            tenant_id=tenant_id,
+            first_seq=self._head.next_seq,
+            last_seq=self.next_seq - 1,
+            at=self._at,
+            previous=self._head.link,
+            link=next_link(self._head.link, body),
+            body=body,
+        )

@@ -79,7 +79,7 @@ class CommitQueue:
             if not self.may_leave(waiting[0]):
                 turns.withhold(turn.key)
                 continue
-            entries += len(waiting[0].changes.entries)
+            entries += waiting[0].changes.entries_total()
             if batch and entries > entries_max:
                 break
             batch.append(waiting.popleft())
@@ -179,7 +179,7 @@ class CommitPace:
 
 
 def _cost(request: Append) -> int:
-    return max(1, len(request.changes.entries))
+    return max(1, request.changes.entries_total())
 
 
 def _has_credentials(request: Append) -> bool:

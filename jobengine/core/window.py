@@ -17,7 +17,7 @@ Not here: who asks the store, what an item means. Used for ready lanes (by rank)
 due instant) and expiries.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from heapq import heapify, heappop, heappush
 from typing import Final, Generic, TypeVar
 
@@ -146,6 +146,20 @@ class Window(Generic[T]):
         self._bytes -= size
         self._note_change(key[1])
         return item
+
+    def take_while(self, accept: Callable[[T], bool], items_max: int) -> list[T]:
+        """Take out the items with the lowest keys, up to the first that is not accepted."""
+        taken: list[T] = []
+        while len(taken) < items_max and self.first() is not None:
+            if not accept(self._items[self._heap[0][1]][1]):
+                break
+            _, job_id = heappop(self._heap)
+            _, item, size = self._items.pop(job_id)
+            self._bytes -= size
+            self._note_change(job_id)
+            taken.append(item)
+        self._tally.items -= len(taken)
+        return taken
 
     def discard(self, job_id: str) -> None:
         """Take out an item wherever it is; without effect when it is not here."""

@@ -1,8 +1,8 @@
 """Canonical JSON: the one byte form that is stored, hashed and compared (RFC 8785).
 
-For *plain* values (no floats, integers within ±2^53, ASCII keys) compact JSON with sorted keys
-is RFC 8785, so a C encoder does the work; anything else takes the reference library. A test holds
-the two paths equal.
+For *plain* values (no floats, integers within ±2^53, no character above U+DFFF) compact JSON with
+sorted keys is RFC 8785, so a C encoder does the work; anything else takes the reference library. A
+test holds the two paths equal.
 
 I1  ``canonical(x) == rfc8785.dumps(decode(x))`` for every value it accepts.
 I2  No accepted value holds U+0000 or a lone surrogate (PostgreSQL can store neither), nor an
@@ -31,10 +31,29 @@ _NO_NUMBER_STARTS = b'{["ntf'
 _long_number = re.compile(rb"[0-9]{16}").search
 # Behind an odd number of backslashes `u0000` is text.
 _nul = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000").search
+_BACKSLASH = 0x5C
+# Each byte as what it is for a text's being plain: a digit, the first of a character above U+DFFF,
+# any other. Up to U+DFFF the order of UTF-8 is that of UTF-16, by which RFC 8785 sorts.
+_DIGIT, _HIGH, _OTHER = b"0", b"^", b" "
+_kinds = b"".join(
+    _DIGIT if byte in b"0123456789" else _HIGH if byte >= 0xEE else _OTHER for byte in range(256)
+)
+_LONG = _DIGIT * 16
 
 
 class NotCanonicalError(ValueError):
     """The value has no canonical form; the message says what is wrong with it."""
+
+
+class _FloatMetError(Exception):
+    pass
+
+
+def _stop_at_float(_: str) -> float:
+    raise _FloatMetError
+
+
+_decode_without_floats = msgspec.json.Decoder(float_hook=_stop_at_float).decode
 
 
 def canonical(raw: bytes) -> bytes:
@@ -46,10 +65,21 @@ def canonical(raw: bytes) -> bytes:
     if raw == EMPTY_OBJECT:
         return EMPTY_OBJECT
     try:
-        value = _decoder.decode(raw)
+        value = _decode_without_floats(raw)
+        text = _encoder.encode(value)
+    except (_FloatMetError, msgspec.DecodeError, UnicodeError, RecursionError):
+        return canonical_of(_decoded(raw))
+    kinds = text.translate(_kinds)
+    if _LONG not in kinds and (text.isascii() or _HIGH not in kinds) and not names_nul(text):
+        return text
+    return canonical_of(value)
+
+
+def _decoded(raw: bytes) -> Any:
+    try:
+        return _decoder.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise NotCanonicalError(f"not valid JSON: {error}") from None
-    return canonical_of(value)
 
 
 def canonical_of(value: Any) -> bytes:
@@ -77,8 +107,8 @@ def canonical_of(value: Any) -> bytes:
 def _is_plain(text: bytes) -> bool:
     """Whether compact JSON with sorted keys is canonical as it stands."""
     return (
-        text.isascii()
-        and text[0] in _NO_NUMBER_STARTS
+        text[0] in _NO_NUMBER_STARTS
+        and (text.isascii() or _HIGH not in text.translate(_kinds))
         and not names_nul(text)
         and _odd_number(text) is None
     )
@@ -86,7 +116,7 @@ def _is_plain(text: bytes) -> bool:
 
 def names_nul(text: bytes) -> bool:
     """Whether a JSON text has the character U+0000, which PostgreSQL cannot store, in a string."""
-    return b"\\u0000" in text and _nul(text) is not None
+    return _BACKSLASH in text and b"\\u0000" in text and _nul(text) is not None
 
 
 def digest(canonical_text: bytes) -> str:

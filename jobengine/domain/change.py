@@ -12,10 +12,12 @@ I2  ``spans[i]`` names the entries of ``rows[i]`` as (first index, count) in ``e
 The stored names are short because they travel once per job and commit as JSON.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 
 import msgspec
 
+from jobengine.domain.cohort import Cohort
 from jobengine.domain.control import ControlKind
 from jobengine.domain.entry import NO_DATA, Block, Entry
 
@@ -316,12 +318,16 @@ class WebhookRow(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class ChangeSet(msgspec.Struct, kw_only=True):
-    """One tenant's change, all or nothing. Consumed by the ledger, which numbers it."""
+    """One tenant's change, all or nothing. Consumed by the ledger, which numbers it.
+
+    ``cohorts`` are entries and rows of many jobs each; they stand behind ``entries`` and ``rows``.
+    """
 
     tenant_id: str
     entries: list[Entry] = []
     rows: list[JobRow] = []
     spans: list[tuple[int, int]] = []
+    cohorts: list[Cohort] = []
     dead_letters: list[DeadLetterRow] = []
     artifacts: list[ArtifactRow] = []
     logs: list[LogRow] = []
@@ -336,6 +342,24 @@ class ChangeSet(msgspec.Struct, kw_only=True):
     run_parts: list[RunPartRow] = []
     registry: list[RegistryRow] = []
     webhooks: list[WebhookRow] = []
+
+    def entries_total(self) -> int:
+        return len(self.entries) + sum(cohort.entries for cohort in self.cohorts)
+
+    def kinds(self) -> Counter[str]:
+        """How many entries there are of each kind."""
+        counted = Counter([entry.kind for entry in self.entries])
+        for cohort in self.cohorts:
+            for kind in cohort.kinds:
+                counted[kind] += cohort.size
+        return counted
+
+    def job_rows(self) -> list[JobRow]:
+        """All rows, those of cohorts included, once the entries are numbered."""
+        rows = list(self.rows)
+        for cohort in self.cohorts:
+            rows += cohort.rows()
+        return rows
 
 
 class CommitBatch(msgspec.Struct, frozen=True, kw_only=True):

@@ -26,6 +26,7 @@ __all__ = [
     "Backoff",
     "Definition",
     "Job",
+    "Likeness",
     "Reason",
     "State",
     "Transition",
@@ -226,12 +227,42 @@ class Definition(
     unique_window_us: int = 0
 
 
+@attrs.frozen(eq=False)
+class Likeness:
+    """What jobs have in common whose definitions differ in correlation id and payload digest alone.
+
+    Whoever translates many jobs gives those that are alike the same record, by identity, so that
+    what hangs on a definition is found once for all of them. ``definition`` is that of one.
+    ``plain``: of the definition nothing but the job's kind says whether it may start, and nothing
+    but its row, lease and entries follows from its creation and its success.
+    """
+
+    definition: Definition
+    plain: bool
+
+    @classmethod
+    def of(cls, definition: Definition) -> "Likeness":
+        special = (
+            definition.hold
+            or definition.not_before is not None
+            or definition.expires_at is not None
+            or definition.unique_key is not None
+            or definition.concurrency_key is not None
+            or definition.run_id is not None
+            or definition.node_key is not None
+            or definition.source_id is not None
+            or definition.templated
+        )
+        return cls(definition, plain=not special)
+
+
 class Job(msgspec.Struct, eq=False, kw_only=True, gc=False):
     """One job as its owner sees it; a projection of its ledger entries.
 
     ``definition_json`` and ``payload`` are canonical bytes, encoded once at the door and handed on
     unchanged to ledger, row and lease frame. ``due_at`` is the instant before which it must not
-    start (a gate, not a state); ``rank`` orders it in its lane.
+    start (a gate, not a state); ``rank`` orders it in its lane. Jobs known to be alike share
+    ``like``.
     """
 
     job_id: str
@@ -255,3 +286,4 @@ class Job(msgspec.Struct, eq=False, kw_only=True, gc=False):
     error: bytes | None = None
     progress: bytes | None = None
     seqs: tuple[int, ...] = ()
+    like: Likeness | None = None

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import attrs
 import msgspec
 
-from jobengine.domain.job import Definition, Job
+from jobengine.domain.job import Definition, Job, Likeness
 
 __all__ = ["DueJob", "Lane", "LeasedJob", "NewJob", "Ranked"]
 
@@ -47,9 +47,11 @@ class DueJob:
 
 
 class NewJob(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A job as validated at a door. Both texts are canonical JSON."""
+    """A job as validated at a door. Both texts are canonical JSON. Jobs known to be alike have one
+    ``like``."""
 
     job_id: str
     definition: Definition
     definition_json: bytes
     payload: bytes
+    like: Likeness | None = None

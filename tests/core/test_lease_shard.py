@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from jobengine.core.lease_shard.draft import rank_of
 from jobengine.domain.errors import ErrorCode, Refusal
 from jobengine.domain.failure import Failure
 from jobengine.domain.instant import Moment
 from jobengine.domain.job import State
+from jobengine.domain.rank import rank_of
 from jobengine.domain.records import DueJob, LeasedJob, Ranked
 from jobengine.messages.lease_shard import (
     Actor,

@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobengine.core.lease_shard.leases import Lease, LeaseTable, Phase
+from jobengine.domain.ids import lease_id
 from jobengine.domain.job import State
 from tests.core.shard_driver import stored_job
 
@@ -11,8 +12,10 @@ SECONDS = st.floats(0.0, 1e6, allow_nan=False)
 
 
 def lease(number: int, renewed_s: float, timeout_s: float | None = None) -> Lease:
+    job = stored_job(number, State.RUNNING, attempt=1)
     return Lease(
-        job=stored_job(number, State.RUNNING, attempt=1),
+        job=job,
+        lease_id=lease_id(job.job_id, 1),
         attempt=1,
         session=None,
         worker_id="w",
@@ -86,7 +89,7 @@ def test_leases_of_a_table_that_overslept_get_one_more_period_once() -> None:
     assert table.wakeup_at == 62.0
     later.renewed_s = 50.0
     assert table.pop_due(70.0) == [due]
-    table.remove(due)
+    table.remove([due])
     assert table.pop_due(99.9) == []
     assert table.pop_due(100.0) == [later]
 

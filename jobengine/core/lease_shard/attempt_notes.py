@@ -50,8 +50,7 @@ class AttemptNotes:
         row = draft.close(
             lease.job,
             State.RUNNING,
-            worker_id=lease.worker_id,
-            task_runner_id=lease.task_runner_id,
+            by=lease,
         )
         row.progress = msgspec.Raw(note)
         lease.phase = Phase.SETTLING

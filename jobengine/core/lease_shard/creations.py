@@ -8,15 +8,17 @@ Not here: what a request claims (``claims``), how many jobs are made in one go (
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import attrs
 
+from jobengine.core.lease_shard.alike_starts import AlikeStarts
 from jobengine.core.lease_shard.claims import Claims, store_claim
 from jobengine.core.lease_shard.draft import Draft
 from jobengine.core.lease_shard.grants import Granter
 from jobengine.core.lease_shard.kinds import Kind
 from jobengine.core.lease_shard.pending import Pending
+from jobengine.core.lease_shard.ready_lanes import ReadyLanes
 from jobengine.core.lease_shard.slices import Slices, Steps
 from jobengine.core.lease_shard.state import ShardState
 from jobengine.core.machine import Answer
@@ -28,6 +30,9 @@ from jobengine.messages.lease_shard import JobOutcome, SubmitAnswer, SubmitJobs
 from jobengine.messages.rate_bucket import BucketState, RateRequest
 
 __all__ = ["Creations", "unique_keys"]
+
+_ALIKE_OF_STRIDE: Final = 8
+"""So many jobs that are decided together take as long as one by itself."""
 
 Create: TypeAlias = Callable[[Draft, Pending, NewJob, Kind, Collection[str]], Job]
 
@@ -63,6 +68,7 @@ class Creations:
         self._granter = granter
         self._claims = claims
         self._create = create
+        self._alike = AlikeStarts(state, ReadyLanes(state))
 
     def begin(
         self,
@@ -92,28 +98,44 @@ class Creations:
 
     def _make(self, creation: _Creation) -> Steps:
         """Make the jobs of a request, in their order."""
-        request, taken = creation.request, creation.taken
-        outcomes, jobs = creation.outcomes, creation.jobs
-        tenant_id = request.tenant_id
-        stride = self._state.limits.stride(len(request.jobs))
-        kind_of = self._state.kinds.of
-        for number, new in enumerate(request.jobs):
-            if number and number % stride == 0:
+        request = creation.request
+        tenant_id, jobs = request.tenant_id, request.jobs
+        stride = self._state.limits.stride(len(jobs))
+        number = decided = 0
+        while number < len(jobs):
+            if decided >= stride:
+                decided = 0
                 yield
-            kind = kind_of(tenant_id, new.definition)
-            key = new.definition.unique_key
-            job = taken.get(key) if key is not None else None
-            if job is not None:
-                outcomes.append(JobOutcome(outcome="existing", job_id=job.job_id))
-            elif (refusal := self._refuse_cost(kind, new)) is not None:
-                outcomes.append(JobOutcome(outcome="rejected", refusal=refusal))
+            alike = self._alike.count(tenant_id, jobs, number, _ALIKE_OF_STRIDE * stride)
+            if alike:
+                self._make_alike(creation, jobs[number : number + alike])
             else:
-                job = self._create(creation.draft, creation.pending, new, kind, creation.tokens)
-                outcomes.append(JobOutcome(outcome="created", job_id=job.job_id))
-                if key is not None:
-                    taken[key] = job
-            jobs.append(job)
+                self._make_one(creation, jobs[number])
+            number += max(1, alike)
+            decided += max(1, alike // _ALIKE_OF_STRIDE)
         return lambda: self._finish(creation)
+
+    def _make_alike(self, creation: _Creation, new: Sequence[NewJob]) -> None:
+        creation.jobs += self._alike.create(
+            creation.draft, creation.pending, creation.request.tenant_id, new
+        )
+        creation.outcomes += [JobOutcome(outcome="created", job_id=each.job_id) for each in new]
+
+    def _make_one(self, creation: _Creation, new: NewJob) -> None:
+        taken, outcomes = creation.taken, creation.outcomes
+        kind = self._state.kinds.of(creation.request.tenant_id, new.definition)
+        key = new.definition.unique_key
+        job = taken.get(key) if key is not None else None
+        if job is not None:
+            outcomes.append(JobOutcome(outcome="existing", job_id=job.job_id))
+        elif (refusal := self._refuse_cost(kind, new)) is not None:
+            outcomes.append(JobOutcome(outcome="rejected", refusal=refusal))
+        else:
+            job = self._create(creation.draft, creation.pending, new, kind, creation.tokens)
+            outcomes.append(JobOutcome(outcome="created", job_id=job.job_id))
+            if key is not None:
+                taken[key] = job
+        creation.jobs.append(job)
 
     def _finish(self, creation: _Creation) -> list[Any]:
         """Send the draft of a request whose jobs are made on its way."""

@@ -10,53 +10,53 @@ I2  ``spans`` stays aligned with ``rows``.
 I3  ``waiting`` is by how many the jobs that wait grow with this change, as the store will count.
 """
 
-from typing import Final, Protocol
+from collections.abc import Iterable
+from typing import Final
 
 import msgspec
 
+from jobengine.core.lease_shard.groups import Group, Runs
 from jobengine.domain.change import ChangeSet, ControlRow, GateStateRow, JobRow
 from jobengine.domain.control import ControlKind
 from jobengine.domain.entry import NO_DATA, Entry, about
 from jobengine.domain.instant import Moment
 from jobengine.domain.job import Job, State, find_transition
+from jobengine.domain.rank import rank_of
 from jobengine.messages.lease_shard import Actor
 
-__all__ = ["Draft", "rank_of"]
+__all__ = ["ENGINE", "Draft"]
 
 _Raw = msgspec.Raw
 # Bound once: an enum looks its members up by name each time.
 _PENDING: Final = State.PENDING
 _SCHEDULED: Final = State.SCHEDULED
 _RUNNING: Final = State.RUNNING
+_COMPLETED: Final = State.COMPLETED
 
 _WAITING = (_PENDING, _SCHEDULED)
 _ENDED = (State.COMPLETED, State.FAILED, State.CANCELLED)
 
 
-class Runs(Protocol):
-    """Who runs attempts: a session, or the lease that it was granted."""
-
-    @property
-    def worker_id(self) -> str: ...
-    @property
-    def task_runner_id(self) -> str: ...
-
-
-def rank_of(due_at: int, priority: int, ageing_us: int) -> int:
-    """The place in a lane: lower goes first.
-
-    A job counts as one priority step higher for each ageing period it has waited. The difference
-    between two jobs' ``due_at − priority · period`` never changes, so the order is fixed when they
-    become due, and one index holds it.
-    """
-    return due_at - priority * ageing_us
+ENGINE: Final = Actor("engine")
+"""Who acts when nobody asked: grants, expiries, retries."""
 
 
 class Draft:
-    """``actor`` is who causes the change; ``at`` the instant that it is recorded under;
-    ``node_ends`` the jobs that end with it for good and are nodes of runs."""
+    """``actor`` is who causes the change; ``at`` the instant that it is recorded under; ``alike``
+    the jobs whose steps are written when it leaves; ``node_ends`` the jobs that end with it for
+    good and are nodes of runs."""
 
-    __slots__ = ("_ageing_us", "_first", "actor", "at", "changes", "node_ends", "shard", "waiting")
+    __slots__ = (
+        "_ageing_us",
+        "_first",
+        "actor",
+        "alike",
+        "at",
+        "changes",
+        "node_ends",
+        "shard",
+        "waiting",
+    )
 
     def __init__(
         self, tenant_id: str, shard: int, actor: Actor, now: Moment, ageing_us: int
@@ -66,6 +66,7 @@ class Draft:
         self.at = now.at
         self.shard = shard
         self.waiting = 0
+        self.alike: dict[Group, list[Job]] = {}
         self.node_ends: list[Job] = []
         self._ageing_us = ageing_us
         self._first = 0
@@ -73,7 +74,21 @@ class Draft:
     @property
     def empty(self) -> bool:
         changes = self.changes
-        return not (changes.entries or changes.logs or changes.idempotency or changes.unique)
+        return not (
+            self.alike or changes.entries or changes.logs or changes.idempotency or changes.unique
+        )
+
+    def beside(self) -> "Draft":
+        """An empty one of the same tenant, cause and instant."""
+        tenant_id, at = self.changes.tenant_id, Moment(0.0, self.at)
+        return Draft(tenant_id, self.shard, self.actor, at, self._ageing_us)
+
+    def note_alike(self, group: Group, jobs: Iterable[Job]) -> None:
+        """These take the steps of their group when the draft leaves; in memory they have."""
+        noted = self.alike.get(group)
+        if noted is None:
+            noted = self.alike[group] = []
+        noted.extend(jobs)
 
     def create(self, job: Job) -> None:
         """The first entry of a job; more steps may follow before ``close``."""
@@ -138,6 +153,29 @@ class Draft:
         job.state = target
         job.reason = reason
 
+    def start(self, job: Job, by: Runs, waited_us: int) -> None:
+        """The step into ``running``, with the next attempt."""
+        job.attempt += 1
+        job.started_at = self.at
+        job.finished_at = None
+        self.step(job, _RUNNING, actor=ENGINE.subject, worker=by, span_us=waited_us)
+
+    def waited_us(self, job: Job) -> int:
+        """How long a job that starts now could have run already."""
+        return max(0, self.at - max(job.due_at, job.scheduled_at or job.created_at))
+
+    def complete(self, job: Job, by: Runs, result: bytes, ran_us: int) -> JobRow:
+        """The last step of an attempt that went well, and the row after it."""
+        job.finished_at = self.at
+        job.result = result
+        self.step(job, _COMPLETED, worker=by, span_us=ran_us)
+        row = self.close(job, _RUNNING)
+        row.result = _Raw(result)
+        return row
+
+    def ran_us(self, job: Job) -> int:
+        return self.at - (job.started_at or self.at)
+
     def note(self, job: Job, kind: str, *, data: bytes = b"", worker: Runs | None = None) -> None:
         """Record something about a job that is no transition; ``worker`` as of a ``step``."""
         entries = self.changes.entries
@@ -200,10 +238,10 @@ class Draft:
         job: Job,
         from_state: State | None,
         *,
-        worker_id: str | None = None,
-        task_runner_id: str | None = None,
+        by: Runs | None = None,
     ) -> JobRow:
-        """Write the row of a job after its steps; without ``from_state`` the job is new.
+        """Write the row of a job after its steps; without ``from_state`` the job is new. ``by`` is
+        who runs it, while it is running.
 
         The row is returned for what only some steps bring: result, error, progress.
         """
@@ -240,8 +278,9 @@ class Draft:
         else:
             row.from_state = from_state
         if job.state is _RUNNING:
-            row.worker_id = worker_id
-            row.task_runner_id = task_runner_id
+            if by is not None:
+                row.worker_id = by.worker_id
+                row.task_runner_id = by.task_runner_id
             row.lease_us = definition.lease_us
         elif job.state in _WAITING:
             self._place(row, job)

@@ -21,6 +21,7 @@ from typing import Final
 
 import attrs
 
+from jobengine.core.lease_shard.alike_starts import AlikeStarts
 from jobengine.core.lease_shard.draft import Draft
 from jobengine.core.lease_shard.fair_lanes import FairLanes
 from jobengine.core.lease_shard.kinds import Kind
@@ -56,6 +57,7 @@ class Granter:
         self._state = state
         self._ready = ReadyLanes(state)
         self._fair = FairLanes(state, self._ready)
+        self._alike = AlikeStarts(state, self._ready)
         self.refill = self._ready.refill
         self.set_weights = self._fair.set_weights
 
@@ -109,29 +111,8 @@ class Granter:
     def grant(self, draft: Draft, pending: Pending, job: Job, kind: Kind, session: Session) -> None:
         """The step into ``running``, inside an open draft of this job; the caller closes it."""
         state = self._state
-        now = state.now
-        now_s = state.lease_now_s()
-        job.attempt += 1
-        job.started_at = now.at
-        job.finished_at = None
-        waited_us = now.at - max(job.due_at, job.scheduled_at or job.created_at)
-        draft.step(
-            job,
-            _RUNNING,
-            actor=ENGINE.subject,
-            worker=session,
-            span_us=max(0, waited_us),
-        )
-        timeout_us = job.definition.timeout_us
-        lease = Lease(
-            job=job,
-            attempt=job.attempt,
-            session=session,
-            worker_id=session.worker_id,
-            task_runner_id=session.task_runner_id,
-            renewed_s=now_s,
-            timeout_s=None if timeout_us is None else now_s + timeout_us / 1_000_000,
-        )
+        draft.start(job, session, draft.waited_us(job))
+        lease = Lease.granted(job, session, state.lease_now_s())
         session.credit -= 1
         session.leases[job.job_id] = lease
         state.leases.add(lease)
@@ -243,6 +224,8 @@ class Granter:
 
     def _fill_from(self, step: Step, lane: Lane, session: Session) -> None:
         window = self._state.lanes[lane]
+        if self._ready.is_open(lane):
+            self._alike.grant_first(step.draft, step.pending, window, session)
         while session.slots > 0 and self._ready.is_open(lane):
             if not self._next(step, lane, window, session):
                 break
@@ -276,12 +259,7 @@ class Granter:
             state.delayed.discard(job.job_id)
         step.draft.open()
         self.grant(step.draft, step.pending, job, kind, session)
-        step.draft.close(
-            job,
-            _SCHEDULED,
-            worker_id=session.worker_id,
-            task_runner_id=session.task_runner_id,
-        )
+        step.draft.close(job, _SCHEDULED, by=session)
 
 
 def _has_more(window: Window[Job]) -> bool:

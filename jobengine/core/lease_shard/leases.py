@@ -15,11 +15,11 @@ I5  A table that is looked at long after it asked to be was asleep, as a frozen 
 Not here: what ending a lease does to the job.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum
 from heapq import heapify, heappop, heappush
 
-import attrs
+import msgspec
 
 from jobengine.core.lease_shard.sessions import Session
 from jobengine.domain.ids import lease_id
@@ -41,13 +41,13 @@ class Phase(Enum):
     SETTLING = "settling"
 
 
-@attrs.define(eq=False)
-class Lease:
+class Lease(msgspec.Struct, eq=False, kw_only=True):
     """One attempt's lease; ``renewed_s``, ``timeout_s`` and ``watched_s``, when it is next looked
     at, are in lease time, and so is ``spared_s``, when I5 renewed it last. ``log_bytes``: of the
     lines stored of it by this owner; None once they have reached their limit."""
 
     job: Job
+    lease_id: str
     attempt: int
     session: Session | None
     worker_id: str
@@ -60,10 +60,21 @@ class Lease:
     log_bytes: int | None = 0
     spared_s: float = float("-inf")
     watched_s: float = _NEVER_S
-    lease_id: str = attrs.field(init=False)
 
-    def __attrs_post_init__(self) -> None:
-        self.lease_id = lease_id(self.job.job_id, self.attempt)
+    @classmethod
+    def granted(cls, job: Job, session: Session, now_s: float) -> "Lease":
+        """The lease of a job's present attempt, from now on in lease time."""
+        timeout_us = job.definition.timeout_us
+        return cls(
+            job=job,
+            lease_id=lease_id(job.job_id, job.attempt),
+            attempt=job.attempt,
+            session=session,
+            worker_id=session.worker_id,
+            task_runner_id=session.task_runner_id,
+            renewed_s=now_s,
+            timeout_s=None if timeout_us is None else now_s + timeout_us / 1_000_000,
+        )
 
     def heard_s(self) -> float:
         """When its period began, in lease time: its grant, or what renewed it last."""
@@ -121,6 +132,16 @@ class LeaseTable:
         self._by_id[lease.lease_id] = lease
         self._watch(lease, lease.due_s())
 
+    def add_all(self, job_ids: Sequence[str], leases: Sequence[Lease]) -> None:
+        """Add leases that begin now and are of one length; ``job_ids`` are those of their jobs."""
+        self._by_job.update(zip(job_ids, leases, strict=True))
+        self._by_id.update({lease.lease_id: lease for lease in leases})
+        at_s = leases[0].due_s()
+        for lease in leases:
+            lease.watched_s = at_s
+            heappush(self._due, (at_s, lease.lease_id))
+        self._shorten()
+
     def of_job(self, job_id: str) -> Lease | None:
         return self._by_job.get(job_id)
 
@@ -129,11 +150,15 @@ class LeaseTable:
         found = self._by_id.get(lease)
         return found if found is not None and found.attempt == token else None
 
-    def remove(self, lease: Lease) -> None:
-        del self._by_job[lease.job.job_id]
-        del self._by_id[lease.lease_id]
-        if lease.session is not None:
-            lease.session.leases.pop(lease.job.job_id, None)
+    def remove(self, leases: Iterable[Lease]) -> None:
+        """Leases that have ended."""
+        by_job, by_id = self._by_job, self._by_id
+        for lease in leases:
+            job_id = lease.job.job_id
+            del by_job[job_id]
+            del by_id[lease.lease_id]
+            if lease.session is not None:
+                lease.session.leases.pop(job_id, None)
 
     def watch(self, lease: Lease) -> None:
         """Look at a lease again when it now falls due, for example after its timeout changed."""
@@ -179,6 +204,9 @@ class LeaseTable:
             return
         lease.watched_s = at_s
         heappush(self._due, (at_s, lease.lease_id))
+        self._shorten()
+
+    def _shorten(self) -> None:
         if len(self._due) > 2 * len(self._by_id) + _ORDER_SLACK:
             self._due = [(held.watched_s, name) for name, held in self._by_id.items()]
             heapify(self._due)

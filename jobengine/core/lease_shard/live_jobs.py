@@ -48,8 +48,7 @@ class LiveJobs:
             draft.close(
                 job,
                 State.RUNNING,
-                worker_id=lease.worker_id,
-                task_runner_id=lease.task_runner_id,
+                by=lease,
             )
             lease.phase = Phase.SETTLING
             grace_ends_s = self._state.lease_now_s() + self._state.limits.cancel_grace_s
@@ -94,6 +93,7 @@ class LiveJobs:
         before = job.definition.priority
         job.definition = msgspec.structs.replace(job.definition, priority=message.priority)
         job.definition_json = _encode(job.definition)
+        job.like = None
         draft.open()
         data = canonical_of({"from": before, "to": message.priority})
         draft.note(job, "job.prioritized", data=data)

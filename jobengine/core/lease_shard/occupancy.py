@@ -12,7 +12,7 @@ I3  A part of which ``free`` places are free has one left until ``taken`` has gr
     whoever took them and whatever was let go meanwhile.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from jobengine.core.lease_shard.kinds import Kind, Kinds
 from jobengine.core.lease_shard.rules import Part
@@ -60,6 +60,14 @@ class Occupancy:
             self.by_key[name] = self.by_key.get(name, 0) + 1
         self._held[job.job_id] = (kind, key)
         self.taken += 1
+
+    def hold_all(self, job_ids: Sequence[str], kind: Kind) -> None:
+        """The same for jobs of one kind that hold nothing yet and have no concurrency key."""
+        kind.held += len(job_ids)
+        for count in kind.counts:
+            count.held += len(job_ids)
+        self._held.update(dict.fromkeys(job_ids, (kind, None)))
+        self.taken += len(job_ids)
 
     def let_go(self, job: Job) -> tuple[Part, ...]:
         """The parts in which a place has become free."""

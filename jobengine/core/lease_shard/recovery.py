@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from jobengine.core.lease_shard.leases import Lease, Phase
 from jobengine.core.lease_shard.state import ShardState
+from jobengine.domain.ids import lease_id
 from jobengine.domain.records import LeasedJob
 
 __all__ = ["restore_leases"]
@@ -26,6 +27,7 @@ def restore_leases(state: ShardState, leased: Sequence[LeasedJob]) -> None:
             timeout_s = grace_ends_s if timeout_s is None else min(timeout_s, grace_ends_s)
         lease = Lease(
             job=job,
+            lease_id=lease_id(job.job_id, job.attempt),
             attempt=job.attempt,
             session=None,
             worker_id=each.worker_id,

@@ -8,10 +8,11 @@ Not here: what an attempt says while it runs (``attempt_notes``), reports that n
 (``stray_reports``), ends that are no success (``endings``).
 """
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
+from jobengine.core.lease_shard.alike_ends import AlikeEnds
 from jobengine.core.lease_shard.attempt_notes import AttemptNotes
 from jobengine.core.lease_shard.claims import let_go_of_key
 from jobengine.core.lease_shard.draft import Draft
@@ -25,7 +26,7 @@ from jobengine.core.lease_shard.slices import Slices, Steps
 from jobengine.core.lease_shard.state import ENGINE, ShardState
 from jobengine.core.lease_shard.stray_reports import StrayReports, tell_unread
 from jobengine.core.lease_shard.submits import Submitter
-from jobengine.domain.job import Job, Reason, State
+from jobengine.domain.job import Job, Reason
 from jobengine.domain.outcome import Outcome
 from jobengine.messages.lease_shard import Actor
 from jobengine.messages.shard_commands import ClaimsWanted, LoadSubjects, SubjectsLoaded
@@ -44,7 +45,8 @@ from jobengine.messages.worker_reports import (
 
 __all__ = ["Reporter"]
 
-_json = msgspec.json.Encoder(order="sorted")
+_ALIKE_OF_ONE: Final = 8
+"""So many alike ends take as long as one report by itself."""
 
 
 class Reporter:
@@ -81,12 +83,21 @@ class Reporter:
     def _decide(self, draft: Draft, pending: Pending, session: Session, message: Reports) -> Steps:
         """What a frame says, report by report."""
         stride = self._state.limits.stride(len(message.reports))
+        alike = AlikeEnds(self._state, draft, pending, session)
+        decided = 0
         for number, report in enumerate(message.reports, 1):
-            self._report(draft, pending, session, report)
-            if number % stride == 0 and number < len(message.reports):
+            if type(report) is Completed and alike.take(report):
+                decided += 1
+            else:
+                self._report(draft, pending, session, report)
+                decided += _ALIKE_OF_ONE
+            if decided >= stride * _ALIKE_OF_ONE and number < len(message.reports):
+                decided = 0
+                alike.settle()
                 if session.auto_credit:
                     self._granter.fill(draft, pending, session)
                 yield
+        alike.settle()
         return lambda: self._finish(draft, pending, session)
 
     def _finish(self, draft: Draft, pending: Pending, session: Session) -> list[Any]:
@@ -187,16 +198,7 @@ class Reporter:
         self._remember(lease, report)
         draft.open()
         self._endings.end(pending, lease, Outcome.GOOD)
-        job.finished_at = draft.at
-        job.result = report.result
-        draft.step(
-            job,
-            State.COMPLETED,
-            worker=lease,
-            span_us=draft.at - (job.started_at or draft.at),
-        )
-        row = draft.close(job, State.RUNNING)
-        row.result = msgspec.Raw(report.result)
+        row = draft.complete(job, lease, report.result, draft.ran_us(job))
         if lease.progress_unstored and job.progress is not None:
             row.progress = msgspec.Raw(job.progress)
         let_go_of_key(draft, job)

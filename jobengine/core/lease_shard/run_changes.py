@@ -59,8 +59,7 @@ class RunChanges:
             row = draft.close(
                 job,
                 State.PENDING,
-                worker_id=session.worker_id,
-                task_runner_id=session.task_runner_id,
+                by=session,
             )
         if filled is not None:
             row.definition = msgspec.Raw(job.definition_json)

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from jobengine.core.lease_shard.groups import By
+
 if TYPE_CHECKING:
     from jobengine.core.lease_shard.leases import Lease
     from jobengine.domain.records import Lane
@@ -43,6 +45,10 @@ class Session:
     proposed: int = 0
     draining: bool = False
     leases: dict[str, Lease] = attrs.field(factory=dict)
+    by: By = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.by = By(self.worker_id, self.task_runner_id)
 
     @property
     def slots(self) -> int:

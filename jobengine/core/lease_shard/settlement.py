@@ -2,14 +2,16 @@
 
 I1  Memory is settled first, then everyone is told, then what had waited is handled again.
 I2  A lease whose session has gone meanwhile is given back: nobody has heard of it.
+I3  A lease's period begins when its commit has returned, however long that took.
 """
 
 from typing import Any, Final
 
 from jobengine.core.lease_shard.endings import Endings
 from jobengine.core.lease_shard.grants import Granter
-from jobengine.core.lease_shard.leases import Phase
+from jobengine.core.lease_shard.leases import Lease, Phase
 from jobengine.core.lease_shard.pending import Pending
+from jobengine.core.lease_shard.sessions import Session
 from jobengine.core.lease_shard.state import ShardState, weight
 from jobengine.core.lease_shard.submits import Submitter
 from jobengine.core.machine import Answer
@@ -41,9 +43,10 @@ class Settlement:
         if pending is None:
             return []
         again: list[Any] = []
-        for lease in pending.ended:
-            state.leases.remove(lease)
-            state.outdate(lease.job)
+        state.leases.remove(pending.ended)
+        if state.reads_waiting:
+            for lease in pending.ended:
+                state.outdate(lease.job)
         for job in pending.displaced:
             state.displace(job)
         for lease in pending.kept:
@@ -121,18 +124,22 @@ class Settlement:
 
     def _tell_grants(self, pending: Pending) -> None:
         state = self._state
+        now_s, at = state.lease_now_s(), state.now.at
         by_session: dict[int, list[Grant]] = {}
-        orphans = []
+        orphans: list[Lease] = []
+        told: Session | None = None
+        grants: list[Grant] = []
         for lease in pending.grants:
             lease.phase = _LIVE
-            session = lease.session
+            lease.renewed_s = now_s
+            session, job = lease.session, lease.job
             if session is None:
                 orphans.append(lease)
                 continue
-            left_s = lease.ends_s() - state.lease_now_s()
-            until_at = state.now.at + round(left_s * 1_000_000)
-            grant = Grant(lease.job, lease.lease_id, lease.attempt, until_at)
-            by_session.setdefault(session.session_id, []).append(grant)
+            if session is not told:
+                told, grants = session, by_session.setdefault(session.session_id, [])
+            until_at = at + job.definition.lease_us
+            grants.append(Grant(job, lease.lease_id, lease.attempt, until_at))
         for session_id, grants in by_session.items():
             state.commands.append(Tell(session_id=session_id, message=Granted(leases=grants)))
         if orphans:

@@ -11,8 +11,9 @@ from typing import Any
 
 import msgspec
 
+from jobengine.core.lease_shard.alike import write_alike
 from jobengine.core.lease_shard.backlogs import Backlogs
-from jobengine.core.lease_shard.draft import Draft, rank_of
+from jobengine.core.lease_shard.draft import ENGINE, Draft
 from jobengine.core.lease_shard.fresh_jobs import FreshJobs
 from jobengine.core.lease_shard.gates import Gates
 from jobengine.core.lease_shard.kinds import Kind, Kinds
@@ -29,6 +30,7 @@ from jobengine.core.lease_shard.waiting_room import Subject, WaitingRoom
 from jobengine.core.window import BEFORE_ALL, Key, Tally, Window
 from jobengine.domain.instant import Moment
 from jobengine.domain.job import Definition, Job
+from jobengine.domain.rank import rank_of
 from jobengine.domain.records import DueJob, Lane
 from jobengine.messages.lease_shard import Actor
 from jobengine.messages.rate_bucket import BucketState
@@ -36,9 +38,6 @@ from jobengine.messages.session import Settled, Tell
 from jobengine.messages.shard_commands import Commit
 
 __all__ = ["DUE_ENTRY_BYTES", "ENGINE", "ShardLimits", "ShardState", "weight"]
-
-ENGINE = Actor("engine")
-"""Who acts when nobody asked: grants, expiries, retries."""
 
 _JOB_OVERHEAD_BYTES = 1024
 DUE_ENTRY_BYTES = 128
@@ -106,6 +105,7 @@ class ShardState:
         if beside is not None:
             beside.append((draft, pending))
             return
+        write_alike(draft)
         for change in pending.source_changes:
             draft.remark(change.kind, change.data)
             draft.keep_state(change.state_name, change.state)
@@ -201,6 +201,11 @@ class ShardState:
         if at is not None and job.attempt == 0:
             due = DueJob(at, job.tenant_id, job.job_id)
             self.expiring.offer((at, job.job_id), due, DUE_ENTRY_BYTES)
+
+    @property
+    def reads_waiting(self) -> bool:
+        """Whether waiting jobs are being read."""
+        return self.delayed.stamp is not None or bool(self.reading_lanes)
 
     def outdate(self, job: Job) -> None:
         """What is being read may show this job waiting, as it did before the lease that ends."""

@@ -141,9 +141,7 @@ class Submitter:
                 session = self._granter.on_arrival(job, kind, tokens)
         if session is not None:
             self._granter.grant(draft, pending, job, kind, session)
-            draft.close(
-                job, None, worker_id=session.worker_id, task_runner_id=session.task_runner_id
-            )
+            draft.close(job, None, by=session)
         else:
             draft.close(job, None)
             pending.placed.append(job)

@@ -47,7 +47,7 @@ def refuse_or_none(tables: Tables, batch: CommitBatch) -> StoreError | None:
             *_stale_runs(tables, change),
         ):
             return StaleRowError(change.tenant_id, stale)
-    for row in chain.from_iterable(change.rows for change in batch.changes):
+    for row in chain.from_iterable(change.job_rows() for change in batch.changes):
         if refusal := _refuse_row(row):
             return refusal
     for run in chain.from_iterable(change.runs for change in batch.changes):
@@ -67,7 +67,7 @@ def _taken_key(tables: Tables, batch: CommitBatch) -> str | None:
     """The primary key that a commit would break."""
     jobs = [
         (row.tenant_id, row.job_id)
-        for row in chain.from_iterable(change.rows for change in batch.changes)
+        for row in chain.from_iterable(change.job_rows() for change in batch.changes)
         if row.from_state is None
     ]
     if len(set(jobs)) < len(jobs) or any(key in tables.jobs for key in jobs):
@@ -149,7 +149,7 @@ def _stale_runs(tables: Tables, change: ChangeSet) -> list[str]:
 
 def _stale_jobs(tables: Tables, change: ChangeSet) -> list[str]:
     stale = []
-    for row in change.rows:
+    for row in change.job_rows():
         job = tables.jobs.get((row.tenant_id, row.job_id))
         if row.from_state is not None and (job is None or job.state != row.from_state):
             stale.append(row.job_id)

@@ -27,8 +27,9 @@ from jobengine.domain.change import (
     WebhookRow,
 )
 from jobengine.domain.entry import NO_DATA, Block, Head
-from jobengine.domain.job import Definition, Job, State
+from jobengine.domain.job import Job, State
 from jobengine.domain.redrive import UNFINISHED, Redrive, RedriveOrder, RedriveState
+from jobengine.domain.stored_definitions import StoredDefinitions
 from jobengine.domain.webhook import Webhook
 from jobengine.domain.webhook_records import to_webhook
 from jobengine.store.feeds import FeedCursor
@@ -40,7 +41,6 @@ __all__ = ["WAITING", "Lease", "Tables"]
 
 WAITING = frozenset({State.PENDING, State.SCHEDULED})
 _EMPTY = (b"", b"null")
-_decode_definition = msgspec.json.Decoder(Definition).decode
 _decode_order = msgspec.json.Decoder(RedriveOrder).decode
 
 
@@ -88,6 +88,7 @@ class Tables:
     webhooks: dict[tuple[str, str], Webhook] = attrs.field(factory=dict)
     """By tenant and webhook id."""
     planned: RunTables = attrs.field(factory=RunTables)
+    _definitions: StoredDefinitions = attrs.field(factory=StoredDefinitions)
     _log_position: int = 0
     _credential_position: int = 0
 
@@ -102,7 +103,7 @@ class Tables:
             self.heads[block.tenant_id] = Head(block.last_seq + 1, block.link)
             self.blocks[block.tenant_id].append(block)
         for change in batch.changes:
-            for row in change.rows:
+            for row in change.job_rows():
                 self._apply_row(row)
             for letter in change.dead_letters:
                 self._apply_letter(letter)
@@ -150,17 +151,31 @@ class Tables:
             after[key] = row
         return after
 
+    def _new_job(self, row: JobRow) -> Job:
+        assert row.created_at is not None
+        text = bytes(row.definition)
+        definition, like = self._definitions.read(text)
+        return Job(
+            job_id=row.job_id,
+            tenant_id=row.tenant_id,
+            definition=definition,
+            definition_json=text,
+            payload=bytes(row.payload) or b"null",
+            created_at=row.created_at,
+            like=like,
+        )
+
     def _apply_row(self, row: JobRow) -> None:
         key = (row.tenant_id, row.job_id)
         if row.from_state is None:
-            self.jobs[key] = _new_job(row)
+            self.jobs[key] = self._new_job(row)
             insort(self.job_ids[row.tenant_id], row.job_id)
             if row.run_id is not None:
                 insort(self.run_jobs[row.tenant_id, row.run_id], row.job_id)
         job = self.jobs[key]
         if row.from_state is not None and row.definition is not NO_DATA:
             job.definition_json = bytes(row.definition)
-            job.definition = _decode_definition(job.definition_json)
+            job.definition, job.like = self._definitions.read(job.definition_json)
         if row.from_state is not None and row.payload is not NO_DATA:
             job.payload = bytes(row.payload)
         job.state = State(row.state)
@@ -291,19 +306,6 @@ class Tables:
     def _put_credential(self, place: tuple[str, str, str], row: ApiKeyRow | RevocationRow) -> None:
         self._credential_position += 1
         self.credentials[place] = (self._credential_position, row)
-
-
-def _new_job(row: JobRow) -> Job:
-    assert row.created_at is not None
-    definition = bytes(row.definition)
-    return Job(
-        job_id=row.job_id,
-        tenant_id=row.tenant_id,
-        definition=_decode_definition(definition),
-        definition_json=definition,
-        payload=bytes(row.payload) or b"null",
-        created_at=row.created_at,
-    )
 
 
 def _kept(document: msgspec.Raw, before: bytes | None) -> bytes | None:

@@ -1,7 +1,8 @@
 """A commit batch as the parameters of ``commit_jobs`` or ``commit_all``.
 
-Rows travel as they are, one JSON array a kind, written by msgspec from the structs; only block
-bodies, which are compressed, travel as octets.
+Job rows travel as columns (``columns.py``). Rows of the other kinds travel as they are, one JSON
+array a kind, written by msgspec from the structs. The compressed bodies of blocks, and behind them
+the documents of jobs, are octets.
 
 I1  Nothing of the batch is changed: after a failure the same batch can be encoded again.
 I2  Blocks stand in the order of their tenants' ids, so that heads are locked in one order.
@@ -24,13 +25,13 @@ from jobengine.domain.change import (
     CommitBatch,
     ControlRow,
     GateStateRow,
-    JobRow,
     RegistryRow,
     UniqueRow,
     WebhookRow,
 )
-from jobengine.domain.entry import NO_DATA, Block
+from jobengine.domain.entry import Block
 from jobengine.store.errors import StatementRefusedError
+from jobengine.store.postgres.columns import JobColumns
 
 __all__ = ["commit_parameters"]
 
@@ -71,13 +72,15 @@ def commit_parameters(batch: CommitBatch) -> tuple[str, dict[str, Any]]:
     """
     changes = batch.changes
     blocks, octets = _blocks(batch.blocks)
-    rows = [row for change in changes for row in change.rows]
+    jobs = JobColumns(changes, sum(map(len, octets)))
     parameters: dict[str, Any] = {
         "batch_id": batch.batch_id,
         "blocks": _encode(blocks),
-        "octets": octets,
-        "created": _encode([row for row in rows if row.from_state is None]),
-        "changed": _encode([_wrapped(row) for row in rows if row.from_state is not None]),
+        "octets": b"".join(octets + jobs.documents),
+        "created": _encode(jobs.created),
+        "changed": _encode(jobs.changed),
+        "ids": jobs.ids,
+        "numbers": jobs.numbers,
         "gate_states": _encode(_last(change.gate_states for change in changes)),
     }
     if not any(
@@ -110,15 +113,7 @@ def commit_parameters(batch: CommitBatch) -> tuple[str, dict[str, Any]]:
     return "commit_all", parameters
 
 
-def _wrapped(row: JobRow) -> JobRow:
-    """With its payload in an array: in a record, JSON's null could not be told from none."""
-    if row.payload is NO_DATA:
-        return row
-    payload = msgspec.Raw(b"[%b]" % bytes(row.payload))
-    return msgspec.structs.replace(row, payload=payload)
-
-
-def _blocks(blocks: Sequence[Block]) -> tuple[list[_BlockRow], bytes]:
+def _blocks(blocks: Sequence[Block]) -> tuple[list[_BlockRow], list[bytes]]:
     compressor = zstandard.ZstdCompressor(level=_ZSTD_LEVEL)
     rows: list[_BlockRow] = []
     octets: list[bytes] = []
@@ -138,7 +133,7 @@ def _blocks(blocks: Sequence[Block]) -> tuple[list[_BlockRow], bytes]:
             )
         )
         start += len(block.previous) + len(block.link) + len(stored)
-    return rows, b"".join(octets)
+    return rows, octets
 
 
 def _last(rows: Iterable[Iterable[R]]) -> list[R]:

@@ -58,7 +58,7 @@ async def _stale(batch: CommitBatch, fetch: Fetch) -> tuple[str, tuple[str, ...]
     """The first tenant with stale rows, and their ids: jobs, dead letters, runs."""
     for change in sorted(batch.changes, key=lambda change: change.tenant_id):
         job_ids, states = _columns(
-            (row.job_id, row.from_state) for row in change.rows if row.from_state is not None
+            (row.job_id, row.from_state) for row in change.job_rows() if row.from_state is not None
         )
         letter_ids, letter_states = _columns(
             (letter.dead_letter_id, letter.from_state)

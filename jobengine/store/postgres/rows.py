@@ -20,6 +20,7 @@ from jobengine.domain.change import (
 from jobengine.domain.entry import NO_DATA, Block
 from jobengine.domain.job import Definition, Job, State
 from jobengine.domain.redrive import Redrive, RedriveOrder
+from jobengine.domain.stored_definitions import StoredDefinitions
 from jobengine.store.port import LetterGroup, LetterGroups
 
 __all__ = [
@@ -46,16 +47,22 @@ def job_ids_of(texts: Iterable[str]) -> list[str]:
     return [text for text in texts if _is_job_id(text)]
 
 
-def to_job(row: Sequence[Any]) -> Job:
+def to_job(row: Sequence[Any], definitions: StoredDefinitions | None = None) -> Job:
+    """``definitions`` tells those that are alike."""
     (
         job_id, tenant_id, definition, payload, created_at, state, reason, attempt, failures,
         crashes, due_at, scheduled_at, started_at, finished_at, cancel_requested_at, cancel_reason,
         result, error, progress, seqs,
     ) = row  # fmt: skip
+    like = None
+    if definitions is None:
+        decoded = _definition(definition)
+    else:
+        decoded, like = definitions.read(definition)
     return Job(
         job_id=job_id,
         tenant_id=tenant_id,
-        definition=_definition(definition),
+        definition=decoded,
         definition_json=definition,
         payload=payload,
         created_at=created_at,
@@ -74,6 +81,7 @@ def to_job(row: Sequence[Any]) -> Job:
         error=error,
         progress=progress,
         seqs=tuple(seqs),
+        like=like,
     )
 
 

@@ -5,6 +5,7 @@ I1  A commit is one statement outside of a transaction: it happens wholly or not
 I2  Commits have connections of their own, so that no read delays one.
 I3  What is asked for one tenant is read as a role that sees this tenant alone, by the tenant set in
     the transaction of the read; the questions of shards and of the ledger span tenants.
+I4  Nothing waits for ever: whatever is sent has a deadline (`opening.py`).
 
 Not here: the statements (``sql/``), the schema (``migrations/``), how connections are opened and
 set up (``opening.py``); artifacts, admission, credentials, feeds, dead letters, runs and webhooks,
@@ -19,6 +20,7 @@ from jobengine.domain.change import ArtifactRow, CommitBatch
 from jobengine.domain.entry import Block, Entry, Head, decode_entries
 from jobengine.domain.instant import HOUR
 from jobengine.domain.job import Job, State
+from jobengine.domain.stored_definitions import StoredDefinitions
 from jobengine.store.errors import (
     StatementRefusedError,
     StoreUnavailableError,
@@ -91,6 +93,7 @@ class PostgresStore(
         self._commits = commits
         self._rows_per_page_max = rows_per_page_max
         self._statements: Mapping[str, Statement] = load_statements()
+        self._definitions = StoredDefinitions()
         self._tenant_set = self._statements["tenant_set"]
 
     async def commit(self, batch: CommitBatch) -> None:
@@ -134,7 +137,7 @@ class PostgresStore(
             jobs_max=jobs_max,
             bytes_max=bytes_max,
         )
-        return [Ranked(rank, to_job(job)) for rank, *job in rows]
+        return [Ranked(rank, to_job(job, self._definitions)) for rank, *job in rows]
 
     async def delayed(
         self, shard: int, after: tuple[int, str] | None, jobs_max: int

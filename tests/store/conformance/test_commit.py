@@ -6,7 +6,8 @@ import msgspec
 import pytest
 
 from jobengine.domain.change import ChangeSet, DeadLetterRow, UniqueRow
-from jobengine.domain.entry import GENESIS, Head
+from jobengine.domain.cohort import MARKED_TEXTS, Cohort
+from jobengine.domain.entry import GENESIS, Entry, Head
 from jobengine.domain.job import State
 from jobengine.store.errors import HeadMovedError, StaleRowError, StatementRefusedError
 from jobengine.store.port import DeadLetterFilter, Lane, Store
@@ -242,3 +243,31 @@ def letter(dead_letter_id: str, **fields: Any) -> DeadLetterRow:
         "at": NOW,
     }
     return DeadLetterRow(**(given | fields))
+
+
+async def test_the_rows_of_a_cohort_are_those_of_its_jobs(store: Store, scribe: Scribe) -> None:
+    await scribe.rows(new_row(1, "running"), new_row(2, "running"), new_row(9, "running"))
+    model = change_row(new_row(1, "running"), "completed")
+    cohort = Cohort.of(
+        [Entry(actor="test", at=NOW, job=MARKED_TEXTS["job"], kind="job.completed")],
+        model,
+        fields={
+            "job_id": [job_id(2), job_id(1)],
+            "due_at": [NOW + 2, NOW + 1],
+            "result": [msgspec.Raw(b'{"of":2}'), msgspec.Raw(b"null")],
+        },
+        texts={"job": [job_id(2).encode(), job_id(1).encode()]},
+        marks=("job",),
+    )
+    assert cohort is not None
+    cohort.first_seq = 4
+    entries = [Entry(actor="test", at=NOW, kind="audit") for _ in range(3)]
+    alone = change_row(new_row(9, "running"), "completed", seqs=[6], result=msgspec.Raw(b"9"))
+    await scribe.write(ChangeSet(tenant_id=TENANT, entries=entries, rows=[alone], cohorts=[cohort]))
+    jobs = [await scribe.job(number) for number in (1, 2, 9)]
+    assert [(job.state, job.due_at, job.result, job.seqs) for job in jobs] == [
+        ("completed", NOW + 1, None, (1, 5)),
+        ("completed", NOW + 2, b'{"of":2}', (2, 4)),
+        ("completed", NOW, b"9", (3, 6)),
+    ]
+    assert await store.leased(SHARD) == []

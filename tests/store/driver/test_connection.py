@@ -3,6 +3,7 @@ from __future__ import annotations
 import datetime as dt
 import random
 import uuid
+from array import array
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -50,12 +51,17 @@ ROUND_TRIPS: list[tuple[str, Any, Any]] = [
     ("uuid", AN_ID, str(AN_ID)),
     ("uuid", str(AN_ID), str(AN_ID)),
     ("int8[]", [1, None, -3], [1, None, -3]),
+    ("int8[]", [2**63 - 1, -(2**63), 0], [2**63 - 1, -(2**63), 0]),
+    ("int8[]", array("q", [7, -7]), [7, -7]),
+    ("int8[]", [], []),
     ("int4[]", (), []),
     ("text[]", ['a"b', "c\\d", "", "NULL", None, "{,}"], ['a"b', "c\\d", "", "NULL", None, "{,}"]),
     ("text[]", "{x,y}", ["x", "y"]),
     ("bytea[]", [b"\0\\\xff", None, b""], [b"\0\\\xff", None, b""]),
     ("uuid[]", [AN_ID], [str(AN_ID)]),
     ("uuid[]", [AN_ID, None], [str(AN_ID), None]),
+    ("uuid[]", [str(AN_ID), str(AN_ID).upper()], [str(AN_ID), str(AN_ID)]),
+    ("uuid[]", (), []),
     ("bool[]", [True, None, False], [True, None, False]),
     ("text[]", ["NULL", "None", " a,b ", None, "{ü}"], ["NULL", "None", " a,b ", None, "{ü}"]),
     ("text[]", ['say "x"'], ['say "x"']),
@@ -96,6 +102,11 @@ async def test_ten_megabytes_travel_both_ways_as_they_are(connection: Connection
         ("SELECT $1::text[]", ["a\0b"], ValueError),
         ("SELECT $1::text[]", [b"bytes"], TypeError),
         ("SELECT $1::int8[]", [1, {}], TypeError),
+        ("SELECT $1::int8[]", [2**63], ValueError),
+        ("SELECT $1::int8[]", [None, 2**63], ValueError),
+        ("SELECT $1::uuid[]", ["no uuid"], ValueError),
+        ("SELECT $1::uuid[]", ["g" * 32], ValueError),
+        ("SELECT $1::uuid[]", [5], TypeError),
         ("SELECT $1::text", "\ud800", ValueError),
     ],
 )

@@ -9,6 +9,8 @@ is raw JSON for a json column and octets for a bytea column, and neither is ever
 | json, text, varchar, …  | str, bytes (UTF-8)             | binary, as it is               |
 | jsonb                   | str, bytes (UTF-8)             | binary, version byte in front  |
 | bytea[]                 | list or tuple of bytes or None | text, hexadecimal              |
+| bigint[]                | array('q'); list or tuple of int or None | binary               |
+| uuid[]                  | list or tuple of str, UUID or None | binary                     |
 | any other array         | list or tuple, one dimension   | text                           |
 | any other type          | bool, int, float, str, UUID, aware datetime | text              |
 
@@ -20,7 +22,10 @@ psycopg has no binary loader for (an enumeration, say) arrives as bytes: cast it
 from __future__ import annotations
 
 import datetime as dt
+import struct
+import sys
 import uuid
+from array import array
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
@@ -145,11 +150,79 @@ def _bytea_array(value: object) -> bytes:
     return _array(value, _bytea_element)
 
 
+def _bigint_array(value: object) -> bytes:
+    """Numbers by the thousand, written without a step of the interpreter for each."""
+    if isinstance(value, array) and value.typecode == "q":
+        return _fixed_array("int8", _network_order(value), 8)
+    if isinstance(value, list | tuple):
+        try:
+            if None not in value:
+                return _fixed_array("int8", _network_order(array("q", value)), 8)
+            items = [None if each is None else struct.pack(">q", each) for each in value]
+        except (OverflowError, struct.error):
+            raise ValueError("a number beyond 64 bits") from None
+        return _nullable_array("int8", items)
+    raise TypeError(f"list or tuple of int expected, not {type(value).__name__}")
+
+
+def _uuid_array(value: object) -> bytes:
+    if not isinstance(value, list | tuple):
+        raise TypeError(f"list or tuple expected, not {type(value).__name__}")
+    if set(map(type, value)) == {str}:
+        digits = "".join(value).replace("-", "")
+        if len(digits) == 32 * len(value):
+            return _fixed_array("uuid", bytes.fromhex(digits), 16)
+    items = [None if each is None else _uuid(each).bytes for each in value]
+    return _nullable_array("uuid", items)
+
+
+def _uuid(value: object) -> uuid.UUID:
+    if isinstance(value, uuid.UUID):
+        return value
+    if isinstance(value, str):
+        return uuid.UUID(value)
+    raise TypeError(f"no uuid can be a {type(value).__name__}")
+
+
+def _network_order(numbers: array[int]) -> bytes:
+    if sys.byteorder == "little":
+        numbers = numbers[:]
+        numbers.byteswap()
+    return numbers.tobytes()
+
+
+def _fixed_array(element: str, octets: bytes, size: int) -> bytes:
+    """An array of elements that are `size` octets each. Every element travels behind its length, so
+    they are put into their places word by word, all first words of 32 bits at once."""
+    words = array("i", octets)
+    width = size // 4
+    count = len(words) // width
+    placed = array("i", bytes(4 * count * (width + 1)))
+    placed[:: width + 1] = array("i", struct.pack(">i", size)) * count
+    for place in range(width):
+        placed[place + 1 :: width + 1] = words[place::width]
+    return _array_head(element, count, has_nulls=False) + placed.tobytes()
+
+
+def _nullable_array(element: str, items: Sequence[bytes | None]) -> bytes:
+    parts = [b"\xff\xff\xff\xff" if e is None else struct.pack(">i", len(e)) + e for e in items]
+    return _array_head(element, len(items), has_nulls=None in items) + b"".join(parts)
+
+
+def _array_head(element: str, count: int, *, has_nulls: bool) -> bytes:
+    """One dimension from 1 on, or none at all for an empty array."""
+    if not count:
+        return struct.pack(">iii", 0, 0, type_oid(element))
+    return struct.pack(">iiiii", 1, has_nulls, type_oid(element), count, 1)
+
+
 _BINARY: Final[Mapping[int, Encoder]] = MappingProxyType(
     {
         type_oid("bytea"): _octets,
         type_oid("jsonb"): _jsonb,
         **{type_oid(name): _utf8 for name in ("json", "text", "varchar", "bpchar")},
+        types["int8"].array_oid: _bigint_array,
+        types["uuid"].array_oid: _uuid_array,
     }
 )
 _ARRAY_OIDS: Final = frozenset(info.array_oid for info in types if info.array_oid)

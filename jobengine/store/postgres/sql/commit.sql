@@ -3,15 +3,18 @@
 -- of two writers of one tenant the second waits at the head and then fails there, and writers of
 -- different tenants never wait for each other.
 --
--- created and changed hold job rows, the rest their own rows, under the short names of
+-- created and changed hold groups of job rows, which share what stands in the group; what each row
+-- says for itself is in the lanes that jobengine/store/postgres/columns.py describes: element
+-- lane + k of ids or numbers is of the group's k-th row, a lane that is null is not there, and the
+-- least bigint stands for null. Documents of jobs are octets from the place in their lane to the
+-- next one. The other parameters hold their own rows, under the short names of
 -- jobengine/domain/change.py. blocks holds {t tenant, f first seq, l last seq, at, o offset,
 -- n octets of the stored body, z octets of the body}; octets holds at that offset the previous
 -- link, the link, and the stored body. unique_keys says besides (h) which holders may be replaced,
--- and (at) from when a window is over; one row for a key at most. The payload of a changed job
--- stands in an array by itself, for a JSON null is a payload too, and reads as SQL's null.
+-- and (at) from when a window is over; one row for a key at most.
 --
--- Rows of waiting and leases are found one by one (LATERAL, OFFSET 0) and deleted where they stand:
--- both tables are often empty, and a join planned then, and kept, would go through all of a table
+-- Rows of jobs, waiting and leases are found one by one (LATERAL, OFFSET 0) and changed where they
+-- stand: tables are often empty, and a join planned then, and kept, would go through all of a table
 -- for each changed job once it is full. A job that goes on waiting leaves and enters again. Rows of
 -- runs, registry and webhooks are found in this way too.
 --
@@ -25,7 +28,7 @@
 -- index: ledger_heads_pkey, jobs_pkey, waiting_pkey, leases_pkey, gate_states_pkey
 -- locks: rows of the batch: heads first, then jobs, each in the order of the batch
 -- parameters: batch_id text, blocks json, octets bytea, created json, changed json,
---   gate_states json
+--   ids uuid[], numbers bigint[], gate_states json
 WITH
 block AS MATERIALIZED (
     SELECT
@@ -68,34 +71,71 @@ block_added AS (
 created AS MATERIALIZED (
     SELECT *
     FROM json_to_recordset(%(created)s::json) AS r(
-        t text, s smallint, i uuid, st text, q bigint[], re text, a integer, fa integer,
-        cr integer, du bigint, sc bigint, sa bigint, fi bigint, ca bigint, cz text, rs json,
-        er json, pg json, rk bigint, dl boolean, ex bigint, w text, tr text, lu bigint, qu text,
-        jt text, pr text, rn text, so text, d json, p json, c bigint
+        t text, s smallint, st text, f text, re text, a integer, fa integer, cr integer, cz text,
+        dl boolean, w text, tr text, lu bigint, qu text, jt text, pr text, rn text, so text,
+        n integer, i integer, q integer, du integer, sc integer, sa integer, fi integer,
+        ca integer, rk integer, ex integer, c integer, d integer, p integer, rs integer,
+        er integer, pg integer
     )
     WHERE (SELECT held FROM fence)
 ),
 changed AS MATERIALIZED (
     SELECT *
     FROM json_to_recordset(%(changed)s::json) AS r(
-        t text, s smallint, i uuid, st text, f text, q bigint[], re text, a integer, fa integer,
-        cr integer, du bigint, sc bigint, sa bigint, fi bigint, ca bigint, cz text, rs json,
-        er json, pg json, rk bigint, dl boolean, ex bigint, w text, tr text, lu bigint, qu text,
-        jt text, so text, d json, p json
+        t text, s smallint, st text, f text, re text, a integer, fa integer, cr integer, cz text,
+        dl boolean, w text, tr text, lu bigint, qu text, jt text, pr text, rn text, so text,
+        n integer, i integer, q integer, du integer, sc integer, sa integer, fi integer,
+        ca integer, rk integer, ex integer, c integer, d integer, p integer, rs integer,
+        er integer, pg integer
     )
     WHERE (SELECT held FROM fence)
 ),
 job_changed AS (
     UPDATE jobs j
-    SET state = st, reason = re, attempt = coalesce(a, 0), failures = coalesce(fa, 0),
-        crashes = coalesce(cr, 0), due_at = coalesce(du, 0), scheduled_at = sc, started_at = sa,
-        finished_at = fi, cancel_requested_at = ca, cancel_reason = cz,
-        result = coalesce(rs, result), error = coalesce(er, error),
-        progress = coalesce(pg, progress), seqs = seqs || coalesce(q, '{}'),
-        definition = coalesce(d, definition), payload = coalesce(p -> 0, payload),
-        payload_bytes = coalesce(octet_length((p -> 0)::text), payload_bytes)
-    FROM changed
-    WHERE j.tenant_id = t AND j.job_id = i AND j.state = f
+    SET state = st, reason = re, attempt = a, failures = fa, crashes = cr,
+        due_at = (%(numbers)s::bigint[])[du + k],
+        scheduled_at = nullif((%(numbers)s::bigint[])[sc + k], -9223372036854775808),
+        started_at = nullif((%(numbers)s::bigint[])[sa + k], -9223372036854775808),
+        finished_at = nullif((%(numbers)s::bigint[])[fi + k], -9223372036854775808),
+        cancel_requested_at = nullif((%(numbers)s::bigint[])[ca + k], -9223372036854775808),
+        cancel_reason = cz,
+        result = CASE WHEN rs IS NULL THEN result ELSE coalesce(nullif(convert_from(substr(
+            %(octets)s, (%(numbers)s::bigint[])[rs + k]::integer + 1,
+            ((%(numbers)s::bigint[])[rs + k + 1] - (%(numbers)s::bigint[])[rs + k])::integer
+        ), 'UTF8'), '')::json, result) END,
+        error = CASE WHEN er IS NULL THEN error ELSE coalesce(nullif(convert_from(substr(
+            %(octets)s, (%(numbers)s::bigint[])[er + k]::integer + 1,
+            ((%(numbers)s::bigint[])[er + k + 1] - (%(numbers)s::bigint[])[er + k])::integer
+        ), 'UTF8'), '')::json, error) END,
+        progress = CASE WHEN pg IS NULL THEN progress ELSE coalesce(nullif(convert_from(substr(
+            %(octets)s, (%(numbers)s::bigint[])[pg + k]::integer + 1,
+            ((%(numbers)s::bigint[])[pg + k + 1] - (%(numbers)s::bigint[])[pg + k])::integer
+        ), 'UTF8'), '')::json, progress) END,
+        seqs = seqs || (%(numbers)s::bigint[])[(%(numbers)s::bigint[])[q + k] : (%(numbers)s::bigint[])[q + k + 1] - 1],
+        definition = CASE WHEN d IS NULL THEN definition ELSE coalesce(nullif(convert_from(substr(
+            %(octets)s, (%(numbers)s::bigint[])[d + k]::integer + 1,
+            ((%(numbers)s::bigint[])[d + k + 1] - (%(numbers)s::bigint[])[d + k])::integer
+        ), 'UTF8'), '')::json, definition) END,
+        payload = CASE WHEN p IS NULL THEN payload ELSE coalesce(nullif(convert_from(substr(
+            %(octets)s, (%(numbers)s::bigint[])[p + k]::integer + 1,
+            ((%(numbers)s::bigint[])[p + k + 1] - (%(numbers)s::bigint[])[p + k])::integer
+        ), 'UTF8'), '')::json, payload) END,
+        payload_bytes = CASE WHEN p IS NULL THEN payload_bytes ELSE coalesce(
+            nullif((%(numbers)s::bigint[])[p + k + 1] - (%(numbers)s::bigint[])[p + k], 0)::integer,
+            payload_bytes
+        ) END
+    FROM (
+        SELECT c.*, k, found.place
+        FROM changed c
+        CROSS JOIN LATERAL generate_series(0, n - 1) AS k
+        CROSS JOIN LATERAL (
+            SELECT e.ctid AS place
+            FROM jobs e
+            WHERE e.tenant_id = c.t AND e.job_id = (%(ids)s::uuid[])[c.i + k] AND e.state = c.f
+            OFFSET 0
+        ) found
+    ) c
+    WHERE j.ctid = c.place
     RETURNING 1
 ),
 job_created AS (
@@ -106,20 +146,49 @@ job_created AS (
         payload_bytes
     )
     SELECT
-        t, i, st, coalesce(q, '{}'), re, coalesce(a, 0), coalesce(fa, 0), coalesce(cr, 0),
-        coalesce(du, 0), sc, sa, fi, ca, cz, rs, er, pg, qu, jt, pr, rn, so, c, d,
-        coalesce(p, 'null'), coalesce(octet_length(p::text), 4)
-    FROM created
+        t, (%(ids)s::uuid[])[c.i + k], st, (%(numbers)s::bigint[])[(%(numbers)s::bigint[])[q + k] : (%(numbers)s::bigint[])[q + k + 1] - 1], re, a, fa, cr,
+        (%(numbers)s::bigint[])[du + k],
+        nullif((%(numbers)s::bigint[])[sc + k], -9223372036854775808),
+        nullif((%(numbers)s::bigint[])[sa + k], -9223372036854775808),
+        nullif((%(numbers)s::bigint[])[fi + k], -9223372036854775808),
+        nullif((%(numbers)s::bigint[])[ca + k], -9223372036854775808),
+        cz,
+        CASE WHEN rs IS NOT NULL THEN nullif(convert_from(substr(
+            %(octets)s, (%(numbers)s::bigint[])[rs + k]::integer + 1,
+            ((%(numbers)s::bigint[])[rs + k + 1] - (%(numbers)s::bigint[])[rs + k])::integer
+        ), 'UTF8'), '')::json END,
+        CASE WHEN er IS NOT NULL THEN nullif(convert_from(substr(
+            %(octets)s, (%(numbers)s::bigint[])[er + k]::integer + 1,
+            ((%(numbers)s::bigint[])[er + k + 1] - (%(numbers)s::bigint[])[er + k])::integer
+        ), 'UTF8'), '')::json END,
+        CASE WHEN pg IS NOT NULL THEN nullif(convert_from(substr(
+            %(octets)s, (%(numbers)s::bigint[])[pg + k]::integer + 1,
+            ((%(numbers)s::bigint[])[pg + k + 1] - (%(numbers)s::bigint[])[pg + k])::integer
+        ), 'UTF8'), '')::json END,
+        qu, jt, pr, rn, so,
+        (%(numbers)s::bigint[])[c + k],
+        nullif(convert_from(substr(
+            %(octets)s, (%(numbers)s::bigint[])[d + k]::integer + 1,
+            ((%(numbers)s::bigint[])[d + k + 1] - (%(numbers)s::bigint[])[d + k])::integer
+        ), 'UTF8'), '')::json,
+        coalesce(nullif(convert_from(substr(
+            %(octets)s, (%(numbers)s::bigint[])[p + k]::integer + 1,
+            ((%(numbers)s::bigint[])[p + k + 1] - (%(numbers)s::bigint[])[p + k])::integer
+        ), 'UTF8'), '')::json, 'null'),
+        coalesce(nullif((%(numbers)s::bigint[])[p + k + 1] - (%(numbers)s::bigint[])[p + k], 0)::integer, 4)
+    FROM created c
+    CROSS JOIN LATERAL generate_series(0, n - 1) AS k
 ),
 waiting_left AS (
     DELETE FROM waiting
     WHERE ctid = ANY (ARRAY(
         SELECT found.place
         FROM changed c
+        CROSS JOIN LATERAL generate_series(0, n - 1) AS k
         CROSS JOIN LATERAL (
             SELECT w.ctid AS place
             FROM waiting w
-            WHERE w.tenant_id = c.t AND w.job_id = c.i
+            WHERE w.tenant_id = c.t AND w.job_id = (%(ids)s::uuid[])[c.i + k]
             OFFSET 0
         ) found
         WHERE c.f IN ('pending', 'scheduled')
@@ -131,23 +200,29 @@ waiting_entered AS (
         tenant_id, job_id, shard, queue, job_type, source_id, state, rank, due_at, delayed,
         expires_at
     )
-    SELECT t, i, s, qu, jt, coalesce(so, ''), st, rk, coalesce(du, 0), coalesce(dl, false), ex
-    FROM created
+    SELECT
+        t, (%(ids)s::uuid[])[c.i + k], s, qu, jt, coalesce(so, ''), st,
+        nullif((%(numbers)s::bigint[])[rk + k], -9223372036854775808),
+        (%(numbers)s::bigint[])[du + k], dl,
+        nullif((%(numbers)s::bigint[])[ex + k], -9223372036854775808)
+    FROM (
+        SELECT * FROM created
+        UNION ALL
+        SELECT * FROM changed WHERE (SELECT count(*) FROM waiting_left) >= 0
+    ) c
+    CROSS JOIN LATERAL generate_series(0, n - 1) AS k
     WHERE st IN ('pending', 'scheduled')
-    UNION ALL
-    SELECT t, i, s, qu, jt, coalesce(so, ''), st, rk, coalesce(du, 0), coalesce(dl, false), ex
-    FROM changed
-    WHERE st IN ('pending', 'scheduled') AND (SELECT count(*) FROM waiting_left) >= 0
 ),
 lease_ended AS (
     DELETE FROM leases
     WHERE ctid = ANY (ARRAY(
         SELECT found.place
         FROM changed c
+        CROSS JOIN LATERAL generate_series(0, n - 1) AS k
         CROSS JOIN LATERAL (
             SELECT l.ctid AS place
             FROM leases l
-            WHERE l.tenant_id = c.t AND l.job_id = c.i
+            WHERE l.tenant_id = c.t AND l.job_id = (%(ids)s::uuid[])[c.i + k]
             OFFSET 0
         ) found
         WHERE c.f = 'running' AND c.st <> 'running'
@@ -157,13 +232,14 @@ lease_granted AS (
     INSERT INTO leases (
         tenant_id, job_id, shard, attempt, worker_id, task_runner_id, granted_at, lease_us
     )
-    SELECT t, i, s, a, w, tr, sa, lu
-    FROM created
+    SELECT t, (%(ids)s::uuid[])[c.i + k], s, a, w, tr, (%(numbers)s::bigint[])[sa + k], lu
+    FROM (
+        SELECT * FROM created
+        UNION ALL
+        SELECT * FROM changed WHERE f <> 'running'
+    ) c
+    CROSS JOIN LATERAL generate_series(0, n - 1) AS k
     WHERE st = 'running'
-    UNION ALL
-    SELECT t, i, s, a, w, tr, sa, lu
-    FROM changed
-    WHERE st = 'running' AND f <> 'running'
 ),
 gate_given AS MATERIALIZED (
     SELECT *
@@ -184,7 +260,7 @@ gate_kept AS (
 )
 SELECT commit_guard(
     (SELECT count(*) FROM job_changed),
-    (SELECT count(*) FROM changed),
+    (SELECT coalesce(sum(n), 0)::bigint FROM changed),
     'JE002'
 );
 
@@ -199,7 +275,7 @@ SELECT commit_guard(
 --   webhooks_pkey
 -- locks: as commit_jobs; those of the other kinds after them
 -- parameters: batch_id text, blocks json, octets bytea, created json, changed json,
---   dead_letters json, artifacts json, logs json, unique_keys json, answers json, api_keys json,
+--   ids uuid[], numbers bigint[], dead_letters json, artifacts json, logs json, unique_keys json, answers json, api_keys json,
 --   revocations json, redrives json, gate_states json, controls json, runs json, run_parts json,
 --   registry json, webhooks_made json, webhooks_changed json
 WITH
@@ -244,34 +320,71 @@ block_added AS (
 created AS MATERIALIZED (
     SELECT *
     FROM json_to_recordset(%(created)s::json) AS r(
-        t text, s smallint, i uuid, st text, q bigint[], re text, a integer, fa integer,
-        cr integer, du bigint, sc bigint, sa bigint, fi bigint, ca bigint, cz text, rs json,
-        er json, pg json, rk bigint, dl boolean, ex bigint, w text, tr text, lu bigint, qu text,
-        jt text, pr text, rn text, so text, d json, p json, c bigint
+        t text, s smallint, st text, f text, re text, a integer, fa integer, cr integer, cz text,
+        dl boolean, w text, tr text, lu bigint, qu text, jt text, pr text, rn text, so text,
+        n integer, i integer, q integer, du integer, sc integer, sa integer, fi integer,
+        ca integer, rk integer, ex integer, c integer, d integer, p integer, rs integer,
+        er integer, pg integer
     )
     WHERE (SELECT held FROM fence)
 ),
 changed AS MATERIALIZED (
     SELECT *
     FROM json_to_recordset(%(changed)s::json) AS r(
-        t text, s smallint, i uuid, st text, f text, q bigint[], re text, a integer, fa integer,
-        cr integer, du bigint, sc bigint, sa bigint, fi bigint, ca bigint, cz text, rs json,
-        er json, pg json, rk bigint, dl boolean, ex bigint, w text, tr text, lu bigint, qu text,
-        jt text, so text, d json, p json
+        t text, s smallint, st text, f text, re text, a integer, fa integer, cr integer, cz text,
+        dl boolean, w text, tr text, lu bigint, qu text, jt text, pr text, rn text, so text,
+        n integer, i integer, q integer, du integer, sc integer, sa integer, fi integer,
+        ca integer, rk integer, ex integer, c integer, d integer, p integer, rs integer,
+        er integer, pg integer
     )
     WHERE (SELECT held FROM fence)
 ),
 job_changed AS (
     UPDATE jobs j
-    SET state = st, reason = re, attempt = coalesce(a, 0), failures = coalesce(fa, 0),
-        crashes = coalesce(cr, 0), due_at = coalesce(du, 0), scheduled_at = sc, started_at = sa,
-        finished_at = fi, cancel_requested_at = ca, cancel_reason = cz,
-        result = coalesce(rs, result), error = coalesce(er, error),
-        progress = coalesce(pg, progress), seqs = seqs || coalesce(q, '{}'),
-        definition = coalesce(d, definition), payload = coalesce(p -> 0, payload),
-        payload_bytes = coalesce(octet_length((p -> 0)::text), payload_bytes)
-    FROM changed
-    WHERE j.tenant_id = t AND j.job_id = i AND j.state = f
+    SET state = st, reason = re, attempt = a, failures = fa, crashes = cr,
+        due_at = (%(numbers)s::bigint[])[du + k],
+        scheduled_at = nullif((%(numbers)s::bigint[])[sc + k], -9223372036854775808),
+        started_at = nullif((%(numbers)s::bigint[])[sa + k], -9223372036854775808),
+        finished_at = nullif((%(numbers)s::bigint[])[fi + k], -9223372036854775808),
+        cancel_requested_at = nullif((%(numbers)s::bigint[])[ca + k], -9223372036854775808),
+        cancel_reason = cz,
+        result = CASE WHEN rs IS NULL THEN result ELSE coalesce(nullif(convert_from(substr(
+            %(octets)s, (%(numbers)s::bigint[])[rs + k]::integer + 1,
+            ((%(numbers)s::bigint[])[rs + k + 1] - (%(numbers)s::bigint[])[rs + k])::integer
+        ), 'UTF8'), '')::json, result) END,
+        error = CASE WHEN er IS NULL THEN error ELSE coalesce(nullif(convert_from(substr(
+            %(octets)s, (%(numbers)s::bigint[])[er + k]::integer + 1,
+            ((%(numbers)s::bigint[])[er + k + 1] - (%(numbers)s::bigint[])[er + k])::integer
+        ), 'UTF8'), '')::json, error) END,
+        progress = CASE WHEN pg IS NULL THEN progress ELSE coalesce(nullif(convert_from(substr(
+            %(octets)s, (%(numbers)s::bigint[])[pg + k]::integer + 1,
+            ((%(numbers)s::bigint[])[pg + k + 1] - (%(numbers)s::bigint[])[pg + k])::integer
+        ), 'UTF8'), '')::json, progress) END,
+        seqs = seqs || (%(numbers)s::bigint[])[(%(numbers)s::bigint[])[q + k] : (%(numbers)s::bigint[])[q + k + 1] - 1],
+        definition = CASE WHEN d IS NULL THEN definition ELSE coalesce(nullif(convert_from(substr(
+            %(octets)s, (%(numbers)s::bigint[])[d + k]::integer + 1,
+            ((%(numbers)s::bigint[])[d + k + 1] - (%(numbers)s::bigint[])[d + k])::integer
+        ), 'UTF8'), '')::json, definition) END,
+        payload = CASE WHEN p IS NULL THEN payload ELSE coalesce(nullif(convert_from(substr(
+            %(octets)s, (%(numbers)s::bigint[])[p + k]::integer + 1,
+            ((%(numbers)s::bigint[])[p + k + 1] - (%(numbers)s::bigint[])[p + k])::integer
+        ), 'UTF8'), '')::json, payload) END,
+        payload_bytes = CASE WHEN p IS NULL THEN payload_bytes ELSE coalesce(
+            nullif((%(numbers)s::bigint[])[p + k + 1] - (%(numbers)s::bigint[])[p + k], 0)::integer,
+            payload_bytes
+        ) END
+    FROM (
+        SELECT c.*, k, found.place
+        FROM changed c
+        CROSS JOIN LATERAL generate_series(0, n - 1) AS k
+        CROSS JOIN LATERAL (
+            SELECT e.ctid AS place
+            FROM jobs e
+            WHERE e.tenant_id = c.t AND e.job_id = (%(ids)s::uuid[])[c.i + k] AND e.state = c.f
+            OFFSET 0
+        ) found
+    ) c
+    WHERE j.ctid = c.place
     RETURNING 1
 ),
 job_created AS (
@@ -282,20 +395,49 @@ job_created AS (
         payload_bytes
     )
     SELECT
-        t, i, st, coalesce(q, '{}'), re, coalesce(a, 0), coalesce(fa, 0), coalesce(cr, 0),
-        coalesce(du, 0), sc, sa, fi, ca, cz, rs, er, pg, qu, jt, pr, rn, so, c, d,
-        coalesce(p, 'null'), coalesce(octet_length(p::text), 4)
-    FROM created
+        t, (%(ids)s::uuid[])[c.i + k], st, (%(numbers)s::bigint[])[(%(numbers)s::bigint[])[q + k] : (%(numbers)s::bigint[])[q + k + 1] - 1], re, a, fa, cr,
+        (%(numbers)s::bigint[])[du + k],
+        nullif((%(numbers)s::bigint[])[sc + k], -9223372036854775808),
+        nullif((%(numbers)s::bigint[])[sa + k], -9223372036854775808),
+        nullif((%(numbers)s::bigint[])[fi + k], -9223372036854775808),
+        nullif((%(numbers)s::bigint[])[ca + k], -9223372036854775808),
+        cz,
+        CASE WHEN rs IS NOT NULL THEN nullif(convert_from(substr(
+            %(octets)s, (%(numbers)s::bigint[])[rs + k]::integer + 1,
+            ((%(numbers)s::bigint[])[rs + k + 1] - (%(numbers)s::bigint[])[rs + k])::integer
+        ), 'UTF8'), '')::json END,
+        CASE WHEN er IS NOT NULL THEN nullif(convert_from(substr(
+            %(octets)s, (%(numbers)s::bigint[])[er + k]::integer + 1,
+            ((%(numbers)s::bigint[])[er + k + 1] - (%(numbers)s::bigint[])[er + k])::integer
+        ), 'UTF8'), '')::json END,
+        CASE WHEN pg IS NOT NULL THEN nullif(convert_from(substr(
+            %(octets)s, (%(numbers)s::bigint[])[pg + k]::integer + 1,
+            ((%(numbers)s::bigint[])[pg + k + 1] - (%(numbers)s::bigint[])[pg + k])::integer
+        ), 'UTF8'), '')::json END,
+        qu, jt, pr, rn, so,
+        (%(numbers)s::bigint[])[c + k],
+        nullif(convert_from(substr(
+            %(octets)s, (%(numbers)s::bigint[])[d + k]::integer + 1,
+            ((%(numbers)s::bigint[])[d + k + 1] - (%(numbers)s::bigint[])[d + k])::integer
+        ), 'UTF8'), '')::json,
+        coalesce(nullif(convert_from(substr(
+            %(octets)s, (%(numbers)s::bigint[])[p + k]::integer + 1,
+            ((%(numbers)s::bigint[])[p + k + 1] - (%(numbers)s::bigint[])[p + k])::integer
+        ), 'UTF8'), '')::json, 'null'),
+        coalesce(nullif((%(numbers)s::bigint[])[p + k + 1] - (%(numbers)s::bigint[])[p + k], 0)::integer, 4)
+    FROM created c
+    CROSS JOIN LATERAL generate_series(0, n - 1) AS k
 ),
 waiting_left AS (
     DELETE FROM waiting
     WHERE ctid = ANY (ARRAY(
         SELECT found.place
         FROM changed c
+        CROSS JOIN LATERAL generate_series(0, n - 1) AS k
         CROSS JOIN LATERAL (
             SELECT w.ctid AS place
             FROM waiting w
-            WHERE w.tenant_id = c.t AND w.job_id = c.i
+            WHERE w.tenant_id = c.t AND w.job_id = (%(ids)s::uuid[])[c.i + k]
             OFFSET 0
         ) found
         WHERE c.f IN ('pending', 'scheduled')
@@ -307,23 +449,29 @@ waiting_entered AS (
         tenant_id, job_id, shard, queue, job_type, source_id, state, rank, due_at, delayed,
         expires_at
     )
-    SELECT t, i, s, qu, jt, coalesce(so, ''), st, rk, coalesce(du, 0), coalesce(dl, false), ex
-    FROM created
+    SELECT
+        t, (%(ids)s::uuid[])[c.i + k], s, qu, jt, coalesce(so, ''), st,
+        nullif((%(numbers)s::bigint[])[rk + k], -9223372036854775808),
+        (%(numbers)s::bigint[])[du + k], dl,
+        nullif((%(numbers)s::bigint[])[ex + k], -9223372036854775808)
+    FROM (
+        SELECT * FROM created
+        UNION ALL
+        SELECT * FROM changed WHERE (SELECT count(*) FROM waiting_left) >= 0
+    ) c
+    CROSS JOIN LATERAL generate_series(0, n - 1) AS k
     WHERE st IN ('pending', 'scheduled')
-    UNION ALL
-    SELECT t, i, s, qu, jt, coalesce(so, ''), st, rk, coalesce(du, 0), coalesce(dl, false), ex
-    FROM changed
-    WHERE st IN ('pending', 'scheduled') AND (SELECT count(*) FROM waiting_left) >= 0
 ),
 lease_ended AS (
     DELETE FROM leases
     WHERE ctid = ANY (ARRAY(
         SELECT found.place
         FROM changed c
+        CROSS JOIN LATERAL generate_series(0, n - 1) AS k
         CROSS JOIN LATERAL (
             SELECT l.ctid AS place
             FROM leases l
-            WHERE l.tenant_id = c.t AND l.job_id = c.i
+            WHERE l.tenant_id = c.t AND l.job_id = (%(ids)s::uuid[])[c.i + k]
             OFFSET 0
         ) found
         WHERE c.f = 'running' AND c.st <> 'running'
@@ -333,13 +481,14 @@ lease_granted AS (
     INSERT INTO leases (
         tenant_id, job_id, shard, attempt, worker_id, task_runner_id, granted_at, lease_us
     )
-    SELECT t, i, s, a, w, tr, sa, lu
-    FROM created
+    SELECT t, (%(ids)s::uuid[])[c.i + k], s, a, w, tr, (%(numbers)s::bigint[])[sa + k], lu
+    FROM (
+        SELECT * FROM created
+        UNION ALL
+        SELECT * FROM changed WHERE f <> 'running'
+    ) c
+    CROSS JOIN LATERAL generate_series(0, n - 1) AS k
     WHERE st = 'running'
-    UNION ALL
-    SELECT t, i, s, a, w, tr, sa, lu
-    FROM changed
-    WHERE st = 'running' AND f <> 'running'
 ),
 gate_given AS MATERIALIZED (
     SELECT *
@@ -651,7 +800,7 @@ webhook_dropped AS (
 SELECT commit_guard(
     (SELECT count(*) FROM job_changed) + (SELECT count(*) FROM letter_changed)
         + (SELECT count(*) FROM run_changed),
-    (SELECT count(*) FROM changed) + (SELECT count(*) FROM letter_given WHERE f IS NOT NULL)
+    (SELECT coalesce(sum(n), 0)::bigint FROM changed) + (SELECT count(*) FROM letter_given WHERE f IS NOT NULL)
         + (SELECT count(*) FROM run_given WHERE f IS NOT NULL),
     'JE002'
 );

@@ -1,0 +1,206 @@
+"""The job rows of a commit as columns, and the documents of all of them in one string of octets.
+
+A row of JSON for each job would be read twice by the server, name by name. Most of what rows say is
+the same in many of them, so rows that agree in everything but numbers and documents are a *group*:
+what they agree in is said once, as JSON; ids and numbers travel as two arrays, documents as octets.
+A group names its *lanes* by where they begin: element ``lane + k`` is of its k-th row, from 0. A
+cohort is a group as it comes.
+
+| lane | in | holds |
+|---|---|---|
+| ``i`` | ids | job ids |
+| ``du sc sa fi ca rk ex c`` | numbers | the instants and the rank of these names; ABSENT for none |
+| ``q`` | numbers | where a row's sequence numbers begin in numbers; behind it, where they end |
+| ``d p rs er pg`` | numbers | where a document begins in the octets; behind it, where it ends |
+
+I1  Places in arrays count from 1, those in octets from 0, as the server counts them.
+I2  A lane that no row of the group needs is not sent; what it would say is null.
+I3  An empty document stands for none, and so does JSON ``null`` as a result, error or progress.
+I4  Lanes of one group that say the same may be one lane.
+
+Not here: what the server makes of it (``sql/commit.sql``).
+"""
+
+from array import array
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from itertools import accumulate, chain
+from operator import attrgetter
+from typing import Any, Final
+
+import msgspec
+
+from jobengine.domain.change import ChangeSet, JobRow
+from jobengine.domain.cohort import Cohort
+from jobengine.domain.entry import NO_DATA
+
+__all__ = ["ABSENT", "JobColumns"]
+
+ABSENT: Final = -(2**63)
+
+
+class _Group(msgspec.Struct, omit_defaults=True):
+    """The first fields are those of ``_shared``, under the names of ``JobRow``."""
+
+    t: str
+    s: int
+    st: str
+    f: str | None
+    re: str | None
+    a: int
+    fa: int
+    cr: int
+    cz: str | None
+    dl: bool
+    w: str | None
+    tr: str | None
+    lu: int | None
+    qu: str | None
+    jt: str | None
+    pr: str | None
+    rn: str | None
+    so: str | None
+    n: int = 0
+    i: int = 0
+    q: int | None = None
+    du: int | None = None
+    sc: int | None = None
+    sa: int | None = None
+    fi: int | None = None
+    ca: int | None = None
+    rk: int | None = None
+    ex: int | None = None
+    c: int | None = None
+    d: int | None = None
+    p: int | None = None
+    rs: int | None = None
+    er: int | None = None
+    pg: int | None = None
+
+
+_IN_LANES: Final = frozenset(
+    {
+        "job_id", "seqs", "due_at", "scheduled_at", "started_at", "finished_at",
+        "cancel_requested_at", "rank", "expires_at", "created_at", "definition", "payload",
+        "result", "error", "progress",
+    }
+)  # fmt: skip
+
+
+def _shared(row: JobRow) -> tuple[Any, ...]:
+    return (
+        row.tenant_id, row.shard, row.state, row.from_state, row.reason, row.attempt, row.failures,
+        row.crashes, row.cancel_reason, row.delayed, row.worker_id, row.task_runner_id,
+        row.lease_us, row.queue, row.job_type, row.project_id, row.run_id, row.source_id,
+    )  # fmt: skip
+
+
+class JobColumns:
+    """Built for one commit. ``octets_before`` are in front of the documents in what is sent."""
+
+    def __init__(self, changes: Iterable[ChangeSet], octets_before: int = 0) -> None:
+        self.ids: list[str] = []
+        self.numbers: array[int] = array("q")
+        self.documents: list[bytes] = []
+        self.created: list[_Group] = []
+        self.changed: list[_Group] = []
+        self._octets = octets_before
+        self._known: list[tuple[list[Any], int]] = []
+        rows: list[JobRow] = []
+        for change in changes:
+            rows += change.rows
+            for cohort in change.cohorts:
+                if cohort.fields.keys() <= _IN_LANES:
+                    self._add(cohort.row, cohort.size, partial(_of_cohort, cohort))
+                else:
+                    rows += cohort.rows()
+        for alike in _grouped(rows):
+            self._add(alike[0], len(alike), partial(_of_rows, alike))
+
+    def _add(self, model: JobRow, count: int, of: Callable[[str], list[Any]]) -> None:
+        """A group of ``count`` rows that share what ``model`` says; ``of`` has their columns."""
+        self._known = []
+        number, document = self._number_lane, self._document_lane
+        group = _Group(*_shared(model))
+        group.n, group.i = count, len(self.ids) + 1
+        self.ids += of("job_id")
+        group.q = self._sequence_lane(of("seqs"))
+        group.du = number(of("due_at"))
+        group.sc = number(of("scheduled_at"))
+        group.sa = number(of("started_at"))
+        group.fi = number(of("finished_at"))
+        group.ca = number(of("cancel_requested_at"))
+        group.rk = number(of("rank"))
+        group.ex = number(of("expires_at"))
+        group.c = number(of("created_at"))
+        group.d = document(of("definition"))
+        group.p = document(of("payload"))
+        group.rs = document(of("result"), empty=b"null")
+        group.er = document(of("error"), empty=b"null")
+        group.pg = document(of("progress"), empty=b"null")
+        (self.created if group.f is None else self.changed).append(group)
+
+    def _number_lane(self, column: list[Any]) -> int | None:
+        """Lanes of one group that say the same are one."""
+        if column[0] is None and column.count(None) == len(column):
+            return None
+        for known, lane in self._known:
+            if known == column:
+                return lane
+        lane = len(self.numbers) + 1
+        try:
+            numbers = array("q", column)
+        except TypeError:
+            numbers = array("q", [ABSENT if each is None else each for each in column])
+        self.numbers.extend(numbers)
+        self._known.append((column, lane))
+        return lane
+
+    def _sequence_lane(self, column: list[Sequence[int]]) -> int:
+        lane = len(self.numbers) + 1
+        first = lane + len(column) + 1
+        self.numbers.extend(accumulate(map(len, column), initial=first))
+        self.numbers.extend(chain.from_iterable(column))
+        return lane
+
+    def _document_lane(self, column: list[msgspec.Raw], empty: bytes = b"") -> int | None:
+        if column[0] is NO_DATA and column.count(NO_DATA) == len(column):
+            return None
+        documents = list(map(bytes, column))
+        if empty and empty in documents:
+            documents = [b"" if each == empty else each for each in documents]
+            if not any(documents):
+                return None
+        lane = len(self.numbers) + 1
+        self.numbers.extend(accumulate(map(len, documents), initial=self._octets))
+        self._octets = self.numbers[-1]
+        self.documents += documents
+        return lane
+
+
+def _of_rows(rows: Sequence[JobRow], name: str) -> list[Any]:
+    return list(map(attrgetter(name), rows))
+
+
+def _of_cohort(cohort: Cohort, name: str) -> list[Any]:
+    if name == "seqs":
+        steps, first = len(cohort.kinds), cohort.first_seq
+        starts = range(first, first + cohort.entries, steps)
+        return [range(start, start + steps) for start in starts]
+    if name in cohort.fields:
+        return list(cohort.fields[name])
+    return [getattr(cohort.row, name)] * cohort.size
+
+
+def _grouped(rows: Iterable[JobRow]) -> Iterable[list[JobRow]]:
+    """By what they share, in the order in which groups begin; rows keep theirs."""
+    groups: dict[tuple[Any, ...], list[JobRow]] = {}
+    before: tuple[Any, ...] = ()
+    group: list[JobRow] = []
+    for row in rows:
+        shared = _shared(row)
+        if shared != before:
+            group = groups.setdefault(shared, [])
+            before = shared
+        group.append(row)
+    return groups.values()
