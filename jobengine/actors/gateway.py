@@ -288,8 +288,7 @@ class Gateway:
 
     def new_job_ids(self, count: int) -> list[str]:
         """Fresh UUIDv7 job ids in increasing order."""
-        at = self.clock.moment().at
-        return [self.dice.uuid7(at) for _ in range(count)]
+        return self.dice.uuid7s(self.clock.moment().at, count)
 
     def shard(self, tenant_id: str) -> Address[object]:
         return self.shards[shard_of(tenant_id, len(self.shards))]

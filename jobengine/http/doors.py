@@ -50,7 +50,8 @@ from jobengine.http.worker_calls import (
     worker_routes,
 )
 from jobengine.http.worker_door import DoorLimits, WorkerDoor
-from jobengine.http.worker_frames import WorkerFrames, lease_frame
+from jobengine.http.worker_frames import WorkerFrames
+from jobengine.http.worker_leases import lease_frame
 from jobengine.http.worker_limits import limited_admission
 from jobengine.http.worker_reading import WorkerReader
 

@@ -12,14 +12,14 @@ from typing import Any, Literal, TypeAlias, cast
 
 import msgspec
 
-from jobengine.domain.instant import SECOND, to_rfc3339
+from jobengine.domain.instant import to_rfc3339
+from jobengine.http.worker_leases import LeaseTexts
 from jobengine.http.worker_reading import WorkerReader
 from jobengine.messages.lease_shard import JobOutcome
 from jobengine.messages.session import (
     Beaten,
     DrainAsked,
     EngineStops,
-    Grant,
     Peer,
     Said,
     SendLeases,
@@ -35,14 +35,13 @@ from jobengine.wire.engine_messages import (
     DrainNotice,
     EngineMessage,
     ErrorFrame,
-    Lease,
     Nack,
     Welcome,
 )
 from jobengine.wire.frames import encode_frames
 from jobengine.wire.jobs import BulkItem, ErrorBody
 
-__all__ = ["WorkerFrames", "lease_frame"]
+__all__ = ["WorkerFrames"]
 
 _Outcome: TypeAlias = Literal["created", "existing", "rejected"]
 
@@ -54,17 +53,17 @@ class WorkerFrames:
         self._reader = reader
         self._node_id = node_id
         self._heartbeat_s = heartbeat_s
+        self._leases = LeaseTexts()
 
     def reading(
         self, frame: str | bytes, peer: Peer, now_at: int
     ) -> Generator[None, None, Sequence[Said]]:
         return self._reader.reading(frame, peer, now_at)
 
-    def write(self, command: Any) -> Sequence[EngineMessage]:
+    def write(self, command: Any) -> Sequence[EngineMessage | msgspec.Raw]:
         match command:
             case SendLeases():
-                runner = command.task_runner_id
-                return [lease_frame(grant, runner) for grant in command.leases]
+                return self._leases.messages(command.leases, command.task_runner_id)
             case Settled():
                 return _settled(command)
             case Beaten():
@@ -82,7 +81,7 @@ class WorkerFrames:
             case _:
                 raise AssertionError(f"not for a worker: {command}")
 
-    def encode(self, messages: Sequence[EngineMessage]) -> Sequence[str]:
+    def encode(self, messages: Sequence[EngineMessage | msgspec.Raw]) -> Sequence[str]:
         return encode_frames(messages)
 
     def _welcome(self, command: Welcomed) -> Welcome:
@@ -95,37 +94,6 @@ class WorkerFrames:
             lost=list(command.lost),
             ref=command.ref,
         )
-
-
-def lease_frame(grant: Grant, task_runner_id: str) -> Lease:
-    """The wire form of a lease, read from its job now."""
-    job = grant.job
-    definition = job.definition
-    lease_us = definition.lease_us
-    return Lease(
-        job_id=job.job_id,
-        job_type=definition.job_type,
-        queue=definition.queue,
-        attempt=job.attempt,
-        failures=job.failures,
-        max_retries=definition.max_retries,
-        lease_id=grant.lease_id,
-        token=grant.token,
-        lease_until=to_rfc3339(grant.until_at),
-        lease_seconds=lease_us // SECOND,
-        heartbeat_seconds=lease_us / (3 * SECOND),
-        timeout_seconds=definition.timeout_us and definition.timeout_us // SECOND,
-        idempotency_key=f"{job.job_id}:{job.attempt}",
-        tenant_id=job.tenant_id,
-        project_id=definition.project_id or None,
-        run_id=definition.run_id,
-        node_key=definition.node_key,
-        correlation_id=definition.correlation_id,
-        task_runner_id=task_runner_id,
-        traceparent=definition.traceparent,
-        labels=definition.labels,
-        payload=msgspec.Raw(job.payload),
-    )
 
 
 def _settled(command: Settled) -> list[EngineMessage]:

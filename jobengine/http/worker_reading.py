@@ -15,6 +15,8 @@ way back (`worker_frames`).
 from collections.abc import Callable, Generator, Sequence
 from typing import Final, TypeVar, assert_never
 
+import msgspec
+
 from jobengine.domain.canonical import digest
 from jobengine.domain.errors import ErrorCode, Refusal, RefusedError
 from jobengine.domain.records import NewJob
@@ -48,9 +50,9 @@ from jobengine.messages.session import (
     Unreadable,
 )
 from jobengine.messages.worker_reports import Completed, LeaseClaim
+from jobengine.wire.fields import raw_null
 from jobengine.wire.frames import FRAME_BYTES_MAX, Malformed, decode_worker_frame
-from jobengine.wire.jobs import JobRequest, decode_job_request
-from jobengine.wire.refusal import Refusal as WireRefusal
+from jobengine.wire.jobs import JobRequest
 from jobengine.wire.translate import JobTranslator
 from jobengine.wire.worker_messages import (
     ArtifactNote,
@@ -86,8 +88,11 @@ _NOT_TEXT: Final = Unreadable(
     code=ErrorCode.BAD_JSON, message="frames are text; this one is binary", path="$"
 )
 _NULL: Final = b"null"
-_STRIDE: Final = 32
-"""Jobs of a submit that are translated in one go: about a millisecond."""
+_NO_RESULT: Final = raw_null()
+_STRIDE_JOBS: Final = 128
+_STRIDE_BYTES: Final = 64 << 10
+"""So much of a submit is translated in one go: half a millisecond where its jobs are alike, and
+less than two where each is unlike the others."""
 
 
 class WorkerReader:
@@ -113,8 +118,15 @@ class WorkerReader:
         for message in decode_worker_frame(frame):
             try:
                 # By far the most frequent, so it does not take its turn among the others.
-                if type(message) is Complete:
-                    said.append(self._completed(message, peer, now_at))
+                if type(message) is Complete and not message.artifacts and not message.follow_ups:
+                    said.append(
+                        Completed(
+                            ref=message.ref,
+                            lease_id=message.lease_id,
+                            token=message.token,
+                            result=self._result(message.result),
+                        )
+                    )
                 elif type(message) is Submit:
                     said.append((yield from self._submit_said(message)))
                 else:
@@ -165,18 +177,17 @@ class WorkerReader:
             case _:
                 assert_never(message)
 
+    def _result(self, raw: msgspec.Raw) -> bytes:
+        if raw is _NO_RESULT or (text := bytes(raw)) == _NULL:
+            return _NULL
+        return storable_result(text, self._redactor)
+
     def _completed(self, message: Complete, peer: Peer, now_at: int) -> Completed:
-        raw = bytes(message.result)
-        result = _NULL if raw == _NULL else storable_result(raw, self._redactor)
-        if not message.artifacts and not message.follow_ups:
-            return Completed(
-                ref=message.ref, lease_id=message.lease_id, token=message.token, result=result
-            )
         return Completed(
             ref=message.ref,
             lease_id=message.lease_id,
             token=message.token,
-            result=result,
+            result=self._result(message.result),
             artifacts=[
                 artifact_row(
                     one, message.lease_id, peer.tenant_id, now_at, f"artifacts[{n}]", self._redactor
@@ -197,29 +208,32 @@ class WorkerReader:
         return jobs
 
     def _submit_said(self, message: Submit) -> Generator[None, None, SubmitSaid]:
+        texts = [bytes(item) for item in message.jobs]
+        job_ids = self._new_job_ids(len(texts))
         jobs: list[NewJob | Refusal] = []
-        job_ids = self._new_job_ids(len(message.jobs))
-        for number, (item, job_id) in enumerate(zip(message.jobs, job_ids, strict=True), 1):
-            if number % _STRIDE == 0:
+        while len(jobs) < len(texts):
+            if jobs:
                 yield
-            request = decode_job_request(item)
-            if isinstance(request, WireRefusal):
-                jobs.append(
-                    Refusal(ErrorCode(request.code), request.message, {"path": request.path})
-                )
-                continue
-            try:
-                jobs.append(self._translator.new_job(request, job_id))
-            except RefusedError as error:
-                jobs.append(error.refusal)
+            start = len(jobs)
+            end = _stride_end(texts, start)
+            jobs += self._translator.new_jobs(texts[start:end], job_ids[start:end])
         claim = None
         if message.idempotency_key is not None:
             check_storable(message.idempotency_key, "idempotencyKey")
-            body = b"\n".join(bytes(item) for item in message.jobs)
             claim = IdempotencyClaim(
-                self._redactor.text(message.idempotency_key), SUBMIT_PATH, digest(body)
+                self._redactor.text(message.idempotency_key),
+                SUBMIT_PATH,
+                digest(b"\n".join(texts)),
             )
         return SubmitSaid(ref=message.ref, jobs=jobs, claim=claim)
+
+
+def _stride_end(texts: Sequence[bytes], start: int) -> int:
+    """Where the step ends that begins with this text; one text is not divided."""
+    end = min(start + _STRIDE_JOBS, len(texts))
+    while end > start + 1 and sum(map(len, texts[start:end])) > _STRIDE_BYTES:
+        end = (start + end) // 2
+    return max(end, start + 1)
 
 
 def _run(steps: Generator[None, None, R]) -> R:

@@ -117,11 +117,13 @@ def encode_frame(messages: Sequence[WorkerMessage] | Sequence[EngineMessage]) ->
 
 
 def encode_frames(
-    messages: Sequence[WorkerMessage] | Sequence[EngineMessage], bytes_max: int = FRAME_BYTES_MAX
+    messages: Sequence[WorkerMessage] | Sequence[EngineMessage | msgspec.Raw],
+    bytes_max: int = FRAME_BYTES_MAX,
 ) -> list[str]:
     """Like `encode_frame`, divided so that no frame is over `bytes_max`; order is kept.
 
-    A single message over the limit is sent as it is: its author bounds it.
+    A `Raw` is a message that has been encoded already. A single message over the limit is sent as
+    it is: its author bounds it.
     """
     frame = _encoder.encode(messages[0] if len(messages) == 1 else messages)
     if len(frame) <= bytes_max or len(messages) == 1:

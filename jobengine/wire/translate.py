@@ -3,10 +3,11 @@
 Checks what types cannot: canonical form of the payload and its size, instants within range. Takes
 secrets out of what is kept of a job; of its payload, which a worker needs whole, only if asked to.
 
-I1  A ``JobTranslator`` gives what ``new_job`` gives, byte for byte.
+I1  A ``JobTranslator`` gives what ``new_job`` gives, byte for byte, and says which jobs are alike.
 """
 
 from collections import deque
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -23,12 +24,14 @@ from jobengine.domain.canonical import (
 )
 from jobengine.domain.errors import ErrorCode, Refusal, RefusedError
 from jobengine.domain.instant import AT_MAX, AT_MIN
-from jobengine.domain.job import Backoff, Definition
+from jobengine.domain.job import Backoff, Definition, Likeness
 from jobengine.domain.node import WORKERLESS_PREFIX
 from jobengine.domain.records import NewJob
 from jobengine.domain.redaction import Redactor
-from jobengine.wire.fields import PAYLOAD_BYTES_MAX, raw_object
-from jobengine.wire.jobs import JobRequest
+from jobengine.wire.fields import PAYLOAD_BYTES_MAX
+from jobengine.wire.job_shape import NO_PAYLOAD, JobForm, MakeJob, job_form, job_maker
+from jobengine.wire.jobs import JobRequest, decode_job_request
+from jobengine.wire.refusal import Refusal as WireRefusal
 
 __all__ = ["JobTranslator", "canonical_payload", "invalid_field", "new_job"]
 
@@ -37,10 +40,9 @@ _MICROSECOND = timedelta(microseconds=1)
 _DEFAULT_BACKOFF = Backoff()
 _STANDARD = Redactor()
 _EMPTY_DIGEST = digest(EMPTY_OBJECT)
-_NO_PAYLOAD = raw_object()
 _SHAPES_MAX: Final = 8
-_CORRELATION_ID = b'"correlationId":"'
-_PAYLOAD_DIGEST = b'"payloadDigest":"'
+_NO_TEXT: Final = b"\xff"
+"""No JSON begins so."""
 # The fields of a definition stand sorted; what is left to sort are the names of its labels.
 _encoder = msgspec.json.Encoder(order="deterministic")
 
@@ -107,44 +109,31 @@ def new_job(
 
 @attrs.define(eq=False)
 class _Shape:
-    """A request without its payload, the definition made of it, and the constant parts of that
-    one's JSON, which are cut out when a second request is like it."""
+    """A request without its payload, and how jobs like that of it are made."""
 
     request: JobRequest
-    definition: Definition
-    definition_json: bytes
+    first: NewJob
     correlated: bool
-    parts: tuple[bytes, bytes, bytes] | None = None
+    _maker: MakeJob | None = None
 
-    def cut(self) -> tuple[bytes, bytes, bytes]:
-        """What stands before the correlation id (empty when it is constant), between it and the
-        digest of the payload, and behind that.
-
-        A quotation mark within a string is escaped, so no string can look like a field, but a label
-        can. The first name found is that of the correlation id and the last one that of the digest:
-        labels stand between the two.
-        """
-        if self.parts is None:
-            text, own = self.definition_json, self.definition.payload_digest
-            digest_at = text.rindex(_PAYLOAD_DIGEST) + len(_PAYLOAD_DIGEST)
-            behind = text[digest_at + len(own) :]
-            start = end = 0
-            if not self.correlated:
-                start = text.index(_CORRELATION_ID) + len(_CORRELATION_ID)
-                end = start + len(self.definition.correlation_id)
-            self.parts = (text[:start], text[end:digest_at], behind)
-        return self.parts
+    def maker(self) -> MakeJob:
+        """Made when a second request is like the first; most are like no other."""
+        if self._maker is None:
+            like = self.first.like
+            assert like is not None
+            self._maker = job_maker(self.first, like, correlated=self.correlated)
+        return self._maker
 
 
 class JobTranslator:
     """``new_job`` for many requests with the same arguments.
 
     Jobs of one producer mostly differ in their payloads alone; of the last few kinds of requests
-    the definition is kept, and only what hangs on the payload and the id is made anew. Job ids are
-    plain ASCII.
+    the definition is kept, and only what hangs on the payload and the id is made anew. Such jobs
+    have one ``like``. Job ids are plain ASCII.
     """
 
-    __slots__ = ("_correlation_id", "_project_id", "_redactor", "_shapes", "_traceparent")
+    __slots__ = ("_correlation_id", "_forms", "_project_id", "_redactor", "_shapes", "_traceparent")
 
     def __init__(
         self,
@@ -159,17 +148,84 @@ class JobTranslator:
         self._traceparent = traceparent
         self._redactor = redactor
         self._shapes: deque[_Shape] = deque(maxlen=_SHAPES_MAX)
+        self._forms: deque[JobForm] = deque(maxlen=_SHAPES_MAX)
 
     def new_job(self, request: JobRequest, job_id: str) -> NewJob:
         """As the function; the request is the translator's from now on. Nodes of runs, which get
         their ids later, come with an empty one: all requests of a translator do, or none."""
+        shape = self._shape_of(request)
+        if shape is None:
+            return self._first(request, job_id)
+        payload = canonical_payload(bytes(request.payload), self._redactor)
+        return shape.maker()(payload, job_id)
+
+    def new_jobs(self, texts: Sequence[bytes], job_ids: Sequence[str]) -> list[NewJob | Refusal]:
+        """The jobs of requests that come as JSON, or why there is none, each in its place.
+
+        A text that is like an earlier one but for its payload is not decoded, unless payloads are
+        searched for secrets or it is a very large one.
+        """
+        jobs: list[NewJob | Refusal] = []
+        add, searched = jobs.append, self._redactor.payloads
+        make: MakeJob
+        before = behind = _NO_TEXT
+        start, end = 0, 0
+        for text, job_id in zip(texts, job_ids, strict=True):
+            if not (text.startswith(before) and text.endswith(behind)):
+                form = self._form_of(text)
+                if form is None:
+                    add(self._read(text, job_id))
+                    continue
+                before, behind, make = form
+                start, end = len(before), -len(behind)
+            if searched or len(text) > PAYLOAD_BYTES_MAX:
+                add(self._read(text, job_id))
+                continue
+            try:
+                payload = canonical(text[start:end])
+            except NotCanonicalError:
+                add(self._read(text, job_id))
+            else:
+                add(make(payload, job_id))
+        return jobs
+
+    def _form_of(self, text: bytes) -> JobForm | None:
+        for form in self._forms:
+            if text.startswith(form.before) and text.endswith(form.behind):
+                return form
+        return None
+
+    def _read(self, text: bytes, job_id: str) -> NewJob | Refusal:
+        request = decode_job_request(text)
+        if isinstance(request, WireRefusal):
+            return Refusal(ErrorCode(request.code), request.message, {"path": request.path})
+        try:
+            shape = self._shape_of(request)
+            if shape is None:
+                return self._first(request, job_id)
+            payload = canonical_payload(bytes(request.payload), self._redactor)
+        except RefusedError as error:
+            return error.refusal
+        make = shape.maker()
+        if self._form_of(text) is None:
+            form = job_form(text, request.payload, make)
+            if form is not None:
+                self._forms.appendleft(form)
+        return make(payload, job_id)
+
+    def _shape_of(self, request: JobRequest) -> _Shape | None:
         payload = request.payload
-        request.payload = _NO_PAYLOAD
+        request.payload = NO_PAYLOAD
         for shape in self._shapes:
             if shape.request == request:
-                return _like(shape, canonical_payload(bytes(payload), self._redactor), job_id)
+                break
+        else:
+            shape = None
         request.payload = payload
-        new = new_job(
+        return shape
+
+    def _first(self, request: JobRequest, job_id: str) -> NewJob:
+        alone = new_job(
             request,
             job_id,
             project_id=self._project_id,
@@ -177,24 +233,11 @@ class JobTranslator:
             traceparent=self._traceparent,
             redactor=self._redactor,
         )
-        request.payload = _NO_PAYLOAD
+        job = msgspec.structs.replace(alone, like=Likeness.of(alone.definition))
+        request.payload = NO_PAYLOAD
         correlated = bool(request.correlation_id or self._correlation_id or not job_id)
-        self._shapes.append(_Shape(request, new.definition, new.definition_json, correlated))
-        return new
-
-
-def _like(shape: _Shape, payload: bytes, job_id: str) -> NewJob:
-    payload_digest = _EMPTY_DIGEST if payload is EMPTY_OBJECT else digest(payload)
-    before, between, behind = shape.parts or shape.cut()
-    if shape.correlated:
-        definition = msgspec.structs.replace(shape.definition, payload_digest=payload_digest)
-        text = b"".join((between, payload_digest.encode(), behind))
-    else:
-        definition = msgspec.structs.replace(
-            shape.definition, correlation_id=job_id, payload_digest=payload_digest
-        )
-        text = b"".join((before, job_id.encode(), between, payload_digest.encode(), behind))
-    return NewJob(job_id=job_id, definition=definition, definition_json=text, payload=payload)
+        self._shapes.append(_Shape(request, job, correlated))
+        return job
 
 
 def invalid_field(path: str, message: str) -> Refusal:

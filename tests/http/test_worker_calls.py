@@ -29,7 +29,7 @@ from jobengine.http.worker_calls import (
     websocket_view,
     worker_routes,
 )
-from jobengine.http.worker_frames import lease_frame
+from jobengine.http.worker_leases import lease_frame
 from jobengine.http.worker_reading import WorkerReader
 from jobengine.testing import memory_engine
 from jobengine.wire.frames import SUBPROTOCOL

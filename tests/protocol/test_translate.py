@@ -5,11 +5,11 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobengine.domain.canonical import canonical, digest
-from jobengine.domain.errors import RefusedError
+from jobengine.domain.errors import Refusal, RefusedError
 from jobengine.domain.job import Definition
 from jobengine.domain.records import NewJob
 from jobengine.domain.redaction import Redactor
@@ -53,8 +53,10 @@ def read(job: dict[str, Any]) -> JobRequest:
 
 
 def outcome_of(translate: Any) -> NewJob | object:
+    """The job but for its likeness, or why there is none."""
     try:
-        return translate()
+        made = translate()
+        return msgspec.structs.replace(made, like=None) if isinstance(made, NewJob) else made
     except RefusedError as error:
         return error.refusal
 
@@ -85,6 +87,133 @@ def test_what_is_remembered_of_a_request_changes_no_byte_of_the_job(
             )
         )
         assert remembered == expected
+
+
+_odd_texts = st.sampled_from(
+    [
+        '{"jobType":"a"}',
+        '{"jobType":"a","payload":7,"payload":{"n":1}}',
+        '{"jobType":"a","payload":{"n":1}, "priority":3}',
+        '{"jobType":"a","payload":{"n":2}, "priority":3}',
+        '{"jobType":"a","payload":"x","labels":{"payload":"x"}}',
+        '{"jobType":"a","labels":{"payload":"x"},"payload":"x"}',
+        '{"jobType":"a","labels":{"payload":"x"},"payload":"y"}',
+        '{"jobType":"a","labels":{"payload":"y"},"payload":"y"}',
+        '{"jobType":"a","p\\u0061yload":{"n":1}}',
+        '{"jobType":"a","payload" : {"payload":1} }',
+        '{"jobType":"a","payload" : {"payload":2},"priority":1 }',
+        '{"jobType":"a","payload":{"n":1},"priority":11}',
+        '{"jobType":"a","payload":1,"priority":3}',
+        '{"jobType":"a","payload":{"n":"\\u0000"}}',
+        '{"jobType":"a","payload":["in the place of a payload"]}',
+        '{"jobType":"a","payload":  {"b":1, "a":2.5}  }',
+        '{"jobType":"a","payload":{}}',
+        '{"payload":{"n":1},"jobType":"a","unknown":1}',
+        '{"payload":{"n":1},"jobType":"a"}',
+        '{"payload":{"n":1}',
+        '{"jobType":"a","payload":1}}',
+        '{"jobType":"a","payload":1,"hold":false,"payload":2}',
+        "[]",
+        "",
+    ]
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.tuples(_kinds, _payloads, st.booleans()) | _odd_texts, min_size=1, max_size=4),
+    st.lists(st.integers(0, 3), min_size=1, max_size=14),
+    st.lists(_payloads, min_size=14, max_size=14),
+    st.booleans(),
+)
+def test_many_texts_come_to_what_each_comes_to_by_itself(
+    kinds: list[tuple[dict[str, Any], Any, bool] | str],
+    turns: list[int],
+    payloads: list[Any],
+    searched: bool,
+) -> None:
+    redactor = Redactor(payloads=searched)
+    translator = JobTranslator(redactor=redactor)
+    texts = []
+    for turn, payload in zip(turns, payloads, strict=False):
+        kind = kinds[turn % len(kinds)]
+        if not isinstance(kind, str):
+            job, _, spaced = kind
+            separators = (", ", " : ") if spaced else (",", ":")
+            kind = json.dumps({**job, "payload": payload}, separators=separators)
+        texts.append(kind.encode())
+    ids = [_JOB_ID.format(number) for number in range(len(texts))]
+    together = translator.new_jobs(texts, ids)
+    assert len(together) == len(texts)
+    for made, text, job_id in zip(together, texts, ids, strict=True):
+        request = decode_job_request(text)
+        if not isinstance(request, JobRequest):
+            assert isinstance(made, Refusal)
+            assert (made.code, made.message) == (request.code, request.message)
+            continue
+        alone = outcome_of(lambda: new_job(request, job_id, redactor=redactor))  # noqa: B023
+        assert outcome_of(lambda: made) == alone  # noqa: B023
+
+
+def test_texts_that_differ_in_their_payloads_alone_are_not_decoded_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    decoded = list[bytes]()
+
+    def decode(text: bytes) -> Any:
+        decoded.append(text)
+        return decode_job_request(text)
+
+    monkeypatch.setattr("jobengine.wire.translate.decode_job_request", decode)
+    texts = [b'{"jobType":"%c","payload":{"n":%d}}' % (kind, n) for n in range(9) for kind in b"ab"]
+    jobs = JobTranslator().new_jobs(texts, [_JOB_ID.format(n) for n in range(18)])
+    assert decoded == texts[:4]
+    assert [job.payload for job in jobs if isinstance(job, NewJob)] == [
+        b'{"n":%d}' % n for n in range(9) for _ in range(2)
+    ]
+
+
+def test_of_a_payload_that_is_said_twice_the_last_counts_whatever_came_before() -> None:
+    texts = [
+        b'{"jobType":"a","payload":%d,"payload":%d}' % pair
+        for pair in [(1, 1), (1, 1), (5, 1), (2, 2), (1, 7)]
+    ]
+    jobs = JobTranslator().new_jobs(texts, [_JOB_ID.format(number) for number in range(5)])
+    assert [job.payload for job in jobs if isinstance(job, NewJob)] == [
+        b"1",
+        b"1",
+        b"1",
+        b"2",
+        b"7",
+    ]
+
+
+def test_a_label_called_payload_is_no_payload() -> None:
+    texts = [
+        b'{"jobType":"a","labels":{"payload":"x"},"payload":"x"}',
+        b'{"jobType":"a","labels":{"payload":"x"},"payload":"x"}',
+        b'{"jobType":"a","labels":{"payload":"z"},"payload":"x"}',
+    ]
+    jobs = JobTranslator().new_jobs(texts, [_JOB_ID.format(number) for number in range(3)])
+    assert [job.payload for job in jobs if isinstance(job, NewJob)] == [b'"x"'] * 3
+
+
+def test_alike_are_jobs_that_differ_in_nothing_but_their_payloads_and_ids() -> None:
+    translator = JobTranslator()
+    texts = [
+        b'{"jobType":"a","payload":1}',
+        b'{"jobType":"a","payload":2}',
+        b'{"payload":3,"jobType":"a"}',
+        b'{"jobType":"a","payload":4}',
+        b'{"jobType":"a","payload":5,"priority":6}',
+        b'{"jobType":"a","payload":6,"hold":true}',
+    ]
+    jobs = translator.new_jobs(texts, [_JOB_ID.format(number) for number in range(6)])
+    likes = [job.like for job in jobs if isinstance(job, NewJob)]
+    assert None not in likes
+    assert len({id(like) for like in likes}) == 3
+    assert likes[0] is likes[1] is likes[2] is likes[3]
+    assert [like.plain for like in likes if like] == [True] * 5 + [False]
 
 
 def test_each_of_many_like_jobs_has_its_own_id_and_digest() -> None:

@@ -7,6 +7,7 @@ at the same tick, count on by a random step (§6.2 method 2).
 I1  Identifiers of one `Dice` strictly increase, as numbers and as text, also when the wall clock
     steps back: the last tick is then kept.
 I2  The first identifier at a tick carries 61 fresh random bits, so nodes need not coordinate.
+I3  Identifiers made together are those that would have been made one by one.
 
 An identifier is unique, not secret: those made in one batch are near to each other. Secrets come
 from `randbytes` of `SystemDice`. A `Dice` belongs to one thread.
@@ -15,12 +16,15 @@ from `randbytes` of `SystemDice`. A `Dice` belongs to one thread.
 import os
 import random
 import struct
+from bisect import bisect_left
 from collections.abc import Callable
+from itertools import accumulate
 from typing import Final, Protocol
 
 _TICKS_PER_MILLISECOND: Final = 4096
 _WORDS: Final = struct.Struct("<1024I")
 _RANDOM_PART_END: Final = 1 << 62
+_LOW_BITS: Final = 48
 _VARIANT: Final = 0b10 << 62
 
 
@@ -33,6 +37,10 @@ class Dice(Protocol):
 
     def uuid7(self, at: int, /) -> str:
         """A fresh identifier of 36 characters for the instant `at` (UTC microseconds)."""
+        ...
+
+    def uuid7s(self, at: int, count: int, /) -> list[str]:
+        """So many of them, in their order (I3)."""
         ...
 
 
@@ -68,6 +76,28 @@ class _Uuid7:
             self._begin(self._tick + 1)
         return self._text()
 
+    def make_many(self, at: int, count: int, /) -> list[str]:
+        made: list[str] = []
+        while (wanted := count - len(made)) > 0:
+            made.append(self.make(at))
+            if wanted == 1:
+                break
+            last = _VARIANT | self._random_part
+            steps = [1 + word for word in self._words[:-wanted:-1]]
+            parts = list(accumulate(steps, initial=last))
+            alike = bisect_left(parts, ((last >> _LOW_BITS) + 1) << _LOW_BITS)
+            if alike > 1:
+                del self._words[1 - alike :]
+                self._random_part = parts[alike - 1] ^ _VARIANT
+                made += self._texts(parts[1:alike])
+        return made
+
+    def _texts(self, tails: list[int]) -> list[str]:
+        """Identifiers of this tick whose last 64 bits are these and begin with the same 16."""
+        digits = struct.pack(f">{len(tails)}Q", *tails).hex("\n", 8)
+        begin = f"\n{digits[:4]}"
+        return f"\n{digits}".replace(begin, f"\n{self._prefix}{begin[1:]}-")[1:].split("\n")
+
     def _text(self) -> str:
         tail = f"{_VARIANT | self._random_part:016x}"
         return f"{self._prefix}{tail[:4]}-{tail[4:]}"
@@ -88,11 +118,13 @@ class _Uuid7:
 class SystemDice:
     """The kernel's randomness. Not for use after a fork: both processes would draw alike."""
 
-    __slots__ = ("_source", "uuid7")
+    __slots__ = ("_source", "uuid7", "uuid7s")
 
     def __init__(self) -> None:
         self._source = random.SystemRandom()
-        self.uuid7: Callable[[int], str] = _Uuid7(os.urandom).make
+        ids = _Uuid7(os.urandom)
+        self.uuid7: Callable[[int], str] = ids.make
+        self.uuid7s: Callable[[int, int], list[str]] = ids.make_many
 
     def random(self) -> float:
         return self._source.random()
@@ -104,11 +136,13 @@ class SystemDice:
 class SeededDice:
     """Chance that repeats: equal seeds and equal calls give equal results. For simulation only."""
 
-    __slots__ = ("_source", "uuid7")
+    __slots__ = ("_source", "uuid7", "uuid7s")
 
     def __init__(self, seed: int) -> None:
         self._source = random.Random(seed)
-        self.uuid7: Callable[[int], str] = _Uuid7(self._source.randbytes).make
+        ids = _Uuid7(self._source.randbytes)
+        self.uuid7: Callable[[int], str] = ids.make
+        self.uuid7s: Callable[[int, int], list[str]] = ids.make_many
 
     def random(self) -> float:
         return self._source.random()

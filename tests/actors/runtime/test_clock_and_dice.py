@@ -5,7 +5,7 @@ import uuid
 
 import pytest
 import trio
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
@@ -54,6 +54,24 @@ def test_many_identifiers_of_one_instant_stay_sorted_across_refills() -> None:
     made = [dice.uuid7(AT) for _ in range(5_000)]
     assert made == sorted(set(made))
     assert len({text[:19] for text in made}) == 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(AT - 3_000, AT + 3_000), st.integers(0, 700)), max_size=6),
+    st.integers(0, 1_000),
+    st.none() | st.integers(1, 1 << 34),
+)
+def test_identifiers_made_together_are_those_made_one_by_one(
+    wanted: list[tuple[int, int]], seed: int, room: int | None
+) -> None:
+    """`room`: how much of the random part, or of its low bits, is left when the first were made."""
+    together, apart = _Uuid7(SeededDice(seed).randbytes), _Uuid7(SeededDice(seed).randbytes)
+    for number, (at, count) in enumerate(wanted):
+        if room is not None and number % 2:
+            for ids in (together, apart):
+                ids._random_part = (1 << (62 if number % 4 == 1 else 48)) - room
+        assert together.make_many(at, count) == [apart.make(at) for _ in range(count)]
 
 
 def test_a_tick_whose_random_part_is_used_up_borrows_from_the_next_ones() -> None:
