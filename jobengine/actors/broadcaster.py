@@ -21,6 +21,7 @@ from jobengine.actors.runtime.supervisor import Life
 from jobengine.core.broadcaster import BroadcasterCore, BroadcasterLimits, Census
 from jobengine.domain.errors import ErrorCode, Refusal, RefusedError
 from jobengine.domain.event_filter import EVERYTHING, EventFilter
+from jobengine.domain.instant import Moment
 from jobengine.messages.broadcaster import (
     Deliver,
     Follow,
@@ -195,6 +196,7 @@ class BroadcasterActor:
     events_total: int = 0
     pages_total: int = 0
     _core: BroadcasterCore = attrs.field(init=False)
+    _perform: Perform = attrs.field(init=False)
     _calls: SlowCalls[Message] = attrs.field(init=False)
     _timed: bool = False
     _round: int = 0
@@ -210,7 +212,7 @@ class BroadcasterActor:
     async def run(self, life: Life) -> None:
         self._core = core = BroadcasterCore(self.limits, life.incarnation)
         self._timed = self._awaits_spare = False
-        perform: Perform = {
+        self._perform = {
             Deliver: self._deliver,
             TellLogged: self._tell_logged,
             TellMoved: self._tell_moved,
@@ -218,13 +220,13 @@ class BroadcasterActor:
             TimeRound: self._time_round,
         }
         async with open_calls(self.mailbox, (StoreUnavailableError,)) as self._calls:
-            self._follow_anew(core, perform)
+            self._follow_anew()
             life.ready()
             await run_shell(
-                core, self.mailbox, perform, self.clock, asks=self.asks, observe=self._observe
+                core, self.mailbox, self._perform, self.clock, asks=self.asks, observe=self._observe
             )
 
-    def _follow_anew(self, core: BroadcasterCore, perform: Perform) -> None:
+    def _follow_anew(self) -> None:
         """Before anything that the mailbox holds, which may have come in an earlier life: whoever
         follows there is known then, and whoever leaves is gone afterwards."""
         messages: list[Message] = []
@@ -235,10 +237,14 @@ class BroadcasterActor:
         messages.extend(Watch(watcher_id=watcher_id) for watcher_id in self.streams.watchers)
         now = self.clock.moment()
         for message in messages:
-            for command in core.handle(message, now):
-                perform[type(command)](command)
+            self._hand_over(message, now)
         for watcher_id in list(self.streams.watchers):
             self._tell_moved(TellMoved(watcher_id=watcher_id, moved=()))
+
+    def _hand_over(self, message: Message, now: Moment) -> None:
+        """Have the core handle a message that does not come by the mailbox."""
+        for command in self._core.handle(message, now):
+            self._perform[type(command)](command)
 
     # ---- what the core commands
 
@@ -307,9 +313,10 @@ class BroadcasterActor:
         return Spare(number=self._round)
 
     def _observe(self, wakeup: Wakeup) -> None:
+        """The core is told of a round at its end, without a wake-up for it."""
         if self._timed:
             self._timed = False
-            self.mailbox.deliver(Rounded(took_s=wakeup.busy_s))
+            self._hand_over(Rounded(took_s=wakeup.busy_s), self.clock.moment())
 
 
 def _cannot_fail(error: Exception) -> Message:

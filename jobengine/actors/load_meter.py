@@ -52,38 +52,45 @@ class LoadMeterActor:
     clock: Clock
     asks: Asks
     limits: LoadLimits
-    _mailbox: Mailbox[Sampled] = attrs.field(init=False)
+    _core: LoadMeter = attrs.field(init=False)
+    _perform: Perform = attrs.field(init=False)
     _records: trio.Nursery = attrs.field(init=False)
     _commits: tuple[int, float] = attrs.field(init=False)
     _taken: int = attrs.field(init=False, default=0)
 
     async def run(self, life: Life) -> None:
-        self._mailbox = Mailbox("load-meter", 16)
+        mailbox: Mailbox[Sampled] = Mailbox("load-meter", 16)
         self._commits = (self.ledger.commits_total, self.ledger.commits_s_total)
-        core = LoadMeter(self.limits, self.load.level, trio.current_time())
-        perform: Perform = {Sample: self._sample, ShowLoad: self._show, ChangeLevel: self._change}
+        self._core = LoadMeter(self.limits, self.load.level, trio.current_time())
+        self._perform = {
+            Sample: self._sample,
+            ShowLoad: self._show,
+            ChangeLevel: self._change,
+        }
         async with trio.open_nursery() as self._records:
             life.ready()
-            await run_shell(core, self._mailbox, perform, self.clock, asks=self.asks)
+            await run_shell(self._core, mailbox, self._perform, self.clock, asks=self.asks)
 
     def _sample(self, _: Sample) -> None:
-        fills = [(box.statistics().depth / box.capacity, box.name) for box in self.mailboxes]
-        fill, name = max(fills)
+        """Looking takes no time, so what was seen is judged in the same wake-up."""
+        for command in self._core.handle(self._sampled(), self.clock.moment()):
+            self._perform[type(command)](command)
+
+    def _sampled(self) -> Sampled:
+        fill, name = max((box.depth / box.capacity, box.name) for box in self.mailboxes)
         ledger = self.ledger
         before, before_s = self._commits
         self._commits = (ledger.commits_total, ledger.commits_s_total)
         taken, self._taken = self._taken, sum(box.taken_total for box in self.mailboxes)
         waiting_s = self._waiting_s()
-        self._mailbox.deliver(
-            Sampled(
-                mailbox=name,
-                mailbox_fill=fill,
-                commits=ledger.commits_total - before,
-                commits_s=ledger.commits_s_total - before_s,
-                waiting_s=waiting_s,
-                memory_bytes=memory_bytes_of_process(),
-                busy=taken != self._taken or waiting_s > 0,
-            )
+        return Sampled(
+            mailbox=name,
+            mailbox_fill=fill,
+            commits=ledger.commits_total - before,
+            commits_s=ledger.commits_s_total - before_s,
+            waiting_s=waiting_s,
+            memory_bytes=memory_bytes_of_process(),
+            busy=taken != self._taken or waiting_s > 0,
         )
 
     def _waiting_s(self) -> float:

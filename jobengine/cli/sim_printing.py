@@ -24,6 +24,8 @@ __all__ = ["BatchTold", "print_trace"]
 
 _FOUND_MAX: Final = 100
 """Violations that are listed; all are counted."""
+_TELLS_EVERY_S: Final = 30.0
+"""How often a batch says where it is, where there is no terminal for a bar."""
 
 
 class BatchTold:
@@ -39,13 +41,17 @@ class BatchTold:
         self._found: list[dict[str, Any]] = []
         self._done = 0
         self._sums = dict.fromkeys(("simulatedS", "jobs", "entries", "lives"), 0.0)
-        self._began = time.monotonic()
+        self._began = self._told_at = time.monotonic()
+        self._count = 0
+        self._first_missing: int | None = None
+        self._ahead: set[int] = set()
         self._console = Console(stderr=True)
         self._progress: Progress | None = None
 
     @contextmanager
     def progress(self, count: int) -> Iterator[None]:
-        """A bar, on a terminal."""
+        """A bar on a terminal, elsewhere a line now and then."""
+        self._count = count
         if not self._console.is_terminal:
             yield
             return
@@ -56,6 +62,7 @@ class BatchTold:
 
     def take(self, request: Request, outcome: Outcome) -> None:
         self._done += 1
+        self._advance(request.seed)
         self._coverage.add(outcome)
         for name, value in (
             ("simulatedS", outcome.simulated_s),
@@ -71,6 +78,23 @@ class BatchTold:
             self._progress.update(
                 self._progress.task_ids[0], completed=self._done, description=told
             )
+        elif time.monotonic() - self._told_at >= _TELLS_EVERY_S:
+            self._told_at = time.monotonic()
+            print(f"{self._done:,} of {self._count:,} runs, {self.failed} failed", file=sys.stderr)
+
+    def begin_at(self, seed: int) -> None:
+        """The batch takes one seed after the other, from this one: interrupted, it says with which
+        to go on."""
+        self._first_missing = seed
+
+    def _advance(self, seed: int) -> None:
+        """`_ahead` has seeds that were done before an earlier one: no more than run at once."""
+        if self._first_missing is None:
+            return
+        self._ahead.add(seed)
+        while self._first_missing in self._ahead:
+            self._ahead.remove(self._first_missing)
+            self._first_missing += 1
 
     def finish(self, *, interrupted: bool) -> None:
         real_s = time.monotonic() - self._began
@@ -80,6 +104,7 @@ class BatchTold:
             "runs": self._done,
             "failed": self.failed,
             "interrupted": interrupted,
+            "nextSeed": self._first_missing,
             "realS": round(real_s, 3),
             "runsPerMinute": round(60 * self._done / real_s, 1),
             "simulatedPerReal": round(self._sums["simulatedS"] / real_s, 1),
@@ -93,13 +118,23 @@ class BatchTold:
         print_table(("SITE", "CHANCES", "STRIKES", "STATES"), self._coverage.rows())
         if self._coverage.never:
             print(f"\nnever exercised: {', '.join(self._coverage.never)}")
+        met = len(self._coverage.sites) - len(self._coverage.never)
         print(
             f"\n{'interrupted after ' if interrupted else ''}{self._done:,} runs,"
-            f" {self.failed} failed; {document['runsPerMinute']:,.0f} a minute,"
+            f" {self.failed} failed, {self._done - self.failed:,} clean;"
+            f" {met} of {len(self._coverage.sites)} sites struck;"
+            f" {document['runsPerMinute']:,.0f} a minute,"
             f" {document['simulatedPerReal']:,.0f} simulated seconds a real one;"
             f" {document['jobs']:,} jobs, {document['entries']:,} entries,"
             f" {document['lives']:,} starts; code {self._code}"
         )
+        if interrupted and self._first_missing is not None:
+            print(f"go on with --first {self._first_missing} --seeds {self._left}")
+
+    @property
+    def _left(self) -> int:
+        """How many seeds there are from the first that is missing."""
+        return self._count - (self._done - len(self._ahead))
 
     def _tell(self, request: Request, outcome: Outcome) -> None:
         self.failed += 1

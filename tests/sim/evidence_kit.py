@@ -50,6 +50,7 @@ class Case:
     journal: Journal = attrs.field(factory=Journal)
     fates: dict[str, dict[str, Any]] = attrs.field(factory=dict)
     running: set[str] = attrs.field(factory=set)
+    letters: set[str] | None = None
     kept: dict[str, str] = attrs.field(factory=dict)
     struck: list[tuple[float, str]] = attrs.field(factory=list)
 
@@ -161,6 +162,7 @@ class Case:
             journal=self.journal,
             fates=self.fates,
             running={TENANT: self.running},
+            letters={} if self.letters is None else {TENANT: self.letters},
             kept=self.kept,
             struck=self.struck,
             epoch_at=EPOCH_AT,

@@ -110,6 +110,11 @@ class Mailbox(Generic[M]):
         return self._taken_total
 
     @property
+    def depth(self) -> int:
+        """How many messages wait, deliveries too."""
+        return len(self._items)
+
+    @property
     def closed(self) -> bool:
         return self._closed
 

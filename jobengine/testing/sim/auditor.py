@@ -8,6 +8,8 @@ keeps within itself, `rules` the others.
 from collections.abc import Callable
 from typing import Final
 
+from jobengine.testing.sim.rules.acts import judge_acts
+from jobengine.testing.sim.rules.deadlines import judge_deadlines
 from jobengine.testing.sim.rules.ends import judge_ends
 from jobengine.testing.sim.rules.evidence import Evidence
 from jobengine.testing.sim.rules.expiry import judge_expiries
@@ -15,6 +17,7 @@ from jobengine.testing.sim.rules.explaining import judge_explanations
 from jobengine.testing.sim.rules.leases import judge_leases
 from jobengine.testing.sim.rules.limits import judge_limits
 from jobengine.testing.sim.rules.rates import judge_rates
+from jobengine.testing.sim.rules.redrives import judge_redrives
 from jobengine.testing.sim.rules.requests import digest_of, judge_requests
 from jobengine.testing.sim.rules.runs import judge_runs
 from jobengine.testing.sim.rules.secrets import judge_secrets
@@ -25,6 +28,8 @@ __all__ = ["RULES", "Evidence", "digest_of", "judge"]
 
 RULES: Final[tuple[Callable[[Evidence], None], ...]] = (
     judge_requests,
+    judge_acts,
+    judge_redrives,
     judge_leases,
     judge_expiries,
     judge_limits,
@@ -32,6 +37,7 @@ RULES: Final[tuple[Callable[[Evidence], None], ...]] = (
     judge_runs,
     judge_work,
     judge_ends,
+    judge_deadlines,
     judge_streams,
     judge_explanations,
     judge_secrets,

@@ -1,191 +1,165 @@
-"""Who makes runs in a simulated run: DAGs with every trigger rule, maps and approvals.
+"""Who makes runs in a simulated run: DAGs with every trigger rule, maps, approvals, callbacks and
+runs of runs; lets them grow, gives some up, and runs parts of them again.
 
-What each node comes to is written in its payload (`fate`), as of any job. A run token is a key: a
-run that is asked for again is the same run.
+A run token is a key: a run that is asked for again is the same run, and so is a rerun.
 
-I1  Every approval is answered in the end, so that every run can end.
+I1  Every node that waits for an answer gets one in the end, so that every run can end.
 
-Not here: how a request travels (`desk`), what has to come of it (`rules/runs`).
+Not here: what is asked of the engine, and how (`run_desk`), the nodes (`node_drawing`), what has to
+come of it (`rules/runs`).
 """
 
 import random
+from collections.abc import Sequence
 from typing import Any, Final
 
-import msgspec
+import attrs
 import trio
 
-from jobengine.domain.redaction import Redactor
-from jobengine.domain.run import RunState
-from jobengine.domain.run_record import RunRecord
-from jobengine.engine import Engine
-from jobengine.http.run_requests import decode_run, plan_request
-from jobengine.messages.lease_shard import Actor
-from jobengine.messages.runs import RunPlan
 from jobengine.testing.sim.desk import Desk
-from jobengine.testing.sim.fate import Fate, Step
-from jobengine.testing.sim.producer import JOB_TYPES, Numbers
+from jobengine.testing.sim.node_drawing import NodeDrawing, answered_kind
+from jobengine.testing.sim.producer import Numbers
+from jobengine.testing.sim.run_desk import RunDesk
 
 __all__ = ["Composer"]
 
-_COMPOSER: Final = Actor("composer")
 _PAUSES_S: Final = (0.5, 5.0, 30.0)
+_GROWS_S: Final = (0.0, 0.3, 2.0)
 _ANSWERS_S: Final = 2.0
-_SIZES: Final = (1, 3, 5, 8)
-_TRIGGERS: Final = (
-    "all_succeeded",
-    "all_succeeded",
-    "all_succeeded",
-    "all_done",
-    "any_succeeded",
-    "any_failed",
-    "none_failed",
-)
-_STEPS: Final[tuple[tuple[Step, ...], ...]] = (
-    ("complete",),
-    ("complete",),
-    ("complete",),
-    ("fail", "complete"),
-    ("fail_for_good",),
-)
+_TRIES: Final = 40
+_DAG_IDS: Final = ("d0", "d1")
+_OVER: Final = (None, "RUN_ENDED")
+"""What answers an answer for good."""
+
+
+@attrs.frozen
+class _Asked:
+    """A run that was asked for: of `nodes`, as a rerun of `run_id` where that is given."""
+
+    request: dict[str, Any]
+    nodes: Sequence[dict[str, Any]]
+    run_id: str | None = None
 
 
 class Composer:
-    """Makes `runs` runs for one tenant, cancels some, and answers approvals."""
+    """Makes `runs` runs for one tenant, and as many reruns where that is a habit."""
 
     def __init__(
-        self, tenant_id: str, runs: int, desk: Desk, dice: random.Random, numbers: Numbers
+        self,
+        tenant_id: str,
+        runs: int,
+        desk: Desk,
+        dice: random.Random,
+        numbers: Numbers,
+        habits: frozenset[str],
     ) -> None:
-        self._tenant_id = tenant_id
         self._left = runs
-        self._desk = desk
+        self._desk = RunDesk(tenant_id, desk)
         self._dice = dice
-        self._numbers = numbers
-        self._open: list[tuple[str, str]] = []
-        """Approvals that have no answer yet: run and key."""
-        self._unanswered: list[dict[str, Any]] = []
+        self._habits = habits
+        self._dags = _DAG_IDS if runs and "sub_runs" in habits else ()
+        callbacks = "callbacks" in habits
+        self._drawing = NodeDrawing(dice, numbers, callbacks=callbacks, dag_ids=self._dags)
+        self._known: list[tuple[str, Sequence[dict[str, Any]]]] = []
+        """Runs that are there, and their nodes."""
+        self._open: list[tuple[str, str, str]] = []
+        """What has no answer yet: run, key and kind of node."""
+        self._unanswered: list[_Asked] = []
         """Requests for runs of which nothing is known yet."""
+        self._grown = 0
+
+    async def prepare(self) -> None:
+        """Register what runs may be of."""
+        for place, dag_id in enumerate(self._dags):
+            nodes = self._drawing.dag(self._dags[:place])
+            for _ in range(_TRIES):
+                if await self._desk.register(dag_id, nodes) is not None:
+                    break
 
     async def run(self) -> None:
+        dice = self._dice
         while self._left > 0:
             self._left -= 1
-            await trio.sleep(self._dice.choice(_PAUSES_S))
-            self._unanswered.append(self._request())
-            run_id = await self._create(self._unanswered[-1])
-            if run_id is not None and self._dice.random() < 0.2:
-                await trio.sleep(self._dice.choice(_PAUSES_S))
-                await self._cancel(run_id)
-            await self._answer_approvals()
+            await trio.sleep(dice.choice(_PAUSES_S))
+            run_id = await self._create()
+            if run_id is not None and "growth" in self._habits:
+                await trio.sleep(dice.choice(_GROWS_S))
+                await self._grow()
+            if run_id is not None and dice.random() < 0.2:
+                await trio.sleep(dice.choice(_PAUSES_S))
+                await self._desk.cancel(run_id)
+            if self._known and "reruns" in self._habits:
+                await self._answer()
+                await trio.sleep(dice.choice(_PAUSES_S))
+                await self._rerun()
+            await self._answer()
 
     async def finish(self) -> None:
-        """Ask again for what had no answer, and answer approvals, until none is left."""
+        """Ask again for what had no answer, and answer what waits, until nothing is left."""
         while self._open or self._unanswered:
-            for request in list(self._unanswered):
-                await self._create(request)
-            await self._answer_approvals()
+            for asked in list(self._unanswered):
+                await self._ask(asked)
+            await self._answer()
             await trio.sleep(_ANSWERS_S)
 
-    def _request(self) -> dict[str, Any]:
-        token = f"r{self._dice.getrandbits(48):x}"
-        return {
-            "runToken": token,
+    async def _create(self) -> str | None:
+        nodes = self._drawing.run()
+        request = {
+            "runToken": self._token(),
             "failFast": self._dice.random() < 0.3,
-            "jobs": self._nodes(),
+            "jobs": nodes,
         }
+        asked = _Asked(request, nodes)
+        self._unanswered.append(asked)
+        return await self._ask(asked)
 
-    async def _create(self, request: dict[str, Any]) -> str | None:
-        token, nodes, body = request["runToken"], request["jobs"], msgspec.json.encode(request)
+    async def _rerun(self) -> None:
+        run_id, nodes = self._dice.choice(self._known)
+        request: dict[str, Any] = {"runToken": self._token()}
+        if self._dice.random() < 0.6:
+            request["key"] = self._dice.choice([node["key"] for node in nodes])
+        asked = _Asked(request, nodes, run_id)
+        self._unanswered.append(asked)
+        await self._ask(asked)
 
-        async def attempt(engine: Engine) -> dict[str, Any]:
-            created = await engine.gateway.runs.create(self._plan(engine, body), _COMPOSER)
-            assert created.run is not None
-            return {"runId": created.run.run_id, "jobIds": []}
-
-        answered = await self._desk.ask(self._tenant_id, "run", request, attempt, key=token)
+    async def _ask(self, asked: _Asked) -> str | None:
+        """The id of the run, once it is known to be there."""
+        if asked.run_id is None:
+            answered = await self._desk.create(asked.request)
+        else:
+            answered = await self._desk.rerun(asked.run_id, asked.request)
         if answered is None:
             return None
-        self._unanswered.remove(request)
+        self._unanswered.remove(asked)
         if answered.refusal is not None:
             return None
         run_id = str(answered.answer["runId"])
-        self._open += [(run_id, node["key"]) for node in nodes if node.get("kind") == "approval"]
+        self._known.append((run_id, asked.nodes))
+        self._wait_for(run_id, asked.nodes)
         return run_id
 
-    def _plan(self, engine: Engine, body: bytes) -> RunPlan:
-        request, gateway = decode_run(body), engine.gateway
-        run_id = gateway.new_id()
-        record = RunRecord(
-            tenant_id=self._tenant_id,
-            run_id=run_id,
-            run_token=request.run_token,
-            state=RunState.PENDING,
-            nodes=0,
-            created_at=gateway.clock.moment().at,
-            created_by=_COMPOSER.subject,
-            fail_fast=bool(request.fail_fast),
-            correlation_id=run_id,
-        )
-        made = plan_request(record, request, Redactor())
-        return RunPlan(record=made.record, nodes=made.nodes, jobs=made.jobs, graph=made.graph)
+    async def _grow(self) -> None:
+        run_id, nodes = self._known.pop()
+        self._grown += 1
+        growth = self._drawing.growth(self._grown, nodes)
+        # Whether it has grown may stay unknown; then what it has to answer is answered in vain.
+        self._wait_for(run_id, growth["jobs"])
+        answered = await self._desk.extend(run_id, growth)
+        has_grown = answered is not None and answered.refusal is None
+        self._known.append((run_id, [*nodes, *growth["jobs"]] if has_grown else nodes))
 
-    def _nodes(self) -> list[dict[str, Any]]:
-        """Nodes of a run as a user writes them, each behind some of those before it."""
-        dice, nodes = self._dice, list[dict[str, Any]]()
-        for number in range(dice.choice(_SIZES)):
-            above = [node["key"] for node in nodes]
-            behind = sorted(dice.sample(above, min(len(above), dice.choice((0, 1, 1, 2)))))
-            node: dict[str, Any] = {"key": f"n{number}", "dependsOn": behind}
-            listed = [key for key in behind if _gives_list(nodes[int(key[1:])])]
-            if dice.random() < 0.1:
-                node |= {"kind": "approval"}
-            elif listed and dice.random() < 0.2:
-                node |= self._work(items=0) | {"kind": "map", "over": f"results.{listed[0]}"}
-                node["join"] = dice.choice(("all_succeeded", "all_done", "none_failed"))
-            else:
-                node |= self._work(items=dice.choice((0, 2, 3)))
-            if behind and node.get("kind") != "map":
-                node["trigger"] = dice.choice(_TRIGGERS)
-            nodes.append(node)
-        return nodes
+    def _wait_for(self, run_id: str, nodes: Sequence[dict[str, Any]]) -> None:
+        for node in nodes:
+            kind = answered_kind(node)
+            if kind is not None:
+                self._open.append((run_id, node["key"], kind))
 
-    def _work(self, items: int) -> dict[str, Any]:
-        dice = self._dice
-        fate = Fate(
-            number=self._numbers.next(),
-            steps=dice.choice(_STEPS),
-            work_ms=dice.choice((0, 20, 400, 5_000)),
-            items=items,
-        )
-        return {
-            "jobType": dice.choice(JOB_TYPES),
-            "payload": msgspec.to_builtins(fate),
-            "maxRetries": dice.choice((1, 3)),
-            "leaseSeconds": dice.choice((2, 10)),
-        }
+    async def _answer(self) -> None:
+        """Answer every node that waits for it; some are not open yet, some never will be."""
+        for run_id, key, kind in list(self._open):
+            answered = await self._desk.answer(run_id, key, kind, agrees=self._dice.random() < 0.7)
+            if answered is not None and answered.refusal in _OVER:
+                self._open.remove((run_id, key, kind))
 
-    async def _cancel(self, run_id: str) -> None:
-        async def attempt(engine: Engine) -> dict[str, Any]:
-            await engine.gateway.runs.cancel(self._tenant_id, run_id, _COMPOSER)
-            return {}
-
-        await self._desk.ask(self._tenant_id, "cancel_run", {"runId": run_id}, attempt)
-
-    async def _answer_approvals(self) -> None:
-        for run_id, key in list(self._open):
-            approves = self._dice.random() < 0.7
-
-            async def attempt(
-                engine: Engine, run_id: str = run_id, key: str = key, approves: bool = approves
-            ) -> dict[str, Any]:
-                runs = engine.gateway.runs
-                act = runs.approve if approves else runs.reject
-                answer = await act(self._tenant_id, run_id, key, _COMPOSER)
-                return {"state": str(answer.state)}
-
-            about = {"runId": run_id, "key": key}
-            answered = await self._desk.ask(self._tenant_id, "approve", about, attempt)
-            if answered is not None and answered.refusal in (None, "RUN_ENDED"):
-                self._open.remove((run_id, key))
-
-
-def _gives_list(node: dict[str, Any]) -> bool:
-    return "kind" not in node and "items" in node["payload"]
+    def _token(self) -> str:
+        return f"r{self._dice.getrandbits(48):x}"

@@ -2,7 +2,8 @@
 
 I1  A request that may be repeated carries an idempotency key, the same in every repeat.
 I2  What is asked is in the journal before it leaves, every time; an answer when it has come.
-I3  Without an answer after `TRIES` tries the user gives up: the effect is unknown.
+I3  Without an answer after `TRIES` tries the user gives up: the effect is unknown. A refusal for
+    now, which HTTP answers by 503, is no answer.
 
 Not here: what is asked (`users`).
 """
@@ -14,7 +15,7 @@ from typing import Any, Final
 import trio
 
 from jobengine.actors.gateway import UnavailableError
-from jobengine.domain.errors import RefusedError
+from jobengine.domain.errors import ErrorCode, RefusedError
 from jobengine.engine import Engine
 from jobengine.store.errors import StoreUnavailableError
 from jobengine.testing.sim.journal import Answered, Asked, Journal
@@ -25,6 +26,7 @@ from jobengine.testing.sim.world import World
 __all__ = ["TRIES", "Desk"]
 
 TRIES: Final = 12
+_FOR_NOW: Final = frozenset({ErrorCode.STORE_UNAVAILABLE, ErrorCode.OVERLOADED})
 _AGAIN_S: Final = (0.1, 1.0, 5.0)
 
 
@@ -86,6 +88,8 @@ class Desk:
         except (LostError, UnavailableError, StoreUnavailableError):
             return None
         except RefusedError as error:
+            if error.refusal.code in _FOR_NOW:
+                return None
             refusal = str(error.refusal.code)
         return Answered(at=trio.current_time(), number=number, refusal=refusal, answer=answer)
 

@@ -9,22 +9,21 @@ hashes of strings, does the same in every process.
 I1  Both private names are put back however the run ends.
 I2  A run ends in virtual time: `deadline_s` is of it, and there is always that deadline to jump to.
 
-Trio's `MockClock` does the same with a turn of the loop for every jump and a reading of the real
-clock for every question, which is a sixth of a run's cost.
-
-Not here: hashes of strings (`PYTHONHASHSEED` is set by whoever starts the process, `batch`).
+Not here: the clock (`virtual_time`); hashes of strings (`PYTHONHASHSEED` is set by whoever starts
+the process, `batch`).
 """
 
 import random
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, MutableSequence
 from contextlib import contextmanager
 from importlib import import_module
-from math import inf
 from typing import Any, Final, TypeVar
 
 import trio
 
-__all__ = ["SimulatedTimeOverError", "VirtualClock", "run_seeded"]
+from jobengine.testing.sim.virtual_time import VirtualClock
+
+__all__ = ["SimulatedTimeOverError", "run_seeded"]
 
 T = TypeVar("T")
 _PRIVATE_MODULE: Final = "trio._core._run"
@@ -36,25 +35,12 @@ class SimulatedTimeOverError(Exception):
     """The program did not end before its virtual deadline."""
 
 
-class VirtualClock(trio.abc.Clock):
-    """From 0; moves only when nothing can run."""
+class _Order(random.Random):
+    """Draws the order of tasks that wake together; most wake alone."""
 
-    def __init__(self) -> None:
-        self._now = 0.0
-
-    def start_clock(self) -> None:
-        pass
-
-    def current_time(self) -> float:
-        return self._now
-
-    def deadline_to_sleep_time(self, deadline: float) -> float:
-        """How long to wait in real time, which Trio asks when nothing can run: not at all. Only at
-        its start and end, where there is no deadline yet or any more, it waits for itself."""
-        if deadline == inf:
-            return inf
-        self._now = max(self._now, deadline)
-        return 0.0
+    def shuffle(self, x: MutableSequence[Any]) -> None:
+        if len(x) > 1:
+            super().shuffle(x)
 
 
 def run_seeded(main: Callable[..., Awaitable[T]], *args: Any, seed: int, deadline_s: float) -> T:
@@ -77,7 +63,7 @@ def run_seeded(main: Callable[..., Awaitable[T]], *args: Any, seed: int, deadlin
 def _deterministic(seed: int) -> Iterator[None]:
     names = vars(import_module(_PRIVATE_MODULE))
     before = {name: names[name] for name in (_SWITCH, _GENERATOR)}
-    names.update({_SWITCH: True, _GENERATOR: random.Random(seed)})
+    names.update({_SWITCH: True, _GENERATOR: _Order(seed)})
     try:
         yield
     finally:

@@ -2,7 +2,8 @@
 an auditor what the job may come to, and neither asks the engine.
 
 `steps` says what an attempt does by the failures that the job has behind it: with none the first,
-and so on; the last one for all that follow.
+and so on; the last one for all that follow. *Refused* is a failure that speaks of the source: its
+upstream pushed back.
 
 Not here: chance (`workload` draws fates), the doing (`worker`), the judging (`auditor`).
 """
@@ -13,8 +14,8 @@ import msgspec
 
 __all__ = ["STEPS", "Fate", "Step"]
 
-Step = Literal["complete", "fail", "fail_for_good", "release"]
-STEPS: Final[tuple[Step, ...]] = ("complete", "fail", "fail_for_good", "release")
+Step = Literal["complete", "fail", "fail_for_good", "refused", "release"]
+STEPS: Final[tuple[Step, ...]] = ("complete", "fail", "fail_for_good", "refused", "release")
 
 
 class Fate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -24,11 +24,12 @@ from jobengine.testing.sim.trace import Trace
 __all__ = ["RATES", "SITES", "Faults"]
 
 RATES: Final[Mapping[str, float]] = {
-    # The store: before the call took effect, after it, or slowly.
+    # The store: before the call took effect, after it, or slowly; or its caller dies meanwhile.
     "store.commit.away": 0.02,
     "store.commit.unknown": 0.02,
     "store.commit.lost": 0.02,
     "store.commit.slow": 0.05,
+    "store.commit.orphaned": 0.02,
     "store.read.away": 0.02,
     "store.read.lost": 0.02,
     "store.read.slow": 0.05,

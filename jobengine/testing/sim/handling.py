@@ -3,7 +3,7 @@
 Not here: how long it takes, and what befalls it (`worker`).
 """
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -14,6 +14,8 @@ from jobengine.wire.jobs import JobFailure, JobRequest
 from jobengine.wire.worker_messages import Complete, Fail, Release
 
 __all__ = ["failure", "outcome", "slip"]
+
+_UNAVAILABLE: Final = 503
 
 
 def outcome(lease: Lease, fate: Fate, named: dict[str, Any]) -> Posted:
@@ -26,13 +28,18 @@ def outcome(lease: Lease, fate: Fate, named: dict[str, Any]) -> Posted:
             return Fail(error=failure("Planned", fate), **named)
         case "fail_for_good":
             return Fail(error=failure("Planned", fate, retryable=False), **named)
+        case "refused":
+            pushed_back = failure("PushedBack", fate, http_status=_UNAVAILABLE)
+            return Fail(error=pushed_back, **named)
         case "release":
             return Release(reason="as written", **named)
 
 
-def failure(class_: str, fate: Fate, *, retryable: bool = True) -> JobFailure:
+def failure(
+    class_: str, fate: Fate, *, retryable: bool = True, http_status: int | None = None
+) -> JobFailure:
     message = f"{class_} as written{slip(fate)}"
-    return JobFailure(class_=class_, message=message, retryable=retryable)
+    return JobFailure(class_=class_, message=message, retryable=retryable, http_status=http_status)
 
 
 def slip(fate: Fate) -> str:

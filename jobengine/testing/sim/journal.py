@@ -82,6 +82,8 @@ class Journal:
     """When what a worker sent reached the engine's end of its link at the earliest."""
     readers: dict[str, tuple[str, dict[str, Any]]] = attrs.field(factory=dict)
     """Of each reader its tenant and what it wanted, as it asked for it."""
+    stays: dict[str, list[tuple[float, float]]] = attrs.field(factory=dict)
+    """Of each reader when it was there, from when until when, in that order."""
     lives: list[float] = attrs.field(factory=list)
     """When each life of the engine began, before anything of it ran."""
     healed_at: float | None = None

@@ -23,10 +23,12 @@ from typing import Final, TypeVar
 
 import attrs
 import trio
+from trio.lowlevel import Abort, Task, current_task, reschedule, wait_task_rescheduled
 
 from jobengine.actors.frame_channel import ChannelClosedError
 from jobengine.testing.sim.chance import Chance
 from jobengine.testing.sim.faults import Faults
+from jobengine.testing.sim.virtual_time import set_alarm, sleep
 
 __all__ = ["CALL_S_MAX", "LinkEnd", "LostError", "Network"]
 
@@ -52,16 +54,34 @@ class _Direction:
     last_at: float = 0.0
     swallows: bool = False
     ended: tuple[int, str] | None = None
-    moved: trio.Event = attrs.field(factory=trio.Event)
+    receiver: Task | None = None
 
-    def change(self) -> None:
-        self.moved.set()
-        self.moved = trio.Event()
+    def carry(self, at: float, frame: str | bytes) -> None:
+        """Have it arrive at `at`."""
+        self.last_at = at
+        self.frames.append((at, frame))
+        set_alarm(at, self.wake)
 
     def end(self, code: int, reason: str) -> None:
         if self.ended is None:
             self.ended = (code, reason)
-            self.change()
+            self.wake()
+
+    def wake(self) -> None:
+        """There is something for whoever waits."""
+        receiver, self.receiver = self.receiver, None
+        if receiver is not None:
+            reschedule(receiver)
+
+    async def wait(self) -> None:
+        """Until there is something; cancelled, nobody waits."""
+        self.receiver = current_task()
+
+        def abort(_: object) -> Abort:
+            self.receiver = None
+            return Abort.SUCCEEDED
+
+        await wait_task_rescheduled(abort)
 
 
 class LinkEnd:
@@ -93,17 +113,11 @@ class LinkEnd:
     async def receive(self) -> str | bytes:
         incoming = self._in
         while True:
-            if incoming.frames:
-                at, frame = incoming.frames[0]
-                if at <= trio.current_time():
-                    incoming.frames.popleft()
-                    return frame
-                with trio.move_on_at(at):
-                    await incoming.moved.wait()
-            elif incoming.ended is not None:
+            if incoming.frames and incoming.frames[0][0] <= trio.current_time():
+                return incoming.frames.popleft()[1]
+            if incoming.ended is not None and not incoming.frames:
                 raise ChannelClosedError(*incoming.ended)
-            else:
-                await incoming.moved.wait()
+            await incoming.wait()
 
     async def aclose(self, code: int = 1000, reason: str = "") -> None:
         await trio.lowlevel.checkpoint()
@@ -165,18 +179,15 @@ class Network:
         delay_s = self._latency_s * (1 + self._dice.random())
         if faults.strike("link.slow", op):
             delay_s += faults.pause_s("link.slow", *_SLOW_S)
-        at = max(out.last_at, now + delay_s, self._over_at(worker_id))
-        out.last_at = at
-        out.frames.append((at, frame))
-        out.change()
+        out.carry(max(out.last_at, now + delay_s, self._over_at(worker_id)), frame)
 
     async def call(self, verb: str, attempt: Callable[[], Awaitable[T]]) -> T:
         """Carry a request to the engine and its answer back. Raises `LostError`, and what `attempt`
         raises."""
         faults = self._faults
-        await trio.sleep(self._latency_s * (1 + self._dice.random()))
+        await sleep(self._latency_s * (1 + self._dice.random()))
         if faults.strike("call.slow", verb):
-            await trio.sleep(faults.pause_s("call.slow", *_SLOW_S))
+            await sleep(faults.pause_s("call.slow", *_SLOW_S))
         if faults.strike("call.request_lost", verb):
             await self._wait_in_vain()
         if faults.strike("call.repeated", verb):
@@ -191,7 +202,7 @@ class Network:
         raise LostError(verb)
 
     async def _wait_in_vain(self) -> None:
-        await trio.sleep(CALL_S_MAX)
+        await sleep(CALL_S_MAX)
         raise LostError("no answer")
 
     def _over_at(self, worker_id: str) -> float:

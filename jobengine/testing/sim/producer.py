@@ -44,6 +44,12 @@ _STEPS: Final[tuple[tuple[Step, ...], ...]] = (
     ("fail",),
     ("fail_for_good",),
 )
+_DYING: Final = 0.6
+"""Which part of the jobs fails for good where there are to be many dead letters."""
+_REFUSED: Final[tuple[tuple[Step, ...], ...]] = (("refused", "complete"), ("refused",) * 5)
+_EXPIRE_S: Final = (5.0, 10.0, 30.0)
+_DUE_S: Final = (2.0, 10.0, 30.0)
+_BACKLOG_MAX: Final = 80
 
 
 class Numbers:
@@ -71,6 +77,7 @@ class Producer:
         dice: random.Random,
         numbers: Numbers,
         sourced: bool,
+        habits: frozenset[str],
     ) -> None:
         self._tenant_id = tenant_id
         self._left = jobs
@@ -79,10 +86,15 @@ class Producer:
         self._dice = dice
         self._numbers = numbers
         self._sourced = sourced
+        self._habits = habits
         self.job_ids: list[str] = []
         """Of jobs that are known to have been created."""
 
     async def run(self) -> None:
+        if "backlog" in self._habits:
+            size = min(self._left, _BACKLOG_MAX)
+            self._left -= size
+            await self._submit(self._backlog(size))
         while self._left > 0:
             size = min(self._left, self._dice.choice(_SIZES))
             self._left -= size
@@ -132,12 +144,26 @@ class Producer:
                 each["jobId"] for each in answered.answer["outcomes"] if each["refusal"] is None
             ]
 
+    def _backlog(self, size: int) -> list[dict[str, Any]]:
+        """Small jobs of one type; the last of them become due together."""
+        dice = self._dice
+        job_type, at_once = dice.choice(JOB_TYPES), dice.choice((0, size // 4, size // 2))
+        due = [self._instant(due_s) for due_s in _DUE_S]
+        jobs: list[dict[str, Any]] = []
+        for place in range(size):
+            fate = Fate(number=self._numbers.next(), steps=("complete",), work_ms=20)
+            job: dict[str, Any] = {"jobType": job_type, "payload": msgspec.to_builtins(fate)}
+            if place >= at_once:
+                job["notBefore"] = due[place * len(due) // size]
+            jobs.append(job)
+        return jobs
+
     def _job(self) -> dict[str, Any]:
         """A job as a user writes it."""
         dice = self._dice
         fate = Fate(
             number=self._numbers.next(),
-            steps=dice.choice(_STEPS),
+            steps=self._steps(),
             work_ms=dice.choice((0, 0, 20, 400, 400, 5_000, 15_000)),
             logs=dice.choice((0, 0, 0, 2)),
             progress=dice.random() < 0.2,
@@ -162,20 +188,31 @@ class Producer:
             job["notBefore"] = self._instant(dice.choice((1.0, 10.0, 90.0)))
         if dice.random() < 0.05:
             job["expiresAt"] = self._instant(dice.choice((100.0, 300.0)))
+        elif "deadlines" in self._habits and "notBefore" not in job and dice.random() < 0.5:
+            job["expiresAt"] = self._instant(dice.choice(_EXPIRE_S))
+            job |= {"concurrencyKey": "narrow", "concurrencyLimit": 1}
         if dice.random() < 0.15:
             job["uniqueKey"] = f"u{dice.randrange(6)}"
             if dice.random() < 0.3:
                 job |= {"uniqueKey": f"w{dice.randrange(3)}", "uniqueScope": "window"}
                 job["windowSeconds"] = dice.choice((5, 60))
-        if dice.random() < 0.2:
+        if "concurrencyKey" not in job and dice.random() < 0.2:
             job |= {"concurrencyKey": f"c{dice.randrange(3)}", "concurrencyLimit": 2}
-        if self._sourced and dice.random() < 0.3:
+        if self._sourced and dice.random() < (0.8 if "push_back" in self._habits else 0.3):
             job["sourceId"] = dice.choice(SOURCES)
         if dice.random() < 0.05:
             job["hold"] = True
         if dice.random() < 0.05:
             job["timeoutSeconds"] = dice.choice((2, 20))
         return job
+
+    def _steps(self) -> tuple[Step, ...]:
+        dice = self._dice
+        if "redrives" in self._habits and dice.random() < _DYING:
+            return ("fail_for_good",)
+        if "push_back" in self._habits and dice.random() < 0.5:
+            return dice.choice(_REFUSED)
+        return dice.choice(_STEPS)
 
     def _instant(self, from_now_s: float) -> str:
         at = self._world.clock.moment().at + round(from_now_s * SECOND)

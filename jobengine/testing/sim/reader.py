@@ -3,15 +3,16 @@
 I1  What it got is in the journal, in order, over all of its connections.
 """
 
-import json
 import random
 from contextlib import aclosing
 from typing import Any, Final
 
+import msgspec
 import trio
 
 from jobengine.domain.event_filter import EventFilter
 from jobengine.testing.sim.journal import Journal, Read
+from jobengine.testing.sim.virtual_time import sleep
 from jobengine.testing.sim.world import World
 
 __all__ = ["Reader"]
@@ -48,6 +49,8 @@ class Reader:
         self._dice = dice
         wish = dice.choice(_WISHES) if choosy else {}
         journal.readers[name] = (tenant_id, wish)
+        self.wants_all = not wish
+        self._stays = journal.stays.setdefault(name, [])
         self._wanted = EventFilter.of(
             (f"{wish['types']}*",) if "types" in wish else (), job_type=wish.get("jobType")
         )
@@ -55,6 +58,7 @@ class Reader:
     async def run(self) -> None:
         while True:
             engine = await self._world.started()
+            since = trio.current_time()
             with trio.move_on_after(self._dice.choice(_STAYS_S)):
                 events = engine.gateway.events(self.tenant_id, self.last_seq, self._wanted)
                 async with aclosing(events) as feed:
@@ -64,7 +68,8 @@ class Reader:
                         self.last_seq = batch.through_seq
                         if self._world.engine is not engine:
                             break
-                        await trio.sleep(self._dice.choice((0.0, 0.0, 0.5)))
+                        await sleep(self._dice.choice((0.0, 0.0, 0.5)))
+            self._stays.append((since, trio.current_time()))
             await trio.lowlevel.checkpoint()
 
     def _take(self, seq: int, body: bytes) -> None:
@@ -74,6 +79,6 @@ class Reader:
                 reader=self.name,
                 tenant_id=self.tenant_id,
                 seq=seq,
-                event=json.loads(body),
+                event=msgspec.json.decode(body),
             )
         )

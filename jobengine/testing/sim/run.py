@@ -37,6 +37,7 @@ from jobengine.testing.sim.world import EPOCH_AT, World
 __all__ = ["Verdict", "simulate"]
 
 _LOOK_S: Final = 1.0
+_READ_S: Final = 75.0
 _SPARE_S: Final = 600.0
 _TENANTS: Final = ("acme", "globex", "initech", "umbrella")
 
@@ -167,15 +168,19 @@ class _Run:
                 nursery.start_soon(reader.run)
 
     async def _settle(self) -> None:
-        """Until every job has ended and every reader has got all of it."""
+        """Until every job has ended and every reader has got all of it; one that wants a part does
+        not hear how far the rest has come, and has a while for it."""
         with trio.move_on_after(self.scenario.heal_s):
             while not self._settled():  # noqa: ASYNC110 - of all tenants and readers
                 await trio.sleep(_LOOK_S)
+            await trio.sleep(_READ_S)
 
     def _settled(self) -> bool:
         tables = self.store.inner.tables
         return all(str(job.state) in FINAL for job in tables.jobs.values()) and all(
-            reader.last_seq == self._last_seq(reader.tenant_id) for reader in self.readers
+            reader.last_seq == self._last_seq(reader.tenant_id)
+            for reader in self.readers
+            if reader.wants_all
         )
 
     def _last_seq(self, tenant_id: str) -> int:
@@ -193,12 +198,17 @@ class _Run:
         running: dict[str, set[str]] = {}
         for tenant, job_id in tables.leases:
             running.setdefault(tenant, set()).add(job_id)
+        letters: dict[str, set[str]] = {tenant: set() for tenant in self.tenants}
+        for letter in tables.letters.values():
+            if letter.state == "open":
+                letters[letter.tenant_id].add(letter.job_id)
         judge(
             Evidence(
                 ledgers=ledgers,
                 journal=self.journal,
                 fates=self._fates(),
                 running=running,
+                letters=letters,
                 kept=self._kept(),
                 struck=self.faults.struck,
                 epoch_at=EPOCH_AT,
@@ -221,7 +231,7 @@ class _Run:
         return {
             digest_of(job["payload"]): job["payload"]
             for asked in self.journal.asked
-            if asked.verb in ("submit", "run")
+            if asked.verb in ("submit", "run", "dag", "extend")
             for job in asked.about["jobs"]
             if "payload" in job
         }

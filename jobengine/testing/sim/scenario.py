@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from jobengine.testing.sim.faults import SITES
+from jobengine.testing.sim.habits import HABITS
 
 __all__ = ["Scenario", "ScenarioError", "read_scenario"]
 
@@ -18,10 +19,10 @@ class ScenarioError(Exception):
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`jobs` is the most that producers of one run submit, `runs` how many DAG runs they
-    make beside, `faults_s` how long faults strike in
-    virtual seconds, `heal_s` how long all that was accepted may then take. `sites` are those that a
-    run may turn on, each with the chance `share`."""
+    """`jobs` is the most that producers of one run submit, `runs` how many DAG runs are made beside
+    at first, `faults_s` how long faults strike in virtual seconds, `heal_s` how long all that was
+    accepted may then take. `sites` are those that a run may turn on, each with the chance `share`;
+    `habits` those that users may have, with `habit_share`."""
 
     name: str = "everything"
     jobs: int = 60
@@ -35,16 +36,22 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     heal_s: float = 7_200.0
     share: float = 0.4
     sites: tuple[str, ...] = SITES
+    habit_share: float = 0.2
+    habits: tuple[str, ...] = HABITS
 
     def __post_init__(self) -> None:
         for site in self.sites:
             if site not in SITES:
                 raise ValueError(f"sites: `{site}` is none of {', '.join(SITES)}")
+        for habit in self.habits:
+            if habit not in HABITS:
+                raise ValueError(f"habits: `{habit}` is none of {', '.join(HABITS)}")
         for name in ("jobs", "tenants", "workers"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: must be at least 1")
-        if not 0 <= self.share <= 1:
-            raise ValueError("share: must be between 0 and 1")
+        for name in ("share", "habit_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}: must be between 0 and 1")
 
 
 def read_scenario(path: Path) -> Scenario:

@@ -1,7 +1,7 @@
 """From a seed that fails to a smaller run that fails in the same way.
 
-Tries to take away, one after the other and again as long as something went: fault sites, users,
-jobs, time. What is left is what the failure needs, nearly.
+Tries to take away, one after the other and again as long as something went: fault sites, habits,
+users, jobs, time. What is left is what the failure needs, nearly.
 
 I1  What comes out fails, with a violation of the same form as the one it began with: the same
     sentence but for numbers and ids.
@@ -21,7 +21,7 @@ from jobengine.testing.sim.scenario import Scenario
 __all__ = ["Shrunk", "form_of", "shrink"]
 
 _VARIABLE: Final = re.compile(r"\b[0-9a-f]+(-[0-9a-f]+)*\b|\w*\d\w*|\[[^]]*\]")
-_KEPT: Final = frozenset({"name", "share", "sites", "heal_s"})
+_KEPT: Final = frozenset({"name", "share", "sites", "habit_share", "habits", "heal_s"})
 _SHORTEST_S: Final = 5.0
 _OTHER_SEEDS: Final = 3
 
@@ -77,6 +77,11 @@ def _smaller(request: Request, struck: tuple[str, ...]) -> Iterator[Request]:
     for sites in _fewer(scenario.sites, struck):
         yield msgspec.structs.replace(
             request, scenario=msgspec.structs.replace(scenario, sites=sites)
+        )
+    for out in scenario.habits:
+        habits = tuple(habit for habit in scenario.habits if habit != out)
+        yield msgspec.structs.replace(
+            request, scenario=msgspec.structs.replace(scenario, habits=habits)
         )
     for name, value in _less(scenario):
         try:

@@ -1,8 +1,8 @@
 """The memory store with faults: what a database far away does to its callers.
 
 A fault befalls one call: it is slow, it fails before it took effect, or it took effect and its
-answer is lost. An *outage* befalls every call for a while. `NthCall` fails one call of one verb,
-for going through all of them one after the other.
+answer is lost, maybe with the ledger that waits for it. An *outage* befalls every call for a while.
+`NthCall` fails one call of one verb, for going through all of them one after the other.
 
 I1  What a call did or did not do is exact: `StoreUnavailableError.may_have_committed` is set where
     a commit took effect and its answer was lost, and also now and then where it did not.
@@ -12,6 +12,7 @@ Not here: which faults there are (`faults`), what is stored (`store/memory`).
 """
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any, Final, Literal
 
 import attrs
@@ -21,11 +22,13 @@ from jobengine.domain.change import CommitBatch
 from jobengine.store.errors import StoreUnavailableError
 from jobengine.store.memory import MemoryStore
 from jobengine.testing.sim.faults import Faults
+from jobengine.testing.sim.virtual_time import sleep
 
 __all__ = ["SPARED", "NthCall", "SimulatedStore"]
 
 _PAUSES_S: Final = (0.001, 0.02, 0.3, 4.0)
 _OUTAGES_S: Final = (0.5, 5.0, 40.0)
+_ORPHANED_S: Final = 1.0
 SPARED: Final = frozenset({"prepare"})
 """Called once, before there is anybody who could wait for it."""
 
@@ -52,6 +55,8 @@ class SimulatedStore:
         self._faults = faults
         self._nth = nth
         self._away_until = 0.0
+        self.kill_ledger: Callable[[], None] | None = None
+        """Lets the one who commits fail; None while there is none."""
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self.inner, name)
@@ -84,10 +89,10 @@ class SimulatedStore:
         if faults.strike("store.outage", state):
             self._away_until = trio.current_time() + faults.pause_s("store.outage", *_OUTAGES_S)
         if trio.current_time() < self._away_until and not faults.healed:
-            await trio.sleep(0.01)
+            await sleep(0.01)
             raise StoreUnavailableError("an outage", may_have_committed=False)
         if faults.strike(f"{site}.slow", state):
-            await trio.sleep(faults.pause_s(f"{site}.slow", *_PAUSES_S))
+            await sleep(faults.pause_s(f"{site}.slow", *_PAUSES_S))
         if faults.strike(f"{site}.away", state) or self._is_nth(name, "before"):
             raise StoreUnavailableError("away", may_have_committed=False)
         if name == "commit" and faults.strike("store.commit.unknown", state):
@@ -95,8 +100,12 @@ class SimulatedStore:
 
     async def _after(self, name: str, site: str, state: str) -> None:
         faults = self._faults
+        kill = self.kill_ledger if name == "commit" else None
+        if kill is not None and faults.strike("store.commit.orphaned", state):
+            kill()
+            await sleep(_ORPHANED_S)
         if faults.strike(f"{site}.lost", state) or self._is_nth(name, "after"):
-            await trio.sleep(faults.pause_s(f"{site}.lost", *_PAUSES_S))
+            await sleep(faults.pause_s(f"{site}.lost", *_PAUSES_S))
             raise StoreUnavailableError("lost", may_have_committed=name == "commit")
 
     def _is_nth(self, name: str, when: str) -> bool:
@@ -112,6 +121,6 @@ def _state(name: str, args: tuple[Any, ...]) -> str:
     if name != "commit" or not args or not isinstance(args[0], CommitBatch):
         return name
     for change in args[0].changes:
-        for entry in change.entries:
-            return entry.kind
+        for kind in change.kinds():
+            return kind
     return name

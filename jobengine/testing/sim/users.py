@@ -1,6 +1,6 @@
 """The users of one tenant in a simulated run: they come with it, and clear up when it heals.
 
-Not here: what each of them does (`producer`, `operator`, `limiter`, `composer`).
+Not here: what each of them does (`producer`, `operator`, `limiter`, `composer`, `redriver`).
 """
 
 from collections.abc import Sequence
@@ -10,9 +10,11 @@ import trio
 from jobengine.testing.sim.chance import Chance
 from jobengine.testing.sim.composer import Composer
 from jobengine.testing.sim.desk import Desk
+from jobengine.testing.sim.habits import habits_of
 from jobengine.testing.sim.limiter import Limiter
 from jobengine.testing.sim.operator import Operator
 from jobengine.testing.sim.producer import Numbers, Producer
+from jobengine.testing.sim.redriver import Redriver
 from jobengine.testing.sim.scenario import Scenario
 from jobengine.testing.sim.world import World
 
@@ -34,6 +36,7 @@ class Users:
         numbers: Numbers,
     ) -> None:
         dice = chance.fork
+        habits = habits_of(chance, tenant_id, scenario.habits, scenario.habit_share)
         self._operates = scenario.operators
         self._producer = Producer(
             tenant_id,
@@ -43,6 +46,7 @@ class Users:
             dice=dice("producer", tenant_id),
             numbers=numbers,
             sourced=scenario.sources and scenario.operators,
+            habits=habits,
         )
         self._composer = Composer(
             tenant_id,
@@ -50,6 +54,7 @@ class Users:
             desk,
             dice("composer", tenant_id),
             numbers,
+            habits,
         )
         self._operator = Operator(
             tenant_id,
@@ -59,9 +64,14 @@ class Users:
             dice("operator", tenant_id),
         )
         self._limiter = Limiter(tenant_id, world, desk, dice("limiter", tenant_id))
+        redrives = self._operates and "redrives" in habits
+        self._redriver = (
+            Redriver(tenant_id, desk, dice("redriver", tenant_id)) if redrives else None
+        )
 
     async def prepare(self) -> None:
         """What has to be there before anything is submitted."""
+        await self._composer.prepare()
         if self._operates:
             await self._limiter.prepare()
 
@@ -73,6 +83,8 @@ class Users:
             if self._operates:
                 users.start_soon(self._operator.run)
                 users.start_soon(self._limiter.run)
+            if self._redriver is not None:
+                users.start_soon(self._redriver.run)
 
     async def finish(self) -> None:
         """Let go of whatever would keep a job from ending."""
@@ -81,3 +93,5 @@ class Users:
             users.start_soon(self._operator.finish)
             if self._operates:
                 users.start_soon(self._limiter.finish)
+            if self._redriver is not None:
+                users.start_soon(self._redriver.finish)

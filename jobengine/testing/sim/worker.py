@@ -29,6 +29,7 @@ from jobengine.testing.sim.handling import failure, outcome, slip
 from jobengine.testing.sim.journal import Heard, Journal, Said
 from jobengine.testing.sim.network import LinkEnd
 from jobengine.testing.sim.trace import Trace
+from jobengine.testing.sim.virtual_time import set_alarm, sleep
 from jobengine.testing.sim.world import World
 from jobengine.wire.engine_messages import Lease
 from jobengine.wire.worker_messages import Fail, Log, LogLine, Progress
@@ -87,7 +88,7 @@ class SimulatedWorker:
                 nursery.cancel_scope.cancel()
             if self._session.finished:
                 self._trace.note(self.worker_id, "drained")
-                await trio.sleep(self._dice.choice(_AWAY_S))
+                await sleep(self._dice.choice(_AWAY_S))
             self._begin()
 
     def drain(self) -> None:
@@ -122,12 +123,13 @@ class SimulatedWorker:
                 session.tick(trio.current_time())
             self._go_on()
             self._sleeps_until = session.wakeup_at
-            with trio.move_on_at(self._sleeps_until):
-                await self._wake.wait()
+            alarm = set_alarm(self._sleeps_until, self._wake.set)
+            await self._wake.wait()
+            alarm.cancel()
 
     async def _die_some_time(self, life: trio.CancelScope) -> None:
         while True:
-            await trio.sleep(self._dice.uniform(*_LIFE_S))
+            await sleep(self._dice.uniform(*_LIFE_S))
             if self._faults.strike("crash.worker", self._session.state):
                 self._trace.note(self.worker_id, "dies", running=len(self._at_work))
                 life.cancel()
@@ -158,7 +160,7 @@ class SimulatedWorker:
     async def _dial_again_and_again(self) -> None:
         session = self._session
         while not session.finished:
-            await trio.sleep_until(max(session.dial_at, trio.current_time()))
+            await sleep(session.dial_at - trio.current_time())
             peer = Peer(tenant_id=self.tenant_id, subject=self.worker_id, scopes=_SCOPES)
             try:
                 link = self._world.open_link(self.worker_id, peer)
@@ -250,15 +252,15 @@ class SimulatedWorker:
             line = LogLine(at=_INSTANT, level="info", text=f"a line{slip(fate)}")
             lines = [line] * fate.logs
             self._post(Log(lines=lines, **named))
-        await trio.sleep(fate.work_ms / 1000)
+        await sleep(fate.work_ms / 1000)
         if self._faults.strike("worker.crashes_handler", lease.job_type):
             self._post(Fail(error=failure("Crash", fate), **named))
             return
         if self._faults.strike("worker.stalls", lease.job_type):
-            await trio.sleep(self._faults.pause_s("worker.stalls", *_STALLS_S))
+            await sleep(self._faults.pause_s("worker.stalls", *_STALLS_S))
         if self._faults.strike("worker.late", lease.job_type):
             with trio.CancelScope(shield=True):
-                await trio.sleep(dice.choice(_LATE_S))
+                await sleep(dice.choice(_LATE_S))
         self._post(outcome(lease, fate, named))
 
     def _post(self, message: Posted) -> None:

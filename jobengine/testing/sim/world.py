@@ -22,6 +22,7 @@ from jobengine.actors.frame_channel import ChannelClosedError
 from jobengine.actors.runtime.address import ActorStoppedError
 from jobengine.actors.runtime.clock import SimulatedClock
 from jobengine.actors.runtime.dice import SeededDice
+from jobengine.actors.runtime.mailbox import Mailbox
 from jobengine.actors.runtime.supervisor import Supervised, SupervisionFailedError
 from jobengine.actors.session import run_session
 from jobengine.actors.session_ports import SessionPorts
@@ -39,6 +40,7 @@ from jobengine.testing.sim.journal import Journal
 from jobengine.testing.sim.network import LinkEnd, Network
 from jobengine.testing.sim.store import SimulatedStore
 from jobengine.testing.sim.trace import Trace
+from jobengine.testing.sim.virtual_time import sleep
 
 __all__ = ["EPOCH_AT", "EngineFailedError", "World", "leaves_of"]
 
@@ -125,7 +127,7 @@ class World:
             task_status = trio.TASK_STATUS_IGNORED
             self._raise_errors()
             if not self._faults.healed:
-                await trio.sleep(self._dice.choice(_DEAD_S))
+                await sleep(self._dice.choice(_DEAD_S))
 
     async def started(self) -> Engine:
         """The engine, as soon as there is one."""
@@ -175,31 +177,36 @@ class World:
     def _serving(self, engine: Engine, sessions: trio.Nursery) -> Iterator[None]:
         self._ports = _session_ports(engine, self._errors.append)
         self.engine, self._sessions = engine, sessions
+        ledger = next(box for box in engine.mailboxes if box.name == "ledger")
+        self.store.kill_ledger = lambda: self._fail(ledger)
         self._trace.note("world", "engine starts", life=self.lives)
         self._change()
         try:
             yield
         finally:
             self.engine = self._sessions = self._ports = None
+            self.store.kill_ledger = None
             self._change()
 
     async def _disturb(self, engine: Engine) -> None:
         """Let actors fail and clocks step; returns when the engine is to die."""
         faults = self._faults
         while True:
-            await trio.sleep(self._dice.uniform(*_DISTURBED_S))
+            await sleep(self._dice.uniform(*_DISTURBED_S))
             self._raise_errors()
             if faults.strike("clock.step"):
                 self.clock.skew += self._dice.choice(_STEPS_US)
             if faults.strike("clock.skew"):
                 self.clock.skew += self._dice.randrange(-50_000, 50_000)
             if faults.strike("crash.actor"):
-                box = self._dice.choice(engine.mailboxes)
-                self._trace.note("world", "an actor fails", actor=box.name)
-                self._poisoned += 1
-                box.deliver(_Poison())
+                self._fail(self._dice.choice(engine.mailboxes))
             if faults.strike("crash.engine"):
                 return
+
+    def _fail(self, box: Mailbox[Any]) -> None:
+        self._trace.note("world", "an actor fails", actor=box.name)
+        self._poisoned += 1
+        box.deliver(_Poison())
 
     async def _serve(self, far: LinkEnd, peer: Peer) -> None:
         assert self._ports is not None

@@ -19,14 +19,16 @@ _LASTS_S: Final = 60.0
 @attrs.frozen(kw_only=True)
 class Evidence:
     """`fates` are the payloads of all jobs by their digest, `running` what the store holds as
-    leased by tenant, `kept` what else the store holds, as text by its place. `struck` says when, in
-    virtual seconds, which fault struck, in that order. Instants of ledgers are microseconds from
+    leased by tenant, `letters` the jobs with an open dead letter there, `kept` what else the store
+    holds, as text by its place. `struck` says when, in virtual seconds, which fault struck, in that
+    order. Instants of ledgers are microseconds from
     `epoch_at`, where the clocks are right. `ended_at` is when the run was over."""
 
     ledgers: Mapping[str, AuditedLedger]
     journal: Journal
     fates: Mapping[str, dict[str, Any]] = {}
     running: Mapping[str, set[str]] = {}
+    letters: Mapping[str, set[str]] = {}
     kept: Mapping[str, str] = {}
     struck: Sequence[tuple[float, str]] = ()
     epoch_at: int = 0

@@ -4,8 +4,9 @@ R21 A secret that a worker or a user let slip is nowhere: not in a ledger, in wh
     in events, in answers. Payloads are the users' own, and are not looked at.
 """
 
-import json
-from typing import Final
+from typing import Any, Final
+
+import msgspec
 
 from jobengine.testing.sim.audited import hold
 from jobengine.testing.sim.rules.evidence import Evidence
@@ -18,10 +19,15 @@ SECRET: Final = "s3cr3t"
 
 def judge_secrets(evidence: Evidence) -> None:
     for tenant_id, ledger in evidence.ledgers.items():
-        hold(SECRET not in json.dumps(ledger.entries), "R21", f"{tenant_id}: one is in the ledger")
+        hold(not _slipped(ledger.entries), "R21", f"{tenant_id}: one is in the ledger")
     for place, text in evidence.kept.items():
         hold(SECRET not in text, "R21", f"one is in {place}")
-    events = json.dumps([read.event for read in evidence.journal.read])
-    hold(SECRET not in events, "R21", "one is in an event")
-    answers = json.dumps([answered.answer for answered in evidence.journal.answered])
-    hold(SECRET not in answers, "R21", "one is in an answer")
+    events = [read.event for read in evidence.journal.read]
+    hold(not _slipped(events), "R21", "one is in an event")
+    answers = [answered.answer for answered in evidence.journal.answered]
+    hold(not _slipped(answers), "R21", "one is in an answer")
+
+
+def _slipped(values: Any) -> bool:
+    """Whether a secret is anywhere in plain values."""
+    return SECRET.encode() in msgspec.json.encode(values)

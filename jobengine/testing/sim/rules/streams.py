@@ -2,17 +2,30 @@
 
 R20 A reader got, in order and once, every entry that its filter lets through, as the ledger has it,
     and none before its commit.
+R35 While nothing fails, a reader that is there has what is committed within twenty seconds.
 """
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 from jobengine.testing.sim.audited import AuditedLedger, Entry, hold
 from jobengine.testing.sim.journal import Read
 from jobengine.testing.sim.rules.evidence import Evidence
 
 __all__ = ["judge_streams"]
+
+_WITHIN_S: Final = 20.0
+"""Slow readers pause for half a second at each batch."""
+
+_BACK_S: Final = 10.0
+"""How long after a fault everything is as before, but for an outage and a death of the engine."""
+
+_BACK_LATE_S: Final = {"store.outage": 45.0}
+_DEAD_S: Final = 25.0
+"""How long an engine is dead at the longest."""
+
+_FELT: Final = ("store.", "crash.engine", "crash.actor")
 
 
 def judge_streams(evidence: Evidence) -> None:
@@ -30,10 +43,33 @@ def judge_streams(evidence: Evidence) -> None:
             assert entry is not None
             hold(_is_of(read.event, entry), "R20", f"{reader} got another #{read.seq}")
             early = f"{reader} got #{read.seq} before its commit"
-            hold(ledger.durable_at(read.seq) <= read.at, "R20", early)
+            durable_at = ledger.durable_at(read.seq)
+            hold(durable_at <= read.at, "R20", early)
+            if read.at > durable_at + _WITHIN_S:
+                _judge_wait(evidence, reader, read.seq, durable_at, read.at)
         missed = next(expected, None)
         told = "" if missed is None else f"{reader} never got #{missed['seq']}"
         hold(missed is None, "R20", told)
+
+
+def _judge_wait(
+    evidence: Evidence, reader: str, seq: int, durable_at: float, got_at: float
+) -> None:
+    """R35: no stay of a reader has a while without faults in which it waits in vain. What it hears
+    from an engine ends with that."""
+    for came_at, left_at in evidence.journal.stays.get(reader, ()):
+        calm_at = max(came_at, durable_at)
+        died = [at for at in evidence.journal.lives if came_at < at]
+        until = min([left_at, got_at, *(at - _DEAD_S for at in died)])
+        if until - calm_at <= _WITHIN_S:
+            continue
+        for at, site in evidence.struck:
+            if at > until or calm_at + _WITHIN_S < at:
+                break
+            if site.startswith(_FELT):
+                calm_at = max(calm_at, at + _BACK_LATE_S.get(site, _BACK_S))
+        told = f"{reader} was there from {calm_at:.3f} on and got #{seq} at {got_at:.3f}"
+        hold(calm_at + _WITHIN_S >= until, "R35", told)
 
 
 def _matching(ledger: AuditedLedger, wanted: Mapping[str, Any]) -> Iterator[Entry]:

@@ -4,7 +4,8 @@ R22 While no fault is felt, a job that is due, meets no closed gate and has a wo
     starts within three seconds.
 
 A job that waits for tokens is not held against the engine while others take them: its time begins
-anew with each start out of a bucket that it needs too.
+anew with each start out of a bucket that it needs too. Nor is one whose host has pushed back, for
+what rate was learned from that is the engine's to know.
 """
 
 from collections.abc import Iterator
@@ -24,6 +25,8 @@ WITHIN_S: Final = 3.0
 _DEFERRED_PRIORITY_MAX: Final = 1
 """Work up to this priority may be put off where the engine is busy."""
 
+_PUSH_BACKS: Final = (429, 503)
+
 
 def judge_work(evidence: Evidence) -> None:
     for ledger in evidence.ledgers.values():
@@ -41,6 +44,8 @@ class _Watch:
         self._ready_since: dict[str, float] = {}
         self._now = 0.0
         self._priorities: dict[str, int] = {}
+        self._pushed_back: set[str] = set()
+        """Hosts whose rate may be a learned one."""
 
     def watch(self) -> None:
         """Look at the waiting jobs wherever a while passes in which nothing happens to any."""
@@ -88,6 +93,8 @@ class _Watch:
         by_the_hour = any("maxPerHour" in q for _, q in self._gates.of(job.job_id, "quota"))
         closed_by_clock = any(True for _ in self._gates.of(job.job_id, "blackout"))
         source = self._gates.source_of(job.job_id)
+        if source is not None and source[1].get("host") in self._pushed_back:
+            return False
         is_probe = source is not None and self._gates.breaker(source[0]) == "half_open"
         return not (by_the_hour or closed_by_clock or is_probe)
 
@@ -96,6 +103,9 @@ class _Watch:
         if entry.get("to") == "running":
             self._restart_time_of_rivals(job_id)
         self._gates.step(entry)
+        if entry.get("error", {}).get("httpStatus") in _PUSH_BACKS:
+            source = self._gates.source_of(job_id)
+            self._pushed_back |= {source[1]["host"]} if source is not None else set()
         if entry["kind"] == "job.prioritized":
             self._priorities[job_id] = entry["data"]["to"]
         elif entry.get("to") == "scheduled":

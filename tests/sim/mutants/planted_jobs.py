@@ -1,0 +1,96 @@
+"""Planted bugs about the life of a job: retries, delays, expiries, cancels, keys."""
+
+from typing import Final
+
+from tests.sim.mutants.mutant import SHARD, Mutant
+from tests.sim.mutants.mutation import Mutation
+
+__all__ = ["JOBS"]
+
+JOBS: Final = (
+    Mutant(
+        name="one_retry_less",
+        bug="a job is dead when its retries are used up but for one",
+        scenario="calm",
+        seeds=5,
+        mutation=Mutation(
+            module=SHARD + "endings",
+            function="Endings.fail",
+            old="job.failures <= job.definition.max_retries",
+            new="job.failures < job.definition.max_retries",
+        ),
+    ),
+    Mutant(
+        name="crashes_not_counted",
+        bug="a job whose workers keep dying is tried again and again",
+        scenario="network",
+        seeds=5,
+        mutation=Mutation(
+            module=SHARD + "endings",
+            function="Endings.fail",
+            old="job.crashes += 1",
+            new="pass",
+        ),
+    ),
+    Mutant(
+        name="no_delay_of_retries",
+        bug="a job is tried again at once",
+        scenario="calm",
+        seeds=5,
+        mutation=Mutation(
+            module=SHARD + "endings",
+            function="Endings._retry",
+            old="job.due_at = draft.at + delay",
+            new="job.due_at = draft.at",
+        ),
+    ),
+    Mutant(
+        name="delay_ignored",
+        bug="a job starts two seconds before it may",
+        scenario="calm",
+        seeds=5,
+        mutation=Mutation(
+            module=SHARD + "supply",
+            function="Supply.release_delayed",
+            old="first[0] <= state.now.at",
+            new="first[0] <= state.now.at + 2_000_000",
+        ),
+    ),
+    Mutant(
+        name="cancel_forgotten",
+        bug="a job whose cancel was asked for is tried again when its attempt fails",
+        scenario="calm",
+        seeds=50,
+        mutation=Mutation(
+            module=SHARD + "endings",
+            function="Endings.fail",
+            old="if job.cancel_requested_at is not None:",
+            new="if False:",
+        ),
+    ),
+    Mutant(
+        name="unique_key_kept",
+        bug="a job that has ended keeps its unique key",
+        scenario="calm",
+        seeds=50,
+        mutation=Mutation(
+            module=SHARD + "claims",
+            function="let_go_of_key",
+            old="if _gives_up_key(job):",
+            new="if False:",
+        ),
+    ),
+    Mutant(
+        name="unordered_release",
+        bug="the jobs of a run that are let go together leave in the order of a set",
+        scenario="calm",
+        seeds=5,
+        by_hashes=True,
+        mutation=Mutation(
+            module=SHARD + "run_jobs",
+            function="RunJobs._release",
+            old="sorted(batch.jobs.values(), key=self._state.key_of)",
+            new="batch.jobs[job_id] for job_id in set(batch.jobs)",
+        ),
+    ),
+)

@@ -1,0 +1,83 @@
+"""Planted bugs about the ledger, its readers, and secrets."""
+
+from typing import Final
+
+from tests.sim.mutants.mutant import BROADCASTER, Mutant
+from tests.sim.mutants.mutation import Mutation
+
+__all__ = ["LEDGER"]
+
+LEDGER: Final = (
+    Mutant(
+        name="gap_in_seq",
+        bug="a number is left out between two changes of one commit",
+        scenario="calm",
+        seeds=5,
+        mutation=Mutation(
+            module="jobengine.core.commit_flight",
+            function="_Body.add",
+            old="self.next_seq += len(entries)",
+            new="self.next_seq += len(entries) + 1",
+        ),
+    ),
+    Mutant(
+        name="unknown_is_failed",
+        bug="a commit whose answer was lost is sent again without asking what became of it",
+        scenario="storage",
+        seeds=10,
+        mutation=Mutation(
+            module="jobengine.core.ledger",
+            function="LedgerCore._told",
+            old="flight.unknown = flight.unknown or message.unknown",
+            new="flight.unknown = False",
+        ),
+    ),
+    Mutant(
+        name="stale_cursor",
+        bug="a stream reader goes on one event too far when it leaves the pages of the ledger",
+        scenario="calm",
+        seeds=5,
+        mutation=Mutation(
+            module=BROADCASTER + "followed_tenant",
+            function="FollowedTenant.served",
+            old="reader.cursor = batch.through_seq",
+            new="reader.cursor = batch.through_seq + 1",
+        ),
+    ),
+    Mutant(
+        name="cursor_of_a_full_reader",
+        bug="a stream reader that had no room comes back where it was before its last batch",
+        scenario="calm",
+        seeds=5,
+        mutation=Mutation(
+            module=BROADCASTER + "followed_tenant",
+            function="FollowedTenant.part",
+            old="reader.cursor = reader.topic.position(self.ring.front)",
+            new="reader.cursor = group.after_seq - 1",
+        ),
+    ),
+    Mutant(
+        name="unredacted_logs",
+        bug="log lines are stored as they came, secrets and all",
+        scenario="calm",
+        seeds=5,
+        mutation=Mutation(
+            module="jobengine.http.worker_reports",
+            function="logged",
+            old="redactor.lines(texts)",
+            new="texts",
+        ),
+    ),
+    Mutant(
+        name="unredacted_errors",
+        bug="messages of errors are stored as they came, secrets and all",
+        scenario="calm",
+        seeds=5,
+        mutation=Mutation(
+            module="jobengine.http.worker_reports",
+            function="failed",
+            old="message=redactor.text(reported.message)",
+            new="message=reported.message",
+        ),
+    ),
+)

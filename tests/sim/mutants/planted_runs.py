@@ -1,0 +1,35 @@
+"""Planted bugs about runs."""
+
+from typing import Final
+
+from tests.sim.mutants.mutant import Mutant
+from tests.sim.mutants.mutation import Mutation
+
+__all__ = ["RUNS"]
+
+RUNS: Final = (
+    Mutant(
+        name="growth_without_its_edges",
+        bug="a run that grows forgets the new dependencies of its earlier nodes",
+        scenario="runs",
+        seeds=60,
+        mutation=Mutation(
+            module="jobengine.core.dag_planner.requests",
+            function="extension",
+            old="edges=message.edges,",
+            new="edges=(),",
+        ),
+    ),
+    Mutant(
+        name="sub_run_is_never_failed",
+        bug="a node completes although the run that it stands for has failed",
+        scenario="runs",
+        seeds=20,
+        mutation=Mutation(
+            module="jobengine.messages.dag_planner",
+            function="sub_run_ended",
+            old="state=state,",
+            new="state=RunState.COMPLETED,",
+        ),
+    ),
+)
