@@ -12,6 +12,7 @@ import gc
 import time
 from collections import deque
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, Final
 
 import attrs
@@ -79,10 +80,9 @@ async def run(options: Options, case: AdmissionCase) -> Report:
     settings = attrs.asdict(case) | {"budget_us": _BUDGET_US}
     report = report_on(nowhere, "admission", "cpu_us", "µs a job", **settings)
     report.durability = {"storage": "nothing is stored"}
-    plain, gated = _Shard(case, gated=False), _Shard(case, gated=True)
+    plain, gated = await _make(case, gated=False), await _make(case, gated=True)
     for shard in (plain, gated):
-        shard.warm_up()
-        await trio.lowlevel.checkpoint()
+        await shard.warm_up()
     gc.collect()
     gc.freeze()
     batches = max(1, case.jobs // case.batch)
@@ -102,6 +102,12 @@ async def run(options: Options, case: AdmissionCase) -> Report:
     return report
 
 
+async def _make(case: AdmissionCase, *, gated: bool) -> "_Shard":
+    """In a thread, for Ctrl-C is not to wait: controls of many tenants are one long message."""
+    make = partial(_Shard, case, gated=gated)
+    return await trio.to_thread.run_sync(make, abandon_on_cancel=True)
+
+
 class _Shard:
     """A lease shard with its buckets; its ledger and its workers are played here."""
 
@@ -115,7 +121,7 @@ class _Shard:
         controls = list(_controls(case)) if gated else []
         self._tell(Recovered(leased=[], lanes=[], controls=controls))
 
-    def warm_up(self) -> None:
+    async def warm_up(self) -> None:
         """A worker for each tenant, and of each of its sources a job that fails and one that does
         not; so every breaker has something to remember."""
         case = self._case
@@ -124,6 +130,7 @@ class _Shard:
             grants = self._tell(self._submit(tenant, 2 * case.sources))
             while grants:
                 grants = self._tell(_reports(tenant, grants, fail=case.sources))
+            await trio.lowlevel.checkpoint()
 
     def measure(self, tenant: int) -> int:
         """CPU nanoseconds of one batch from its submit to its last completion."""

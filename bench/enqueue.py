@@ -9,8 +9,10 @@ of its own.
 from typing import Any, Final
 
 import attrs
+import click
 import trio
 
+from bench.flow import Flow, measure_flow
 from bench.harness.errors import MeasurementFailedError
 from bench.harness.options import Options
 from bench.harness.report import Report, report_on
@@ -31,9 +33,11 @@ class EnqueueCase:
     in_flight: int
     share: float
     """Jobs of this case, as a part of what the benchmark was asked for."""
+    to_the_end: bool = False
+    """Whether a worker completes them."""
 
 
-CASES: Final = (
+_BULK: Final = (
     EnqueueCase(
         name="http 10,000 a request", via="http", batch=10_000, clients=2, in_flight=1, share=1
     ),
@@ -43,38 +47,55 @@ CASES: Final = (
     EnqueueCase(
         name="websocket 100 a message", via="websocket", batch=100, clients=1, in_flight=8, share=1
     ),
-    EnqueueCase(
-        name="http single, 8 clients", via="http", batch=1, clients=8, in_flight=1, share=0.05
-    ),
-    EnqueueCase(
-        name="websocket single, 8 clients",
-        via="websocket",
-        batch=1,
-        clients=8,
-        in_flight=1,
-        share=0.2,
-    ),
-    EnqueueCase(
-        name="websocket single, 8 clients, 8 in flight",
-        via="websocket",
-        batch=1,
-        clients=8,
-        in_flight=8,
-        share=0.2,
-    ),
+)
+_HTTP_SINGLE: Final = EnqueueCase(
+    name="http single, 8 clients", via="http", batch=1, clients=8, in_flight=1, share=0.05
+)
+_SINGLE: Final = EnqueueCase(
+    name="websocket single, 8 clients", via="websocket", batch=1, clients=8, in_flight=1, share=0.2
+)
+_SINGLES: Final = (
+    _SINGLE,
+    attrs.evolve(_SINGLE, name=f"{_SINGLE.name}, 8 in flight", in_flight=8),
+)
+CASES: Final = (
+    *_BULK,
+    _HTTP_SINGLE,
+    *_SINGLES,
+    *(attrs.evolve(of, name=f"to the end, {of.name}", to_the_end=True) for of in _SINGLES),
 )
 
 
-async def run(options: Options, *, jobs: int, payload_bytes: int) -> Report:
+async def run(options: Options, *, jobs: int, payload_bytes: int, part: str = "") -> Report:
+    """The cases whose names hold `part`."""
+    cases = [case for case in CASES if part in case.name]
+    if not cases:
+        raise click.UsageError(f"--case {part}: no case is named so")
     async with open_target(options) as target:
         report = report_on(
             target, "enqueue", "jobs_per_s", "jobs/s", jobs=jobs, payload_bytes=payload_bytes
         )
         for number in range(options.rounds):
-            for case in CASES:
-                measured = await _measure(target, case, number, jobs, payload_bytes)
+            for case in cases:
+                measure = _measure_to_the_end if case.to_the_end else _measure
+                measured = await measure(target, case, number, jobs, payload_bytes)
                 report.add(case.name, **measured)
         return report
+
+
+async def _measure_to_the_end(
+    target: Target, case: EnqueueCase, number: int, jobs: int, payload_bytes: int
+) -> dict[str, Any]:
+    jobs = max(case.clients, round(jobs * case.share))
+    flow = Flow(
+        jobs=jobs,
+        warm_up=max(1, jobs // 10),
+        batch=case.batch,
+        in_flight=case.in_flight,
+        connections=case.clients,
+        payload_bytes=payload_bytes,
+    )
+    return await measure_flow(target, flow, target.job_type("end", case.in_flight, number))
 
 
 async def _measure(

@@ -5,10 +5,9 @@ each tenth. Then the engine is stopped and started over the backlog: seconds unt
 until a worker that asks at once has its first lease, both from the start of the process.
 """
 
-from typing import Any, Final
+from typing import Final
 
-import trio
-
+from bench.backlog import start_again
 from bench.harness.children import LoadProcess
 from bench.harness.cost import rss_mib_of
 from bench.harness.options import Options
@@ -20,7 +19,6 @@ __all__ = ["run"]
 
 _STEPS: Final = 10
 _BATCH: Final = 10_000
-_FIRST_GRANT_S_MAX: Final = 60.0
 
 
 async def run(options: Options, *, jobs: int, payload_bytes: int) -> Report:
@@ -33,7 +31,8 @@ async def run(options: Options, *, jobs: int, payload_bytes: int) -> Report:
         report.add("idle", jobs=0, rss_mib=rss_mib_of(engine.pid))
         async with open_ready_load("poster", target) as poster:
             await _enqueue(target, poster, report, jobs, payload_bytes)
-        report.add("started over the backlog", jobs=jobs, **await _start_again(target))
+        started = await start_again(target, target, target.job_type("memory"))
+        report.add("started over the backlog", jobs=jobs, **started)
         return report
 
 
@@ -49,21 +48,3 @@ async def _enqueue(
             )  # fmt: skip
             rss_mib = rss_mib_of(target.require_engine().pid)
             report.add("backlog", jobs=pending, rss_mib=rss_mib, enqueued_per_s=rate_of(done))
-
-
-async def _start_again(target: Target) -> dict[str, Any]:
-    engine, job_type = target.require_engine(), target.job_type("memory")
-    async with open_ready_load("idlers", target, workers=1, job_type=job_type) as idlers:
-        await engine.stop()
-        began_at = trio.current_time()
-        target.engine = engine = await engine.start_again()
-        serving_s = trio.current_time() - began_at
-        with trio.fail_after(_FIRST_GRANT_S_MAX):
-            await idlers.ask(do="connect")
-            await idlers.wait_count(1)
-        first_grant_s = trio.current_time() - began_at
-    return {
-        "rss_mib": rss_mib_of(engine.pid),
-        "serving_s": serving_s,
-        "first_grant_s": first_grant_s,
-    }

@@ -8,6 +8,9 @@ acked; an SDK worker does what comes. Twenty-millisecond counts of both sides gi
   engine, started again at once, serves).
 - ``to_full_rate_s``: from the kill to the first half second in which handlers ran at
   ``FULL_SHARE`` of the rate before it; ``after_back_s`` is the part of it after ``down_s``.
+- ``to_100_percent_s``: from the kill to the first whole second in which handlers ran at the full
+  rate before it: the median over all windows of one second within the last half of the load before
+  the kill. None where that was not reached within ``WHOLE_S_MAX``.
 - ``rate_after_share``: the best half second within ``_AFTER_S`` from then on, to the rate before.
 - ``lost``: acked jobs that are not completed in the end; ``run_twice``: jobs whose handler was
   called again; over all restarts of a load together. Nothing may be lost; at-least-once allows the
@@ -18,9 +21,10 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any, Final, Literal
 
 import click
@@ -34,10 +38,20 @@ from bench.harness.target import Target, open_target
 from bench.rounds import open_ready_load
 from jobengine.store.embedded.settings import EmbeddedSettings
 
-__all__ = ["FULL_SHARE", "best_rate", "rate_before", "recovered_at", "run"]
+__all__ = [
+    "FULL_SHARE",
+    "WHOLE_S_MAX",
+    "best_rate",
+    "median_rate",
+    "rate_before",
+    "recovered_at",
+    "run",
+]
 
 FULL_SHARE: Final = 0.8
+WHOLE_S_MAX: Final = 20.0
 _WINDOW_S: Final = 0.5
+_WHOLE_WINDOW_S: Final = 1.0
 _DRAIN_S_MAX: Final = 120.0
 _RECOVERY_S_MAX: Final = 60.0
 _POLL_S: Final = 0.02
@@ -120,14 +134,20 @@ async def _harm_once(
     harmed_at = time.monotonic()
     back_at = await _do(target, harm)
     before = rate_before(worker.track, harmed_at, seconds)
+    whole = median_rate(worker.track, harmed_at, seconds)
     full_at = await _wait_recovered(worker, harmed_at, FULL_SHARE * before)
+    whole_at = None
+    with trio.move_on_at(trio.current_time() + WHOLE_S_MAX + harmed_at - time.monotonic()):
+        whole_at = await _wait_recovered(worker, harmed_at, whole, _WHOLE_WINDOW_S)
     await trio.sleep(max(0.0, full_at + _AFTER_S - time.monotonic()))
     return {
         "harm": harm,
         "to_full_rate_s": full_at - harmed_at,
+        "to_100_percent_s": None if whole_at is None else whole_at - harmed_at,
         "down_s": back_at - harmed_at,
         "after_back_s": max(0.0, full_at - back_at),
         "rate_before_per_s": before,
+        "median_before_per_s": whole,
         "rate_after_share": best_rate(worker.track, full_at) / before if before else 0.0,
     }
 
@@ -160,9 +180,13 @@ def _successor(data_dir: Path, postmaster: int) -> Database | None:
     return found if found.postmaster != postmaster and found.answers() else None
 
 
-async def _wait_recovered(worker: LoadProcess, killed_at: float, rate: float) -> float:
+async def _wait_recovered(
+    worker: LoadProcess, killed_at: float, rate: float, window_s: float = _WINDOW_S
+) -> float:
     with trio.fail_after(_RECOVERY_S_MAX):
-        while (at := recovered_at(worker.track, killed_at, rate)) is None:  # noqa: ASYNC110
+        while (  # noqa: ASYNC110 - the track grows by what another process says
+            at := recovered_at(worker.track, killed_at, rate, window_s)
+        ) is None:
             await trio.sleep(_POLL_S)
     return at
 
@@ -188,25 +212,35 @@ def rate_before(track: Sequence[tuple[float, int]], at: float, seconds: float) -
     return (last - first) / (last_at - first_at)
 
 
+def median_rate(track: Sequence[tuple[float, int]], at: float, seconds: float) -> float:
+    """Handled a second, in the median window of a second within the last half of the `seconds`
+    before an instant; where none fits in, as in `rate_before`."""
+    seen = [(when, count) for when, count in track if at - seconds / 2 <= when <= at]
+    rates = [rate for _, rate in _windows(seen, _WHOLE_WINDOW_S)]
+    return median(rates) if rates else rate_before(track, at, seconds)
+
+
 def best_rate(track: Sequence[tuple[float, int]], after: float) -> float:
     """Handled a second, in the best window after an instant."""
     seen = [(when, count) for when, count in track if when >= after]
-    rates = [0.0]
-    for place, (first_at, first) in enumerate(seen):
-        for last_at, last in seen[place:]:
-            if last_at - first_at >= _WINDOW_S:
-                rates.append((last - first) / (last_at - first_at))
-                break
-    return max(rates)
+    return max((rate for _, rate in _windows(seen, _WINDOW_S)), default=0.0)
 
 
-def recovered_at(track: Sequence[tuple[float, int]], after: float, rate: float) -> float | None:
+def recovered_at(
+    track: Sequence[tuple[float, int]], after: float, rate: float, window_s: float = _WINDOW_S
+) -> float | None:
     """When the first window after an instant began in which `rate` was reached, None before."""
     seen = [(when, count) for when, count in track if when >= after]
-    for place, (first_at, first) in enumerate(seen):
-        for last_at, last in seen[place:]:
-            if last_at - first_at >= _WINDOW_S:
-                if (last - first) / (last_at - first_at) >= rate:
-                    return first_at
-                break
-    return None
+    return next((began_at for began_at, had in _windows(seen, window_s) if had >= rate), None)
+
+
+def _windows(seen: Sequence[tuple[float, int]], window_s: float) -> Iterator[tuple[float, float]]:
+    """For each sample that is followed by a whole window: when it begins, and its rate."""
+    end = 0
+    for first_at, first in seen:
+        while end < len(seen) and seen[end][0] - first_at < window_s:
+            end += 1
+        if end == len(seen):
+            return
+        last_at, last = seen[end]
+        yield first_at, (last - first) / (last_at - first_at)

@@ -28,7 +28,14 @@ from bench.rounds import open_ready_load, show_progress
 from jobengine.domain.ids import shard_of
 from jobengine.settings import Settings
 
-__all__ = ["Tenant", "ThroughputCase", "measure_round", "open_tenants", "run"]
+__all__ = [
+    "Tenant",
+    "ThroughputCase",
+    "measure_round",
+    "open_tenants",
+    "run",
+    "set_wide_limits",
+]
 
 _ENTRIES_PER_JOB: Final = 4
 _API: Final = "/api/v1/jobengine"
@@ -94,7 +101,9 @@ async def run(options: Options, case: ThroughputCase, *, limits: bool = False) -
 async def _measure_limited(
     target: Target, tenants: Sequence[Tenant], case: ThroughputCase, number: int
 ) -> dict[str, Any]:
-    source_id = await _limit(target, tenants, number)
+    source_id = f"limits-{number}-{time.time_ns():x}"
+    job_type = target.job_type("throughput", number, source_id)
+    await set_wide_limits([tenant.target for tenant in tenants], source_id, job_type)
     return await measure_round(target, tenants, case, number, source_id)
 
 
@@ -106,9 +115,9 @@ def _ratios(limited: dict[str, Any], plain: dict[str, Any]) -> dict[str, float]:
     return ratios
 
 
-async def _limit(target: Target, tenants: Sequence[Tenant], number: int) -> str:
-    """Give each tenant's next round a source with a rate, and its job type quotas; the source."""
-    source_id = f"limits-{number}-{time.time_ns():x}"
+async def set_wide_limits(targets: Sequence[Target], source_id: str, job_type: str) -> None:
+    """Give each target a source with a rate, and a job type quotas; too wide to hold anything up.
+    A target's token is an operator's."""
     source = {
         "sourceId": source_id,
         "sourceType": "bench",
@@ -118,11 +127,11 @@ async def _limit(target: Target, tenants: Sequence[Tenant], number: int) -> str:
     }
     quota = {
         "scope": "job_type",
-        "key": target.job_type("throughput", number, source_id),
+        "key": job_type,
         "maxActive": _PLENTY,
         "maxPerHour": 10 * _PLENTY,
     }
-    for tenant in (each.target for each in tenants):
+    for tenant in targets:
         async with open_client(
             tenant.http_url, tenant.token, tenant.tenant, operator_reason="benchmark"
         ) as client:
@@ -131,7 +140,6 @@ async def _limit(target: Target, tenants: Sequence[Tenant], number: int) -> str:
                 status, said = await client.post(f"{_API}/{path}", body, "application/json")
                 if status != 201:
                     raise MeasurementFailedError(f"{path}: HTTP {status}: {said[:500]!r}")
-    return source_id
 
 
 @asynccontextmanager

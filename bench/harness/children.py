@@ -23,7 +23,7 @@ import trio
 
 from bench.harness.errors import ChildDiedError
 
-__all__ = ["LoadProcess", "open_load", "start_child", "stop_child", "wait_gone"]
+__all__ = ["LoadProcess", "open_load", "open_process", "start_child", "stop_child", "wait_gone"]
 
 _PR_SET_PDEATHSIG: Final = 1
 _ROOT: Final = Path(__file__).resolve().parents[2]
@@ -61,7 +61,7 @@ def _die_with_parent() -> Callable[[], None]:
 
 
 async def wait_gone(process: subprocess.Popen[bytes]) -> None:
-    """Until a process has ended. May be cancelled."""
+    """Until a process has ended; its pipe to us is closed then. May be cancelled."""
     if process.poll() is None:
         descriptor = os.pidfd_open(process.pid)
         try:
@@ -69,6 +69,8 @@ async def wait_gone(process: subprocess.Popen[bytes]) -> None:
         finally:
             os.close(descriptor)
         process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
 
 
 async def stop_child(process: subprocess.Popen[bytes], within_s: float = 20.0) -> None:
@@ -159,6 +161,15 @@ async def open_load(kind: str, **plan: Any) -> AsyncIterator[LoadProcess]:
     group.
     """
     command = [sys.executable, "-m", "bench.load", kind]
+    async with open_process(kind, command, **plan) as load:
+        yield load
+
+
+@asynccontextmanager
+async def open_process(
+    kind: str, command: Sequence[str], **plan: Any
+) -> AsyncIterator[LoadProcess]:
+    """Like `open_load`, of another program that speaks as those of `bench.load` do."""
     load = LoadProcess(kind, start_child(command, stdin=subprocess.PIPE))
     try:
         async with trio.open_nursery() as nursery:

@@ -30,10 +30,11 @@ def cpu_s_of_server(postmaster: int) -> float:
     return alive + _cpu_s_in(fields) + reaped / _TICKS_PER_S
 
 
-def rss_mib_of(pid: int) -> float:
-    """Resident memory of one process."""
+def rss_mib_of(pid: int, *, peak: bool = False) -> float:
+    """Resident memory of one process, or the most that it has ever had."""
+    field = "VmHWM:" if peak else "VmRSS:"
     for line in (_PROC / str(pid) / "status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
+        if line.startswith(field):
             return int(line.split()[1]) / 1024
     raise ProcessLookupError(pid)
 

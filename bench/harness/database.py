@@ -14,6 +14,8 @@ from jobengine.store.embedded.configuration import DATABASE, ROLE
 __all__ = ["Database", "Totals", "embedded_database"]
 
 _TIMEOUT_S: Final = 10
+_MAJORS: Final = range(15, 19)
+_NO_FLOOR: Final = "0" * 32
 
 
 @attrs.frozen
@@ -61,6 +63,13 @@ class Database:
     def server_version(self) -> str:
         return str(self._value("SHOW server_version"))
 
+    def caveats(self) -> list[str]:
+        """Why what is measured on this server is not to be compared, besides durability."""
+        major = int(self._value("SHOW server_version_num")) // 10_000
+        if major in _MAJORS:
+            return []
+        return [f"PostgreSQL {major} is not supported ({_MAJORS[0]} to {_MAJORS[-1]} are)"]
+
     def stop_autovacuum(self) -> None:
         """Let nobody but its clients use transactions; for a server that is thrown away."""
         with self.connection() as connection:
@@ -103,12 +112,14 @@ class Database:
             ).fetchall()
         return {str(state): int(count) for state, count in rows}
 
-    def created_at(self, tenant_id: str, job_type: str) -> dict[str, int]:
-        """When each job of a type was created, in microseconds UTC, by job id."""
+    def created_at(self, tenant_id: str, job_type: str, floor: str = _NO_FLOOR) -> dict[str, int]:
+        """When each job of a type was created, in microseconds UTC, by job id; of those above an id
+        if it is given, without a look at the others."""
         with self.connection() as connection:
             rows = connection.execute(
-                "SELECT job_id::text, created_at FROM jobs WHERE tenant_id = %s AND job_type = %s",
-                (tenant_id, job_type),
+                "SELECT job_id::text, created_at FROM jobs "
+                "WHERE tenant_id = %s AND job_id > %s::uuid AND job_type = %s",
+                (tenant_id, floor, job_type),
             ).fetchall()
         return {str(job_id): int(at) for job_id, at in rows}
 

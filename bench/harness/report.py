@@ -1,8 +1,8 @@
 """The report: a table for people, and one JSON object as the last line.
 
-{name, figure, unit, settings, durability, versions, runs[], median, min, max, cases}. A run is one
-measurement of one case; `cases` holds median, minimum and maximum for each case, and the three at
-the top are those of the first, which is the benchmark's headline.
+{name, figure, unit, settings, durability, versions, runs[], caveats[], median, min, max, cases}. A
+run is one measurement of one case; `cases` holds median, minimum and maximum for each case, and the
+three at the top are those of the first, which is the benchmark's headline.
 """
 
 import math
@@ -22,7 +22,7 @@ from rich.table import Table
 from bench.harness.target import Target
 from jobengine import __version__
 
-__all__ = ["Report", "percentile", "report_on"]
+__all__ = ["Report", "is_durable", "percentile", "report_on"]
 
 _PARTS = ("trio", "trio-websocket", "msgspec", "psycopg", "zstandard", "hypercorn", "quart-trio")
 
@@ -38,6 +38,8 @@ class Report:
     durability: Mapping[str, str]
     versions: Mapping[str, str]
     runs: list[dict[str, Any]] = attrs.field(factory=list)
+    caveats: list[str] = attrs.field(factory=list)
+    """Why the figures are not to be compared with others, besides durability."""
 
     def add(self, case: str, **measured: Any) -> None:
         """One run; figures are rounded to what they can mean."""
@@ -49,9 +51,11 @@ class Report:
 
     @property
     def durable(self) -> bool:
-        return bool(self.durability) and all(
-            state not in ("off", "unknown") for state in self.durability.values()
-        )
+        return is_durable(self.durability)
+
+    @property
+    def comparable(self) -> bool:
+        return self.durable and not self.caveats
 
     def cases(self) -> dict[str, dict[str, float]]:
         """Median, minimum and maximum of each case, in the order of their first runs."""
@@ -77,6 +81,8 @@ class Report:
         console.print(f"durability: {durability or 'unknown'}")
         if not self.durable:
             console.print("[bold red]NOT DURABLE: these figures are not comparable.[/]")
+        for caveat in self.caveats:
+            console.print(f"[bold red]* {caveat}: these figures are not comparable.[/]")
         print(msgspec.json.encode(self.document()).decode(), flush=True)
 
     def _summary(self) -> Table:
@@ -85,7 +91,7 @@ class Report:
             table.add_column(column, justify="left" if column == "case" else "right")
         for case, figures in self.cases().items():
             runs = sum(run["case"] == case for run in self.runs)
-            mark = "" if self.durable else " *"
+            mark = "" if self.comparable else " *"
             table.add_row(case, *(f"{value:,}{mark}" for value in figures.values()), str(runs))
         return table
 
@@ -105,12 +111,22 @@ def report_on(target: Target, name: str, figure: str, unit: str, **settings: Any
     versions |= {part: version(part) for part in _PARTS}
     versions |= {"kernel": platform.release(), "cores": str(len(os.sched_getaffinity(0)))}
     durability: Mapping[str, str] = {}
+    caveats = ["the database held jobs before"] if target.held_jobs else []
     if target.database is not None:
         durability = target.database.durability()
         versions["postgresql"] = target.database.server_version()
+        caveats += target.database.caveats()
     if target.engine is not None and target.engine.settings:
         settings["engine"] = dict(target.engine.settings)
-    return Report(name, figure, unit, settings, durability, versions)
+    return Report(name, figure, unit, settings, durability, versions, caveats=caveats)
+
+
+def is_durable(durability: Mapping[str, str]) -> bool:
+    """Whether what is known of a server's settings says that it loses nothing; if nothing is known
+    of them, it does not."""
+    return bool(durability) and all(
+        state not in ("off", "unknown") for state in durability.values()
+    )
 
 
 def percentile(values: Sequence[float], share: float) -> float:

@@ -1,6 +1,6 @@
 """What is measured: a private engine with its embedded database, or one that was named.
 
-I1  A database that holds jobs is not touched unless that was asked for.
+I1  A database that holds jobs is not touched unless that was asked for; its figures are marked.
 I2  What was started here, and its directory, is gone after the block; after SIGKILL the processes
     are gone and the directory is left.
 """
@@ -44,6 +44,8 @@ class Target:
     tenant: str
     engine: EngineProcess | None
     database: Database | None
+    held_jobs: bool = False
+    """Whether the database was in use before, which was asked for then."""
     _run: str = attrs.field(init=False, factory=lambda: f"{time.time_ns():x}")
 
     def job_type(self, *parts: object) -> str:
@@ -92,8 +94,9 @@ async def open_target(options: Options) -> AsyncIterator[Target]:
         yield await trio.to_thread.run_sync(_named, options)
         return
     with scratch_directory(options.directory) as scratch:
-        if options.database_url is not None:
-            _refuse_jobs(Database(options.database_url), options)
+        held_jobs = options.database_url is not None and _held_jobs(
+            Database(options.database_url), options
+        )
         engine = await start_engine(
             scratch / "data", database_url=options.database_url, settings=options.settings
         )
@@ -104,6 +107,7 @@ async def open_target(options: Options) -> AsyncIterator[Target]:
             tenant=engine.tenant,
             engine=engine,
             database=None,
+            held_jobs=held_jobs,
         )
         try:
             target.database = (
@@ -139,8 +143,7 @@ def _named(options: Options) -> Target:
             "give --database-url, so that it can be seen whether it is empty and how durable it "
             "is, or --allow-jobs"
         )
-    if database is not None:
-        _refuse_jobs(database, options)
+    held_jobs = database is not None and _held_jobs(database, options)
     return Target(
         http_url=options.url,
         worker_url=options.worker_url,
@@ -148,12 +151,16 @@ def _named(options: Options) -> Target:
         tenant=options.tenant or _tenant_of(options.token),
         engine=None,
         database=database,
+        held_jobs=held_jobs,
     )
 
 
-def _refuse_jobs(database: Database, options: Options) -> None:
-    if not options.allow_jobs and database.holds_jobs():
+def _held_jobs(database: Database, options: Options) -> bool:
+    """Whether there are jobs, which is refused unless it was asked for (I1)."""
+    holds_jobs = database.holds_jobs()
+    if holds_jobs and not options.allow_jobs:
         raise click.UsageError("that database holds jobs; --allow-jobs if it may be measured on")
+    return holds_jobs
 
 
 def _tenant_of(token: str) -> str:

@@ -26,7 +26,11 @@ _LENGTH_16, _LENGTH_64 = 126, 127
 
 
 class DisconnectedError(Exception):
-    """There is no connection to be had, or none any more."""
+    """There is no connection to be had, or none any more. `http_status` is that of a refusal."""
+
+    def __init__(self, message: str, http_status: int | None = None) -> None:
+        super().__init__(message)
+        self.http_status = http_status
 
 
 class FrameClient:
@@ -111,10 +115,13 @@ class FrameClient:
 
 @asynccontextmanager
 async def open_frames(
-    url: str, subprotocol: str, headers: Sequence[tuple[bytes, bytes]]
+    url: str,
+    subprotocol: str,
+    headers: Sequence[tuple[bytes, bytes]],
+    source: str | None = None,
 ) -> AsyncIterator[FrameClient]:
-    """A connection to a `ws` or `wss` URL for the block. Raises `DisconnectedError`, also when the
-    handshake is refused, and OSError."""
+    """A connection to a `ws` or `wss` URL for the block, from the address `source` where a `ws` one
+    names it. Raises `DisconnectedError`, also when the handshake is refused, and OSError."""
     parts = urlsplit(url)
     host, secure = parts.hostname or "", parts.scheme == "wss"
     port = parts.port or (443 if secure else 80)
@@ -124,7 +131,7 @@ async def open_frames(
         transport = secured = await trio.open_ssl_over_tcp_stream(host, port)
         stream = TlsBytes(secured)
     else:
-        transport = plain = await trio.open_tcp_stream(host, port)
+        transport = plain = await trio.open_tcp_stream(host, port, local_address=source)
         stream = PlainStream(plain)
     try:
         request = Request(
@@ -158,7 +165,7 @@ async def _shake_hands(stream: ByteStream, request: Request) -> bytes:
         if isinstance(event, AcceptConnection):
             return bytes(said[end + 4 :])
         if isinstance(event, RejectConnection):
-            raise DisconnectedError(f"refused with {event.status_code}")
+            raise DisconnectedError(f"refused with {event.status_code}", event.status_code)
     raise DisconnectedError("the engine does not speak WebSocket")
 
 

@@ -8,7 +8,7 @@ I2  With `keys` each batch carries an idempotency key, and is sent again after a
 
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import attrs
@@ -30,15 +30,20 @@ _AGAIN_S: Final = 0.05
 
 
 async def run(plan: dict[str, Any], orders: Orders, say: Say) -> None:
-    """Plan: connections?, redial?. Orders: `submit` {jobs (None: until `stop`), batch, in_flight,
-    job_type, payload_bytes, rate?, keys?, record?}, answered when the last ack has come; `stop`,
-    not answered. `rate` is in jobs/s, over all connections. With `record` each job is told as
-    [id, sent, acked], nanoseconds UTC."""
+    """Plan: connections?, redial?, tenants?. Orders: `submit` {jobs (None: until `stop`), batch,
+    in_flight, job_type, payload_bytes, rate?, keys?, record?, source_id?, retry_s?}, answered when
+    the last ack has come; `stop`, not answered. `rate` is in jobs/s, over all connections. With
+    `record` each job is told as [id, sent, acked], nanoseconds UTC.
+
+    `tenants` holds {tenant, token} for each of several, who have a connection each, send in turns
+    and share `in_flight`, which else is for each connection.
+    """
     producer = _Producer(plan)
+    doors = [plan | each for each in plan.get("tenants", ())]
     async with trio.open_nursery() as nursery:
         nursery.start_soon(tell_count, lambda: producer.acked, say)
-        for number in range(plan.get("connections", 1)):
-            link = _Link(plan, number, producer)
+        for number, door in enumerate(doors or [plan] * plan.get("connections", 1)):
+            link = _Link(door, number, producer)
             producer.links.append(link)
             await nursery.start(link.run)
         say(ready=True)
@@ -72,9 +77,10 @@ class _Producer:
         self.record = [] if order.get("record") else None
         before, began_at = self.acked, time.monotonic()
         batches = self._batches(order, began_at)
+        together = [self.links] if self.plan.get("tenants") else [[link] for link in self.links]
         async with trio.open_nursery() as nursery:
-            for link in self.links:
-                nursery.start_soon(link.submit, batches, order["in_flight"])
+            for links in together:
+                nursery.start_soon(_submit_over, links, batches, order["in_flight"])
         say(
             jobs=self.acked - before,
             began_at=began_at,
@@ -87,7 +93,11 @@ class _Producer:
     ) -> Iterator[tuple[float, int, _Batch]]:
         """When to send, reference, batch; shared by all connections."""
         texts = job_texts(
-            order["job_type"], order["payload_bytes"], time.time_ns(), order.get("source_id")
+            order["job_type"],
+            order["payload_bytes"],
+            time.time_ns(),
+            order.get("source_id"),
+            order.get("retry_s"),
         )
         every_s = order["batch"] / order["rate"] if order.get("rate") else 0.0
         left = order["jobs"]
@@ -103,6 +113,35 @@ class _Producer:
                 idempotency_key=f"bench-{time.time_ns()}-{ref}" if order.get("keys") else None,
             )
             yield began_at + number * every_s, ref, _Batch(encode_frame([submit]), jobs)
+
+
+async def _submit_over(
+    links: Sequence["_Link"], batches: Iterator[tuple[float, int, _Batch]], in_flight: int
+) -> None:
+    """Send what `batches` gives over connections in turn, at most `in_flight` of them without an
+    ack; returns when the last ack has come."""
+    slots = trio.Semaphore(in_flight)
+    unflushed: dict[_Link, None] = {}
+
+    async def flush() -> None:
+        while unflushed:
+            await unflushed.popitem()[0].flush()
+
+    for (at, ref, batch), link in zip(batches, itertools.cycle(links), strict=False):
+        if (early_s := at - time.monotonic()) > 0:
+            await flush()
+            await trio.sleep(early_s)
+        try:
+            slots.acquire_nowait()
+        except trio.WouldBlock:
+            await flush()
+            await slots.acquire()
+        batch.slots = slots
+        link.submit(ref, batch)
+        unflushed[link] = None
+    await flush()
+    for _ in range(in_flight):
+        await slots.acquire()
 
 
 class _Link:
@@ -132,33 +171,17 @@ class _Link:
             self._socket = None
             await trio.sleep(_REDIAL_S)
 
-    async def submit(self, batches: Iterator[tuple[float, int, _Batch]], in_flight: int) -> None:
-        """Send what `batches` gives, at most `in_flight` of them without an ack; returns when the
-        last ack has come."""
-        slots = trio.Semaphore(in_flight)
-        for at, ref, batch in batches:
-            if (early_s := at - time.monotonic()) > 0:
-                await self._flush()
-                await trio.sleep(early_s)
-            try:
-                slots.acquire_nowait()
-            except trio.WouldBlock:
-                await self._flush()
-                await slots.acquire()
-            batch.slots = slots
-            self._pending[ref] = batch
-            batch.sent_ns = time.time_ns()
-            self._send(batch)
-        await self._flush()
-        for _ in range(in_flight):
-            await slots.acquire()
+    def submit(self, ref: int, batch: _Batch) -> None:
+        """Leaves with the next `flush`."""
+        self._pending[ref] = batch
+        batch.sent_ns = time.time_ns()
+        self._send(batch)
 
     def _send(self, batch: _Batch) -> None:
-        """Leaves with the next `_flush`."""
         if self._socket is not None:
             self._socket.send_nowait(batch.frame)
 
-    async def _flush(self) -> None:
+    async def flush(self) -> None:
         if self._socket is not None:
             try:
                 await self._socket.flush()
@@ -168,7 +191,7 @@ class _Link:
     async def _send_again(self) -> None:
         for batch in self._pending.values():
             self._send(batch)
-        await self._flush()
+        await self.flush()
 
     def _heard(self, message: EngineMessage, nursery: trio.Nursery) -> None:
         if isinstance(message, Ack) and isinstance(message.ref, int):
@@ -182,7 +205,7 @@ class _Link:
     async def _send_later(self, batch: _Batch) -> None:
         await trio.sleep(_AGAIN_S)
         self._send(batch)
-        await self._flush()
+        await self.flush()
 
     def _acked(self, ack: Ack, now_ns: int) -> None:
         assert isinstance(ack.ref, int)

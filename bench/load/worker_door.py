@@ -1,6 +1,6 @@
 """The worker protocol over a plain WebSocket, without the SDK: for producers and idle workers."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -17,17 +17,25 @@ class RefusedError(Exception):
 
 
 @asynccontextmanager
-async def dial(plan: dict[str, Any], hello: Hello) -> AsyncIterator[FrameClient]:
-    """A connection that has been welcomed. `plan` is a target's door."""
+async def dial(
+    plan: dict[str, Any],
+    hello: Hello,
+    *,
+    source: str | None = None,
+    welcomed: Callable[[Welcome], None] = lambda _: None,
+) -> AsyncIterator[FrameClient]:
+    """A connection that has been welcomed, and `welcomed` told how. `plan` is a target's door."""
     headers = [
         (b"Authorization", f"Bearer {plan['token']}".encode()),
         (b"X-Stella-Tenant", plan["tenant"].encode()),
     ]
-    async with open_frames(plan["worker_url"] + "/worker", SUBPROTOCOL, headers) as socket:
+    url = plan["worker_url"] + "/worker"
+    async with open_frames(url, SUBPROTOCOL, headers, source) as socket:
         await socket.send(encode_frame([hello]))
         for message in await hear(socket):
             if not isinstance(message, Welcome):
                 raise RefusedError(repr(message))
+            welcomed(message)
         yield socket
 
 

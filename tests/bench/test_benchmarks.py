@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from shutil import rmtree
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 
 from bench.harness.database import embedded_database
+from tests.bench.processes import alive, in_full_swing, until
 
 ROOT = Path(__file__).resolve().parents[2]
 FIELDS = {"name", "settings", "durability", "versions", "runs", "median", "min", "max"}
@@ -108,42 +108,14 @@ def test_an_interrupted_benchmark_leaves_no_process(number: int, scratch: Path) 
     environ = os.environ | {"TMPDIR": str(scratch)}
     with subprocess.Popen(command, cwd=ROOT, env=environ, stdout=subprocess.DEVNULL) as process:
         try:
-            started = _until(lambda: _in_full_swing(process.pid), 30)
+            started = until(lambda: in_full_swing(process.pid), 30)
             process.send_signal(number)
             code = process.wait(30)
         finally:
             process.kill()
     assert code == (130 if number != signal.SIGKILL else -signal.SIGKILL)
-    _until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in started), 30)
+    until(lambda: not alive(started), 30)
     left = list(scratch.glob("jobengine-bench-*"))
     assert bool(left) == (number == signal.SIGKILL)
     for path in left:
         rmtree(path)
-
-
-def _in_full_swing(root: int) -> set[int]:
-    """The processes below a benchmark, once a server's and all load processes are there."""
-    parents, names = {}, {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                name, _, rest = (entry / "stat").read_text().rpartition(")")
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            parents[int(entry.name)] = int(rest.split()[1])
-            names[int(entry.name)] = name.partition("(")[2]
-    below = {root}
-    while more := {pid for pid, parent in parents.items() if parent in below} - below:
-        below |= more
-    below -= {root}
-    servers = {pid for pid in below if names.get(pid, "").startswith("postgres")}
-    # Besides the server: the engine, the guard of its database, worker, and producer.
-    return below if len(servers) > 3 and len(below - servers) > 3 else set()
-
-
-def _until(ready: Any, within_s: float) -> Any:
-    deadline = time.monotonic() + within_s
-    while not (found := ready()):
-        assert time.monotonic() < deadline, "it took too long"
-        time.sleep(0.05)
-    return found

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from bench.harness.report import Report, percentile
-from bench.recovery import best_rate, rate_before, recovered_at
+from bench.recovery import best_rate, median_rate, rate_before, recovered_at
 
 SAFE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
 
@@ -61,6 +61,14 @@ def test_recovery_is_the_start_of_the_first_window_at_full_rate() -> None:
     at = recovered_at([*stalled, *flowing], 10.0, rate=80.0)
     assert at is not None
     assert 10.8 <= at <= 11.1
+
+
+def test_the_whole_rate_is_the_median_second_before_and_one_second_after() -> None:
+    uneven = [(n / 10, 10 * n if n < 70 else 10 * n + 500) for n in range(81)]
+    assert median_rate(uneven, at=8.0, seconds=8.0) == pytest.approx(100.0)
+    burst = [(8.0, 0), (8.5, 80), (9.0, 80), (9.5, 80), (10.0, 130), (10.5, 180)]
+    assert recovered_at(burst, 8.0, rate=100.0) == 8.0
+    assert recovered_at(burst, 8.0, rate=100.0, window_s=1.0) == 9.5
 
 
 def test_the_best_rate_after_a_restart_is_that_of_a_whole_window() -> None:

@@ -15,8 +15,9 @@ from jobengine.core.lease_shard.sessions import Session
 from jobengine.core.lease_shard.state import ShardState, weight
 from jobengine.core.lease_shard.submits import Submitter
 from jobengine.core.machine import Answer
+from jobengine.core.window import Window
 from jobengine.domain.errors import ErrorCode, Refusal
-from jobengine.domain.job import Job, State
+from jobengine.domain.job import Job, Likeness, State
 from jobengine.domain.records import Lane
 from jobengine.messages.session import Grant, Granted, Nacked, StopLease, Tell
 from jobengine.messages.shard_commands import Abandon, CommitRefused, Committed
@@ -100,6 +101,8 @@ class Settlement:
     def _place(self, pending: Pending) -> None:
         state = self._state
         lanes: dict[Lane, None] = {}
+        like: Likeness | None = None
+        window: Window[Job] | None = None
         for job in pending.placed:
             if job.state is not _SCHEDULED:
                 if job.state is State.PENDING:
@@ -107,9 +110,14 @@ class Settlement:
                 continue
             if state.leases.of_job(job.job_id) is not None:
                 continue
+            if job.like is like and window is not None and job.due_at <= state.now.at:
+                window.offer(state.key_of(job), job, weight(job))
+                continue
             lane = state.place(job)
             if lane is not None:
                 lanes[lane] = None
+                if job.like is not None and job.like.plain:
+                    like, window = job.like, state.window(lane)
         for lane in lanes:
             self._granter.serve_lane(lane)
         if lanes:
