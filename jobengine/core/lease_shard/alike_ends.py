@@ -7,6 +7,7 @@ Not here: what is written of them (``alike``).
 """
 
 from jobengine.core.lease_shard.alike import COMPLETED, is_plain
+from jobengine.core.lease_shard.alike_starts import FreeKinds
 from jobengine.core.lease_shard.draft import Draft
 from jobengine.core.lease_shard.groups import By, Group
 from jobengine.core.lease_shard.leases import Phase
@@ -26,14 +27,14 @@ _SETTLING = Phase.SETTLING
 class AlikeEnds:
     """The alike ends of one frame."""
 
-    __slots__ = ("_draft", "_group", "_jobs", "_open", "_pending", "_session", "_state", "_touched")
+    __slots__ = ("_draft", "_free", "_group", "_jobs", "_pending", "_session", "_state", "_touched")
 
     def __init__(self, state: ShardState, draft: Draft, pending: Pending, session: Session) -> None:
         self._state = state
         self._draft = draft
         self._pending = pending
         self._session = session
-        self._open = not state.gates.restrain(session.tenant_id)
+        self._free = FreeKinds(state)
         self._group: Group | None = None
         self._jobs: list[Job] = []
         self._touched: dict[int, Session] = {}
@@ -42,7 +43,7 @@ class AlikeEnds:
         """End the attempt that a report says went well, if it is plain; else False."""
         state = self._state
         lease = state.leases.find(report.lease_id, report.token)
-        if lease is None or lease.phase is not _LIVE or not self._open:
+        if lease is None or lease.phase is not _LIVE:
             return False
         job = lease.job
         like, job_id = job.like, job.job_id
@@ -54,6 +55,7 @@ class AlikeEnds:
             or report.follow_ups
             or job.tenant_id != self._session.tenant_id
             or job_id in state.operating
+            or not self._free.has(job)
         ):
             return False
         group = self._group
@@ -89,6 +91,7 @@ class AlikeEnds:
             return
         self._draft.note_alike(self._group, self._jobs)
         self._group, self._jobs = None, []
+        self._free = FreeKinds(self._state)
         sessions = self._state.sessions
         for session in self._touched.values():
             if session.slots > 0 and sessions.ask(session):

@@ -1,7 +1,7 @@
 """Alike starts: many alike jobs that begin, or start, in one change, decided together.
 
-What decides whether one of them may start decides it for all: they are of one kind, no control is
-in force for their tenant, and nothing of their own has to be looked at (``Likeness.plain``).
+What decides whether one of them may start decides it for all: they are of one kind, no control of
+their tenant bears on it, and nothing of their own has to be looked at (``Likeness.plain``).
 
 I1  Jobs start in their order, each before all that were made after it, and only where a single job
     in its place would.
@@ -12,6 +12,7 @@ Not here: what is written of them (``alike``), jobs that are not plain (``creati
 
 from collections.abc import Sequence
 from itertools import groupby
+from typing import Final
 
 from jobengine.core.lease_shard.alike import GRANTED, STARTED, WAITING, is_plain
 from jobengine.core.lease_shard.draft import Draft
@@ -26,10 +27,28 @@ from jobengine.core.window import Window
 from jobengine.domain.job import Job, Likeness, State
 from jobengine.domain.records import NewJob
 
-__all__ = ["ALIKE_JOBS_MIN", "AlikeStarts"]
+__all__ = ["AlikeStarts", "FreeKinds"]
 
-ALIKE_JOBS_MIN = 4
+_ALIKE_JOBS_MIN: Final = 4
 """Fewer are decided one by one."""
+
+
+class FreeKinds:
+    """Which jobs are of a kind that no gate keeps, during one message: looked up once for each run
+    of alike jobs."""
+
+    __slots__ = ("_is_free", "_like", "_state")
+
+    def __init__(self, state: ShardState) -> None:
+        self._state = state
+        self._like: Likeness | None = None
+        self._is_free = False
+
+    def has(self, job: Job) -> bool:
+        if job.like is not self._like:
+            self._like = job.like
+            self._is_free = self._state.gates.leave_free(self._state.kind_of(job))
+        return self._is_free
 
 
 class AlikeStarts:
@@ -41,13 +60,16 @@ class AlikeStarts:
         """How many jobs from ``first`` on may be created together; 0 when the first one is to be
         looked at by itself."""
         like = jobs[first].like
-        if like is None or not like.plain or self._state.gates.restrain(tenant_id):
+        if like is None or not like.plain:
             return 0
         end = min(len(jobs), first + jobs_max)
         place = first + 1
         while place < end and jobs[place].like is like:
             place += 1
-        return place - first if place - first >= ALIKE_JOBS_MIN else 0
+        if place - first < _ALIKE_JOBS_MIN:
+            return 0
+        kind = self._state.kinds.of(tenant_id, like.definition)
+        return place - first if self._state.gates.leave_free(kind) else 0
 
     def create(
         self, draft: Draft, pending: Pending, tenant_id: str, new: Sequence[NewJob]
@@ -111,12 +133,11 @@ class AlikeStarts:
     def grant_first(
         self, draft: Draft, pending: Pending, window: Window[Job], session: Session
     ) -> None:
-        """Lease the first jobs of an open lane to a session, as far as they are plain."""
-        if self._state.gates.restrain(session.tenant_id):
-            return
-        operating = self._state.operating
+        """Lease the first jobs of an open lane to a session, as far as they are plain and free."""
+        operating, free = self._state.operating, FreeKinds(self._state)
         jobs = window.take_while(
-            lambda job: is_plain(job) and job.job_id not in operating, session.slots
+            lambda job: is_plain(job) and job.job_id not in operating and free.has(job),
+            session.slots,
         )
         for (like, attempt), alike in groupby(jobs, lambda job: (job.like, job.attempt)):
             assert like is not None

@@ -56,9 +56,9 @@ class Gates:
         self.allotments: dict[str, int] | None = None
         self.deferring = False
 
-    def restrain(self, tenant_id: str) -> bool:
-        """Whether anything but a concurrency key may keep a due job of this tenant (I2)."""
-        return self.deferring or self.allotments is not None or tenant_id in self.tenants
+    def leave_free(self, kind: Kind) -> bool:
+        """Whether nothing but a concurrency key may keep a due job of this kind."""
+        return kind.is_free and self.allotments is None and not self.deferring
 
     def first_closed(self, job: Job, kind: Kind, at: int, *, holding: int = 0) -> ClosedGate | None:
         """What ``closed`` yields first. A job that holds its places already (``holding`` 1) is

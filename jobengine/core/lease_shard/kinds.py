@@ -42,9 +42,20 @@ class Count:
 class Kind:
     """``counts`` are those of its parts, the source's last; ``held`` is how many jobs of it hold
     places. ``rules`` is None where the tenant has no controls, ``source`` unless it is registered.
+    ``is_free``: no control bears on its jobs.
     """
 
-    __slots__ = ("counts", "held", "lane", "parts", "project_id", "revision", "rules", "source")
+    __slots__ = (
+        "counts",
+        "held",
+        "is_free",
+        "lane",
+        "parts",
+        "project_id",
+        "revision",
+        "rules",
+        "source",
+    )
 
     def __init__(self, lane: Lane, project_id: str, counts: Sequence[Count]) -> None:
         self.lane = lane
@@ -53,6 +64,7 @@ class Kind:
         self.parts = tuple([count.part for count in counts])
         self.held = 0
         self.revision = -1
+        self.is_free = True
         self.rules: JobRules | None = None
         self.source: WatchedSource | None = None
 
@@ -168,5 +180,6 @@ class Kinds:
         if controls is None:
             return
         kind.rules = controls.of_job(kind.lane, kind.project_id)
+        kind.is_free = kind.rules.keep_nothing
         source_id = kind.rules.lane.source_id
         kind.source = None if source_id is None else self.sources.of(tenant_id, source_id)

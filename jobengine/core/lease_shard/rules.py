@@ -69,3 +69,19 @@ class JobRules:
     open_moves: int = -1
     open_taken_max: int = 0
     open_until_at: int = 0
+
+    @property
+    def keep_nothing(self) -> bool:
+        """Whether none of the tenant's controls bears on these jobs."""
+        lane, project = self.lane, self.project
+        return not (
+            lane.paused
+            or lane.blackouts
+            or lane.source_id
+            or lane.lock_key
+            or lane.places
+            or lane.burst
+            or self.rate_keys
+            or self.retry_keys
+            or (project is not None and (project.paused or project.places))
+        )

@@ -22,11 +22,10 @@ Not here: what the server makes of it (``sql/commit.sql``).
 """
 
 from array import array
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate, chain
 from operator import attrgetter
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
@@ -78,13 +77,14 @@ class _Group(msgspec.Struct, omit_defaults=True):
     pg: int | None = None
 
 
-_IN_LANES: Final = frozenset(
-    {
-        "job_id", "seqs", "due_at", "scheduled_at", "started_at", "finished_at",
-        "cancel_requested_at", "rank", "expires_at", "created_at", "definition", "payload",
-        "result", "error", "progress",
-    }
+_LANES: Final = (
+    "job_id", "seqs", "due_at", "scheduled_at", "started_at", "finished_at", "cancel_requested_at",
+    "rank", "expires_at", "created_at", "definition", "payload", "result", "error", "progress",
 )  # fmt: skip
+_lane_values: Final = attrgetter(*_LANES)
+
+Column: TypeAlias = Sequence[Any] | None
+"""A value for each row of a group; None where none of them has one."""
 
 
 def _shared(row: JobRow) -> tuple[Any, ...]:
@@ -105,43 +105,45 @@ class JobColumns:
         self.created: list[_Group] = []
         self.changed: list[_Group] = []
         self._octets = octets_before
-        self._known: list[tuple[list[Any], int]] = []
+        self._known: list[tuple[Sequence[Any], int]] = []
         rows: list[JobRow] = []
         for change in changes:
             rows += change.rows
             for cohort in change.cohorts:
-                if cohort.fields.keys() <= _IN_LANES:
-                    self._add(cohort.row, cohort.size, partial(_of_cohort, cohort))
+                if cohort.fields.keys() <= set(_LANES):
+                    self._add(cohort.row, cohort.size, _of_cohort(cohort))
                 else:
                     rows += cohort.rows()
         for alike in _grouped(rows):
-            self._add(alike[0], len(alike), partial(_of_rows, alike))
+            self._add(alike[0], len(alike), _of_rows(alike))
 
-    def _add(self, model: JobRow, count: int, of: Callable[[str], list[Any]]) -> None:
-        """A group of ``count`` rows that share what ``model`` says; ``of`` has their columns."""
+    def _add(self, model: JobRow, count: int, columns: Mapping[str, Column]) -> None:
+        """A group of ``count`` rows that share what ``model`` says; ``columns`` theirs."""
         self._known = []
         number, document = self._number_lane, self._document_lane
         group = _Group(*_shared(model))
         group.n, group.i = count, len(self.ids) + 1
-        self.ids += of("job_id")
-        group.q = self._sequence_lane(of("seqs"))
-        group.du = number(of("due_at"))
-        group.sc = number(of("scheduled_at"))
-        group.sa = number(of("started_at"))
-        group.fi = number(of("finished_at"))
-        group.ca = number(of("cancel_requested_at"))
-        group.rk = number(of("rank"))
-        group.ex = number(of("expires_at"))
-        group.c = number(of("created_at"))
-        group.d = document(of("definition"))
-        group.p = document(of("payload"))
-        group.rs = document(of("result"), empty=b"null")
-        group.er = document(of("error"), empty=b"null")
-        group.pg = document(of("progress"), empty=b"null")
+        self.ids += columns["job_id"] or ()
+        group.q = self._sequence_lane(columns["seqs"] or ())
+        group.du = number(columns["due_at"])
+        group.sc = number(columns["scheduled_at"])
+        group.sa = number(columns["started_at"])
+        group.fi = number(columns["finished_at"])
+        group.ca = number(columns["cancel_requested_at"])
+        group.rk = number(columns["rank"])
+        group.ex = number(columns["expires_at"])
+        group.c = number(columns["created_at"])
+        group.d = document(columns["definition"])
+        group.p = document(columns["payload"])
+        group.rs = document(columns["result"], empty=b"null")
+        group.er = document(columns["error"], empty=b"null")
+        group.pg = document(columns["progress"], empty=b"null")
         (self.created if group.f is None else self.changed).append(group)
 
-    def _number_lane(self, column: list[Any]) -> int | None:
+    def _number_lane(self, column: Column) -> int | None:
         """Lanes of one group that say the same are one."""
+        if column is None:
+            return None
         if column[0] is None and column.count(None) == len(column):
             return None
         for known, lane in self._known:
@@ -156,14 +158,16 @@ class JobColumns:
         self._known.append((column, lane))
         return lane
 
-    def _sequence_lane(self, column: list[Sequence[int]]) -> int:
+    def _sequence_lane(self, column: Sequence[Sequence[int]]) -> int:
         lane = len(self.numbers) + 1
         first = lane + len(column) + 1
         self.numbers.extend(accumulate(map(len, column), initial=first))
         self.numbers.extend(chain.from_iterable(column))
         return lane
 
-    def _document_lane(self, column: list[msgspec.Raw], empty: bytes = b"") -> int | None:
+    def _document_lane(self, column: Column, empty: bytes = b"") -> int | None:
+        if column is None:
+            return None
         if column[0] is NO_DATA and column.count(NO_DATA) == len(column):
             return None
         documents = list(map(bytes, column))
@@ -178,18 +182,21 @@ class JobColumns:
         return lane
 
 
-def _of_rows(rows: Sequence[JobRow], name: str) -> list[Any]:
-    return list(map(attrgetter(name), rows))
+def _of_rows(rows: Sequence[JobRow]) -> dict[str, Column]:
+    return dict(zip(_LANES, zip(*map(_lane_values, rows), strict=True), strict=True))
 
 
-def _of_cohort(cohort: Cohort, name: str) -> list[Any]:
-    if name == "seqs":
-        steps, first = len(cohort.kinds), cohort.first_seq
-        starts = range(first, first + cohort.entries, steps)
-        return [range(start, start + steps) for start in starts]
-    if name in cohort.fields:
-        return list(cohort.fields[name])
-    return [getattr(cohort.row, name)] * cohort.size
+def _of_cohort(cohort: Cohort) -> dict[str, Column]:
+    fixed = zip(_LANES, _lane_values(cohort.row), strict=True)
+    columns: dict[str, Column] = {
+        name: None if value is None or value is NO_DATA else (value,) * cohort.size
+        for name, value in fixed
+    }
+    steps, first = len(cohort.kinds), cohort.first_seq
+    starts = range(first, first + cohort.entries, steps)
+    columns["seqs"] = [range(start, start + steps) for start in starts]
+    columns.update(cohort.fields)
+    return columns
 
 
 def _grouped(rows: Iterable[JobRow]) -> Iterable[list[JobRow]]:

@@ -35,7 +35,7 @@ from jobengine.store.postgres.columns import JobColumns
 
 __all__ = ["commit_parameters"]
 
-_ZSTD_LEVEL: Final = 1
+_compress: Final = zstandard.ZstdCompressor(level=1).compress
 R = TypeVar("R", ControlRow, GateStateRow)
 _encode = msgspec.json.Encoder().encode
 
@@ -114,12 +114,11 @@ def commit_parameters(batch: CommitBatch) -> tuple[str, dict[str, Any]]:
 
 
 def _blocks(blocks: Sequence[Block]) -> tuple[list[_BlockRow], list[bytes]]:
-    compressor = zstandard.ZstdCompressor(level=_ZSTD_LEVEL)
     rows: list[_BlockRow] = []
     octets: list[bytes] = []
     start = 0
     for block in sorted(blocks, key=attrgetter("tenant_id")):
-        stored = compressor.compress(block.body)
+        stored = _compress(block.body)
         octets += (block.previous, block.link, stored)
         rows.append(
             _BlockRow(

@@ -32,9 +32,13 @@ JOB_TYPES: Final = ("scan", "fetch", "report")
 SOURCES: Final = ("osv", "ghsa")
 PATH: Final = "/jobs"
 _PAUSES_S: Final = (0.0, 0.05, 0.5, 3.0, 12.0)
-_SIZES: Final = (1, 1, 1, 3, 10, 40)
+_SIZES: Final = (1, 1, 1, 5, 12, 40)
 _OVER_SESSION: Final = 0.2
 """Which part of the submits takes a worker's session."""
+_IN_SERIES: Final = 0.7
+"""Which part of the bulks is alike, and of those, without anything but the ordinary."""
+_PLAIN: Final = 0.8
+_ORDINARY: Final = ("jobType", "payload", "priority", "maxRetries", "leaseSeconds", "backoff")
 _STEPS: Final[tuple[tuple[Step, ...], ...]] = (
     ("complete",),
     ("complete",),
@@ -98,7 +102,10 @@ class Producer:
         while self._left > 0:
             size = min(self._left, self._dice.choice(_SIZES))
             self._left -= size
-            await self._submit([self._job() for _ in range(size)])
+            is_series = size > 1 and self._dice.random() < _IN_SERIES
+            await self._submit(
+                self._series(size) if is_series else [self._job() for _ in range(size)]
+            )
             await trio.sleep(self._dice.choice(_PAUSES_S))
 
     async def _submit(self, requests: list[dict[str, Any]]) -> None:
@@ -157,6 +164,13 @@ class Producer:
                 job["notBefore"] = due[place * len(due) // size]
             jobs.append(job)
         return jobs
+
+    def _series(self, size: int) -> list[dict[str, Any]]:
+        """Jobs that differ in their payloads alone; in most of them nothing else is special."""
+        first = self._job()
+        if self._dice.random() < _PLAIN:
+            first = {name: first[name] for name in _ORDINARY}
+        return [first, *({**first, "payload": self._job()["payload"]} for _ in range(size - 1))]
 
     def _job(self) -> dict[str, Any]:
         """A job as a user writes it."""
