@@ -5,12 +5,15 @@ PYTHON := $(VENV)/bin/python
 RUN    := $(VENV)/.holds-run
 DEV    := $(VENV)/.holds-dev
 # What pytest gets besides pyproject.toml: one process a core, a file's tests kept together.
-PYTEST := -n auto --maxprocesses 4 --dist loadfile
+PYTEST := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 BENCH  ?= throughput
 FUZZ_S ?= 300
 CHAOS_S ?= 300
 SEEDS  ?= 200
 ARGS   ?=
+
+# Compiled once: every engine, worker and command of a run imports the same.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory

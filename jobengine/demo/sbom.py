@@ -30,7 +30,6 @@ from cyclonedx.model.component import ComponentType
 from cyclonedx.model.component_evidence import ComponentEvidence, Occurrence
 from cyclonedx.output.json import JsonV1Dot6
 from cyclonedx.schema import SchemaVersion
-from cyclonedx.validation.json import JsonStrictValidator
 from packageurl import PackageURL
 from packaging.utils import canonicalize_name
 
@@ -134,6 +133,9 @@ def build(components: Iterable[Component], *, created_at: int) -> bytes:
 
 def validate(document: bytes) -> None:
     """Check against the published CycloneDX 1.6 schema. Raises `InvalidBomError`, with a reason."""
+    # It builds the grammars of all formats of a schema, which takes seconds.
+    from cyclonedx.validation.json import JsonStrictValidator
+
     error = JsonStrictValidator(SchemaVersion.V1_6).validate_str(document.decode())
     if error is not None:
         raise InvalidBomError(str(error))

@@ -17,6 +17,7 @@ from types import TracebackType
 
 import structlog
 from quart import Response, g, has_request_context, request, websocket
+from quart.routing import QuartRule
 from quart.wrappers.response import ResponseBody
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
@@ -53,6 +54,7 @@ def create_app(
 ) -> QuartTrio:
     """An ASGI application that answers these rows, and describes them."""
     app = QuartTrio(__name__, static_folder=None)
+    app.url_rule_class = _Rule
     app.request_class = BodyRequest
     app.asgi_http_class = BodyConnection
     app.config["MAX_CONTENT_LENGTH"] = front.limits.body_bytes_max
@@ -80,6 +82,18 @@ def create_app(
         app.before_request(_preflight(front.cors, respond))
     app.after_request(_told_of(front))
     return app
+
+
+class _Rule(QuartRule):
+    """No URL is made from it. What would make one is code that werkzeug compiles for every rule,
+    which is most of what an application costs to make."""
+
+    def _compile_builder(self, append_unknown: bool = True) -> Callable[..., tuple[str, str]]:
+        return _no_url
+
+
+def _no_url(*_: object, **__: object) -> tuple[str, str]:
+    raise NotImplementedError
 
 
 class _NameConverter(BaseConverter):

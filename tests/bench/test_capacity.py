@@ -37,7 +37,7 @@ def runs_of(report: Report) -> list[dict[str, Any]]:
 
 
 async def test_each_benchmark_of_capacity_measures_an_engine() -> None:
-    with trio.fail_after(90):
+    with trio.fail_after(300):
         async with open_target(Options(rounds=1)) as target:
             await drains(target)
             await holds_sessions(target)
@@ -156,7 +156,7 @@ async def test_the_proxy_delays_each_direction_and_ends_both_together(tmp_path: 
     listener = trio.socket.socket(trio.socket.AF_UNIX)
     await listener.bind(path)
     listener.listen()
-    with trio.fail_after(20):
+    with trio.fail_after(300):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(trio.serve_listeners, echo, [trio.SocketListener(listener)])
             async with open_load("delay", path=path, delay_s=0.02) as proxy:

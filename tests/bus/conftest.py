@@ -70,7 +70,7 @@ def asking(look: Callable[[], object]) -> Callable[[], Awaitable[object]]:
     return asked
 
 
-async def until(ask: Callable[[], Awaitable[object]], wanted: object, within_s: float = 20) -> None:
+async def until(ask: Callable[[], Awaitable[object]], wanted: object, within_s: float = 60) -> None:
     """Ask again and again until the answer is this one."""
     answer: object = None
     with trio.move_on_after(within_s):

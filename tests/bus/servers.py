@@ -24,10 +24,12 @@ import trio
 import valkey
 from nats.js.api import AckPolicy, ConsumerConfig
 
-__all__ = ["Server", "running"]
+__all__ = ["Server", "free_port", "running"]
+
+_START_S_MAX = 60.0
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -35,12 +37,13 @@ def _free_port() -> int:
 
 
 class Server(ABC):
-    """`kill` is kill -9; `start` begins again with the same port and data."""
+    """`kill` is kill -9; `start` begins again with the same data, and with the same port unless
+    `port` was changed meanwhile."""
 
     kind: str
 
     def __init__(self, directory: Path, *options: str) -> None:
-        self.port = _free_port()
+        self.port = free_port()
         self.directory = directory
         self.options = options
         self._process: subprocess.Popen[bytes] | None = None
@@ -56,16 +59,19 @@ class Server(ABC):
         )
 
     def wait(self) -> None:
-        """Returns when connections are taken."""
-        until = time.monotonic() + 10
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-            except OSError:
-                assert time.monotonic() < until, "the server does not come up"
-                time.sleep(0.005)
-            else:
-                return
+        """Returns when requests are answered."""
+        until = time.monotonic() + _START_S_MAX
+        while not self.answers():
+            assert time.monotonic() < until, "the server does not come up"
+            time.sleep(0.005)
+
+    def answers(self) -> bool:
+        """Whether connections are taken now, which is when the data is there as well."""
+        try:
+            socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+        except OSError:
+            return False
+        return True
 
     def kill(self) -> None:
         if self._process is not None:
@@ -179,12 +185,22 @@ class ValkeyServer(Server):
         where = ["--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.directory)]
         return [str(binary), *where, "--appendonly", "yes", "--appendfsync", "always", "--save", ""]
 
-    async def _do(self, *command: Any) -> Any:
-        def call() -> Any:
-            with closing(valkey.Valkey(port=self.port, socket_timeout=20)) as client:
-                return client.execute_command(*command)
+    def answers(self) -> bool:
+        """Connections are taken while the data is still being read, and requests are not."""
+        try:
+            self._call("PING")
+        except valkey.exceptions.AuthenticationError:
+            return True
+        except (valkey.exceptions.ConnectionError, valkey.exceptions.TimeoutError):
+            return False
+        return True
 
-        return await trio.to_thread.run_sync(call)
+    def _call(self, *command: Any) -> Any:
+        with closing(valkey.Valkey(port=self.port, socket_timeout=20)) as client:
+            return client.execute_command(*command)
+
+    async def _do(self, *command: Any) -> Any:
+        return await trio.to_thread.run_sync(self._call, *command)
 
     async def events(self, token: str) -> list[dict[str, Any]]:
         entries = await self._do("XRANGE", f"jobengine:events:{token}", "-", "+")

@@ -9,7 +9,7 @@ import trio
 
 from jobengine.sdk import job_request
 from tests.bus.servers import running
-from tests.end_to_end.processes import LOOPBACK, Stage, stage, wait_for
+from tests.end_to_end.processes import LOOPBACK, PATIENCE_S, Stage, stage, wait_for
 
 __all__ = ["stage"]
 
@@ -29,22 +29,32 @@ def test_a_killed_engine_goes_on_where_the_bus_is(stage: Stage, tmp_path: Path) 
             trio.run(partial(server.request, "demo", body, message_id=str(number)))
 
         engine = stage.engine(*flags)
-        wait_for(lambda: "connected to" in httpx.get(f"{engine.http}/readyz").text, 10, "the bus")
+        wait_for(
+            lambda: "connected to" in httpx.get(f"{engine.http}/readyz").text, PATIENCE_S, "the bus"
+        )
         with engine.client() as client:
             client.submit_many([job_request("sent", {"n": n}) for n in range(300)])
             ask(0)
-            wait_for(lambda: any(_is_asked(event) for event in events()), 10, "the first request")
+            wait_for(
+                lambda: any(_is_asked(event) for event in events()), PATIENCE_S, "the first request"
+            )
             client.submit_many([job_request("sent", {"n": n}) for n in range(300)])
             ask(1)
             engine.kill()
         ask(2)
         engine = stage.engine(*flags)
         with engine.client() as client:
-            wait_for(lambda: len([*client.list(job_type="asked")]) >= 3, 20, "every request")
-            wait_for(lambda: trio.run(server.requests_left) == 0, 20, "every acknowledgement")
+            wait_for(
+                lambda: len([*client.list(job_type="asked")]) >= 3, PATIENCE_S, "every request"
+            )
+            wait_for(
+                lambda: trio.run(server.requests_left) == 0, PATIENCE_S, "every acknowledgement"
+            )
             assert len([*client.list(job_type="asked")]) == 3
             client.submit("last")
-            wait_for(lambda: events()[-1]["body"]["job"]["type"] == "last", 20, "the last event")
+            wait_for(
+                lambda: events()[-1]["body"]["job"]["type"] == "last", PATIENCE_S, "the last event"
+            )
         assert engine.terminate() == 0
         published = events()
     assert [event["body"]["seq"] for event in published] == list(range(1, len(published) + 1))

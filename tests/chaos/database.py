@@ -29,8 +29,8 @@ from tests.postgres_server import fast_directory, initialised_cluster, installed
 
 __all__ = ["Database", "conninfo_of", "frozen", "open_database", "postmaster_of"]
 
-START_S: Final = 30.0
-STOP_S: Final = 30.0
+START_S: Final = 60.0
+STOP_S: Final = 60.0
 _AGAIN_S: Final = 0.05
 
 

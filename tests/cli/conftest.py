@@ -1,12 +1,19 @@
-"""The command line in this process, and an engine of its own to command."""
+"""The command line in this process, and an engine to command."""
 
 import os
+import secrets
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
+import attrs
 import pytest
 
+from jobengine.auth.keys import load_or_create_key
+from jobengine.auth.scopes import Scope
+from jobengine.auth.tokens import Tokens
 from jobengine.cli import main
 from tests.end_to_end.processes import RunningEngine, Stage, open_stage
 
@@ -43,10 +50,21 @@ def stage() -> Iterator[Stage]:
         yield stage
 
 
+@pytest.fixture(scope="session")
+def home() -> Iterator[tuple[RunningEngine, Path]]:
+    """An engine for all modules, and the key that its tokens are signed with."""
+    with open_stage() as stage:
+        yield stage.engine(), stage.data / "key.pem"
+
+
 @pytest.fixture(scope="module")
-def engine(stage: Stage) -> RunningEngine:
-    """One for all tests of a module."""
-    return stage.engine()
+def engine(home: tuple[RunningEngine, Path]) -> RunningEngine:
+    """The one of the session, as a tenant that only this module has."""
+    shared, key = home
+    tenant = f"tenant-{secrets.token_hex(4)}"
+    tokens = Tokens(load_or_create_key(key))
+    token = tokens.issue(tenant, Scope, "developer", 3_600, time.time_ns() // 1000)
+    return attrs.evolve(shared, tenant=tenant, token=token)
 
 
 @pytest.fixture

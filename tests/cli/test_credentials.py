@@ -15,7 +15,7 @@ from jobengine.auth.scopes import Scope
 from jobengine.auth.tokens import Tokens
 from jobengine.http.tls import TlsFiles
 from tests.cli.conftest import Done, Run
-from tests.end_to_end.processes import RunningEngine, Stage, open_stage, wait_for
+from tests.end_to_end.processes import PATIENCE_S, RunningEngine, Stage, open_stage, wait_for
 from tests.http.certificates import Authority
 from tests.http.opened import opened
 
@@ -143,12 +143,12 @@ def test_a_running_engine_takes_a_rotated_key_and_refuses_the_old_one_when_it_is
     ring = load_key_ring(stage.data / "key.pem")
     assert rotated.stdout == f"{key_id_of(ring.signer.public_key())}\n"
     new = issued(stage)
-    wait_for(lambda: not refused(cli, new), 10, "the new key")
+    wait_for(lambda: not refused(cli, new), PATIENCE_S, "the new key")
     assert not refused(cli, old)
     done = cli("token", "rotate-key", "--data", stage.data, "--now")
     assert done.exit_code == 0, done.stderr
     newest = issued(stage)
-    wait_for(lambda: not refused(cli, newest), 10, "the newest key")
+    wait_for(lambda: not refused(cli, newest), PATIENCE_S, "the newest key")
     assert refused(cli, new)
     assert not refused(cli, old)
 

@@ -14,7 +14,7 @@ from jobengine.cli.failure import ExitCode
 from jobengine.cli.following import print_line
 from jobengine.sdk import JobContext, Worker
 from tests.cli.conftest import Run
-from tests.end_to_end.processes import RunningEngine, Stage, wait_for
+from tests.end_to_end.processes import PATIENCE_S, STOP_S, RunningEngine, Stage, wait_for
 
 SIGNED = ("--reason", "a test", "--ticket", "T-1")
 
@@ -82,15 +82,17 @@ def test_ctrl_c_ends_following_without_a_fault(
 ) -> None:
     cli("job", "submit", "heard")
     following = stage.start("events", "--after", "0", "--output", "json", environ=engine.environ)
-    wait_for(lambda: '"job.scheduled"' in following.stdout.read_text(), 20, "the events")
+    wait_for(lambda: '"job.scheduled"' in following.stdout.read_text(), PATIENCE_S, "the events")
     following.popen.send_signal(signal.SIGINT)
-    assert following.popen.wait(10) == ExitCode.OK
+    assert following.popen.wait(STOP_S) == ExitCode.OK
     assert following.log.read_text() == ""
     seqs = [event["seq"] for event in _documents(following.stdout.read_text())]
     assert seqs == list(range(1, len(seqs) + 1))
 
 
-def test_a_log_is_followed_until_its_job_has_ended(cli: Run, talker: None) -> None:
+def test_a_log_is_followed_until_its_job_has_ended(
+    cli: Run, engine: RunningEngine, talker: None
+) -> None:
     job_id = _submitted(cli, "talk")
     done = cli("job", "logs", job_id, "--follow", "--output", "json")
     assert done.exit_code == 0, done.stderr
@@ -99,7 +101,7 @@ def test_a_log_is_followed_until_its_job_has_ended(cli: Run, talker: None) -> No
         ("info", "first\u2028line"),
         ("warning", "second line"),
     ]
-    assert {(line["jobId"], line["tenantId"]) for line in following} == {(job_id, "demo")}
+    assert {(line["jobId"], line["tenantId"]) for line in following} == {(job_id, engine.tenant)}
     rest = cli("job", "logs", job_id, "-f", "--after", following[0]["id"], "--output", "json")
     assert _documents(rest.stdout) == following[1:]
     stored = cli("job", "logs", job_id).stdout.splitlines()

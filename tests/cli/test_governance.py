@@ -13,7 +13,13 @@ from tests.end_to_end.processes import RunningEngine, Stage, wait_for
 
 WHY = ("--reason", "a test", "--ticket", "OPS-17")
 JSON = ("--output", "json")
-START_S = 30.0
+START_S = 60.0
+
+
+@pytest.fixture(scope="module")
+def engine(stage: Stage) -> RunningEngine:
+    """One of its own: what is set here is set for every tenant."""
+    return stage.engine()
 
 
 @pytest.fixture
@@ -131,8 +137,10 @@ def test_a_tenant_can_neither_see_nor_set_it(tenants: Run) -> None:
 def test_a_capacity_keeps_a_real_workers_second_job_until_it_is_raised(
     platform: Run, tenants: Run, stage: Stage, engine: RunningEngine
 ) -> None:
-    def submitted(seconds: int) -> str:
-        payload = json.dumps({"number": 2, "seconds": seconds})
+    go_on = stage.directory / "go-on"
+
+    def submitted(**more: str) -> str:
+        payload = json.dumps({"number": 2, **more})
         found = said(tenants("job", "submit", "square", "--payload", payload, *JSON))
         job_id: str = found["jobId"]
         return job_id
@@ -143,9 +151,9 @@ def test_a_capacity_keeps_a_real_workers_second_job_until_it_is_raised(
 
     assert platform("governance", "set", "proportional", "--capacity", 1, *WHY).exit_code == 0
     stage.worker(engine, "tests.end_to_end.tasks:worker")
-    first = submitted(3)
+    first = submitted(until=str(go_on))
     wait_for(lambda: state(first) == "running", START_S, "the first job's start")
-    second = submitted(0)
+    second = submitted()
 
     def kept() -> bool:
         return "governance lets 1 jobs" in tenants("job", "explain", second).stdout
@@ -156,4 +164,5 @@ def test_a_capacity_keeps_a_real_workers_second_job_until_it_is_raised(
     assert state(second) == "scheduled"
     assert platform("governance", "set", "proportional", "--capacity", 2, *WHY).exit_code == 0
     wait_for(lambda: state(second) == "completed", START_S, "the second job's end")
+    go_on.touch()
     wait_for(lambda: state(first) == "completed", START_S, "the first job's end")

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from tests.cli.conftest import Done, Run
-from tests.end_to_end.processes import RunningEngine, Stage, wait_for
+from tests.end_to_end.processes import PATIENCE_S, RunningEngine, Stage, wait_for
 
 SIGNED = ("--reason", "a test", "--ticket", "T-1")
 
@@ -198,5 +198,5 @@ def _fail(engine: RunningEngine, queue: str, job_id: str) -> str:
             items = client.get("/deadletter", params={"state": "open"}).json()["items"]
             return [item["deadLetterId"] for item in items if item["jobId"] == job_id]
 
-        found: str = wait_for(letters, 5, "the dead letter")[0]
+        found: str = wait_for(letters, PATIENCE_S, "the dead letter")[0]
         return found

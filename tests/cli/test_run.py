@@ -1,8 +1,6 @@
 """Runs and DAGs from the command line, against a real engine with a real worker."""
 
 import json
-from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +11,14 @@ from tests.end_to_end.processes import RunningEngine, Stage, open_stage, wait_fo
 
 SIGNED = ("--reason", "a test", "--ticket", "T-1")
 JSON = ("--output", "json")
-WAIT_S = 20.0
+WAIT_S = 60.0
 
 
 @pytest.fixture(scope="module")
-def stage() -> Iterator[Stage]:
-    with open_stage() as stage:
-        yield stage
-
-
-@pytest.fixture(scope="module")
-def engine(stage: Stage) -> RunningEngine:
-    engine = stage.engine()
+def engine(engine: RunningEngine, stage: Stage) -> RunningEngine:
+    """With a worker."""
     stage.worker(engine, "tests.end_to_end.tasks:worker")
     return engine
-
-
-@pytest.fixture
-def cli(run: Run, engine: RunningEngine) -> Run:
-    return partial(run, **engine.environ)
 
 
 def _document(done: Done) -> Any:

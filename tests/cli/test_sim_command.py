@@ -13,6 +13,7 @@ from jobengine.cli.failure import ExitCode
 from jobengine.domain.redaction import Redactor
 from jobengine.testing.sim.sources import code_stamp
 from tests.cli.conftest import Run
+from tests.end_to_end.processes import PATIENCE_S
 
 QUICK = "jobs = 6\ntenants = 1\nworkers = 1\nreaders = 1\nruns = 0\nfaults_s = 10.0\n"
 
@@ -69,7 +70,7 @@ def test_a_violation_stands_at_the_end_of_its_trace_and_shrinks_to_a_file(
     assert "R21" in done.stdout.splitlines()[-1]
     file = tmp_path / "secret.toml"
     shrunk = run(
-        "sim", "shrink", *calm, "--tries", 6, "--save", file, "--caught", "a secret was told",
+        "sim", "shrink", *calm, "--tries", 3, "--save", file, "--caught", "a secret was told",
         PYTHONPATH=str(tmp_path),
     )  # fmt: skip
     assert shrunk.exit_code == ExitCode.ERROR
@@ -102,7 +103,7 @@ def test_an_interrupted_batch_says_how_far_it_came_and_leaves_no_process(quick: 
         while len(children := children_of(process.pid)) < 2:
             assert process.poll() is None
         process.send_signal(signal.SIGINT)
-        said, _ = process.communicate(timeout=60)
+        said, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == ExitCode.ERROR
     assert json.loads(said)["interrupted"] is True
     for child in children:

@@ -15,7 +15,7 @@ import pytest
 
 from jobengine.cli.failure import ExitCode
 from tests.cli.conftest import Done, Run
-from tests.end_to_end.processes import LOOPBACK, RunningEngine, Stage, wait_for
+from tests.end_to_end.processes import LOOPBACK, PATIENCE_S, RunningEngine, Stage, wait_for
 
 SIGNED = ("--reason", "a test", "--ticket", "T-1")
 
@@ -86,7 +86,7 @@ def test_a_webhook_from_its_first_event_to_its_end(
     assert made["types"] == ["job.created", "run.*"]
     webhook_id = made["webhookId"]
     assert cli("job", "submit", "scan").exit_code == 0
-    wait_for(lambda: receiver.posts, 10, "an event")
+    wait_for(lambda: receiver.posts, PATIENCE_S, "an event")
     signature, body = receiver.posts[0]
     digest = hmac.new(b"0123456789abcdef", body, hashlib.sha256).hexdigest()
     assert signature == f"sha256={digest}"
@@ -95,7 +95,7 @@ def test_a_webhook_from_its_first_event_to_its_end(
     def caught_up() -> Any:
         return not _json(cli, "show", webhook_id)["delivery"]["lag"]
 
-    wait_for(caught_up, 10, "the confirmation")
+    wait_for(caught_up, PATIENCE_S, "the confirmation")
     shown = cli("webhook", "show", webhook_id).stdout
     assert "0123456789abcdef" not in shown
     assert "job.created, run.*" in shown

@@ -35,7 +35,7 @@ SWITCHES: Final = [
 ]
 DESKTOP: Final[ViewportSize] = {"width": 1280, "height": 800}
 PHONE: Final[ViewportSize] = {"width": 390, "height": 844}
-PATIENCE_MS: Final = 8_000
+PATIENCE_MS: Final = 30_000
 
 
 class Chromium:

@@ -60,7 +60,7 @@ class Host:
         up = threading.Event()
         self._thread = threading.Thread(target=trio.run, args=(self._run, up), daemon=True)
         self._thread.start()
-        assert up.wait(20), "the engine did not start"
+        assert up.wait(60), "the engine did not start"
 
     def stop(self) -> None:
         assert self._trio is not None
@@ -96,7 +96,7 @@ class Node:
     def __init__(self, host: Host, tenant: str) -> None:
         self.tenant = tenant
         self._host = host
-        self._client = httpx.Client(trust_env=False, timeout=20.0)
+        self._client = httpx.Client(trust_env=False, timeout=60.0)
         self.worker = self.do(self._attached)
 
     @property
@@ -172,7 +172,7 @@ class Node:
 
     def _until_given_back(self, grant: Grant) -> None:
         async def look() -> None:
-            with trio.fail_after(5):
+            with trio.fail_after(15):
                 while True:
                     (job,) = await self._host.store.jobs(self.tenant, [grant.job.job_id])
                     if (job.state, job.attempt) != (State.RUNNING, grant.job.attempt):

@@ -17,9 +17,11 @@ def _witness(what: str, job: JobContext) -> None:
 
 @worker.handler("square")
 def square(job: JobContext) -> dict[str, int]:
-    """The square of `number`, after `seconds`."""
+    """The square of `number`, after `seconds`, or once there is a file `until`."""
     _witness("started", job)
     time.sleep(job.payload.get("seconds", 0))
+    while "until" in job.payload and not Path(job.payload["until"]).exists():
+        time.sleep(0.02)
     _witness("finished", job)
     return {"square": job.payload["number"] ** 2}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jobengine.sdk import Client, JobRequest, job_request
 from jobengine.wire.jobs import HistoryItem
-from tests.end_to_end.processes import Stage, wait_for
+from tests.end_to_end.processes import PATIENCE_S, Stage, wait_for
 
 _WORKER = "tests.end_to_end.tasks:worker"
 _LEGAL = {
@@ -30,7 +30,7 @@ def test_an_engine_killed_amid_work_goes_on_where_it_was(stage: Stage) -> None:
     with engine.client() as client:
         submitted = client.submit_many(_squares(60, seconds=0.1))
         job_ids = [str(item.job_id) for item in submitted.items]
-        wait_for(lambda: _count(witnesses, "finished") >= 10, 20, "some finished jobs")
+        wait_for(lambda: _count(witnesses, "finished") >= 10, PATIENCE_S, "some finished jobs")
         engine.kill()
         assert _count(witnesses, "finished") < 60
         again = stage.engine(
@@ -39,7 +39,7 @@ def test_an_engine_killed_amid_work_goes_on_where_it_was(stage: Stage) -> None:
         )
         assert again.http == engine.http
         for job_id in job_ids:
-            assert client.wait(job_id, 30).state == "completed"
+            assert client.wait(job_id, PATIENCE_S).state == "completed"
         _audit(client, job_ids, witnesses)
 
 
@@ -52,11 +52,11 @@ def test_the_jobs_of_a_killed_worker_are_done_by_another(stage: Stage) -> None:
     with engine.client() as client:
         submitted = client.submit_many(_squares(4, seconds=1.5))
         job_ids = [str(item.job_id) for item in submitted.items]
-        wait_for(lambda: _count(witnesses, "started") == 4, 20, "four attempts")
+        wait_for(lambda: _count(witnesses, "started") == 4, PATIENCE_S, "four attempts")
         doomed.kill()
         stage.worker(engine, _WORKER, **environ)
         for job_id in job_ids:
-            job = client.wait(job_id, 30)
+            job = client.wait(job_id, PATIENCE_S)
             assert (job.state, job.attempt, job.crashes) == ("completed", 2, 1)
             reasons = [item.reason for item in client.history(job_id) if item.from_ == "running"]
             assert reasons == ["lease_expired", None]

@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import msgspec
 
-from tests.end_to_end.processes import Stage, wait_for
+from tests.end_to_end.processes import LOOPBACK, PATIENCE_S, STOP_S, Stage, wait_for
 
 _WORKER = "tests.end_to_end.tasks:worker"
 
@@ -30,13 +30,13 @@ def test_jobs_from_rest_sdk_and_cli_are_done_by_a_worker_and_the_engine_stops_in
         by_sdk = client.submit("square", {"number": 4})
         by_cli = stage.run(
             *("job", "submit", "square", "--payload", '{"number": 5}'),
-            *("--wait", "20", "--output", "json"),
+            *("--wait", str(PATIENCE_S), "--output", "json"),
             environ=engine.environ,
         )
         assert by_cli.returncode == 0, by_cli.stderr
         assert json.loads(by_cli.stdout)["result"] == {"square": 25}
         for job_id, square in ((by_rest.json()["jobId"], 9), (by_sdk.job_id, 16)):
-            result = client.wait(job_id, 20).result
+            result = client.wait(job_id, PATIENCE_S).result
             assert isinstance(result, msgspec.Raw)
             assert msgspec.json.decode(result) == {"square": square}
     listed = stage.run("job", "list", "--state", "completed", environ=engine.environ)
@@ -48,19 +48,23 @@ def test_jobs_from_rest_sdk_and_cli_are_done_by_a_worker_and_the_engine_stops_in
     assert postmasters
     assert engine.terminate() == 0
     assert engine.stdout.read_text().count("\n") == 1
-    wait_for(lambda: not _postmasters(stage.data), 5, "the end of the database")
+    wait_for(lambda: not _postmasters(stage.data), PATIENCE_S, "the end of the database")
 
 
 def test_the_second_signal_ends_an_engine_that_waits_for_its_workers(stage: Stage) -> None:
-    engine = stage.engine()
+    config = stage.directory / "patient.toml"
+    config.write_text("drain_s = 3600\n")
+    engine = stage.engine("--config", str(config), *LOOPBACK)
     worker = stage.worker(engine, _WORKER)
     with engine.client() as client:
-        job = client.submit("square", {"number": 1, "seconds": 3})
-        wait_for(lambda: client.get(job.job_id).state == "running", 20, "a running job")
+        job = client.submit("square", {"number": 1, "seconds": 3600})
+        wait_for(lambda: client.get(job.job_id).state == "running", PATIENCE_S, "a running job")
     engine.popen.terminate()
-    wait_for(lambda: '"stopping"' in engine.log.read_text(), 5, "the first signal's effect")
+    wait_for(
+        lambda: '"stopping"' in engine.log.read_text(), PATIENCE_S, "the first signal's effect"
+    )
     engine.popen.terminate()
-    assert engine.popen.wait(2.5) == 1
+    assert engine.popen.wait(STOP_S) == 1
     worker.kill()
 
 

@@ -19,6 +19,7 @@ from jobengine.engine import open_database, open_engine
 from jobengine.http.doors import Doors, Endpoint, open_doors
 from jobengine.settings import Settings
 from jobengine.wire.frames import SUBPROTOCOL
+from tests.http.loopback import PLAIN
 from tests.http.worker_socket import Socket
 from tests.store.conformance.conftest import migrated_database, servers
 
@@ -62,7 +63,7 @@ class Place:
     async def report(self, lease: dict[str, Any], op: str, **fields: Any) -> dict[str, Any]:
         named = {"leaseId": lease["leaseId"], "token": lease["token"], "ref": "r"}
         await self.worker.say({"op": op, **named, **fields})
-        with trio.fail_after(5):
+        with trio.fail_after(15):
             while True:
                 for said in await self.heard():
                     if said.get("ref") == "r":
@@ -77,7 +78,7 @@ class Place:
         async with stream:
             await stream.send_all("\r\n".join([*lines, "", ""]).encode())
             received = b""
-            with trio.fail_after(10):
+            with trio.fail_after(30):
                 while len(found := re.findall(rb"^event: (.+)$", received, re.MULTILINE)) < count:
                     received += await stream.receive_some()
         return [name.decode() for name in found[:count]]
@@ -101,7 +102,9 @@ async def place(migrated_database: str, tmp_path: Path) -> AsyncIterator[Place]:
         headers = [("Authorization", f"Bearer {token}"), ("X-Stella-Tenant", "demo")]
         base = f"{doors.http_url}/api/v1/jobengine"
         async with (
-            httpx.AsyncClient(base_url=base, headers=headers, trust_env=False) as rest,
+            httpx.AsyncClient(
+                base_url=base, headers=headers, trust_env=False, verify=PLAIN
+            ) as rest,
             connected(doors, headers) as worker,
         ):
             yield Place(doors, rest, worker)

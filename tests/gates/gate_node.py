@@ -50,7 +50,7 @@ class Worker:
         await say(self.socket, {"op": "credit", "slots": slots})
 
     async def given(self, job_id: str) -> None:
-        with trio.fail_after(10):
+        with trio.fail_after(30):
             while job_id not in self.leases:
                 await self._read()
 
@@ -100,7 +100,7 @@ class Tenant:
 
     async def closed(self, worker: Worker, job_id: str, gate: str, **seen: str) -> dict[str, Any]:
         """The gate as it is explained, and as it is felt."""
-        with trio.fail_after(5):
+        with trio.fail_after(15):
             while True:
                 gates = (await self.explained(job_id))["gates"]
                 found = [one for one in gates if one["gate"] == gate]

@@ -22,6 +22,7 @@ from jobengine.http.routes.health import readiness_of
 from jobengine.http.server import ServerLimits, listen, serve
 from jobengine.http.table import ROUTES
 from jobengine.testing import memory_engine
+from tests.http.loopback import PLAIN
 
 BASE = "/api/v1/jobengine"
 SIGNED = {"X-Stella-Operator-Reason": "a test", "X-Stella-Operator-Ticket": "T-1"}
@@ -71,7 +72,7 @@ class Rest:
         async with stream:
             await stream.send_all(data)
             answer = b""
-            with trio.fail_after(10):
+            with trio.fail_after(30):
                 async for chunk in stream:
                     answer += chunk
         return answer
@@ -104,14 +105,14 @@ async def rest(tmp_path: Path) -> AsyncIterator[Rest]:
                 serve,
                 app,
                 listen("127.0.0.1", 0),
-                ServerLimits(graceful_s=1.0, head_bytes_max=8_192),
+                ServerLimits(graceful_s=60.0, head_bytes_max=8_192),
                 stopping=front.stopping,
                 own_socket=app.is_stream,
             )
         )
         url = f"http://127.0.0.1:{bound.port}"
         callbacks.serve_at(url, front.tokens.ring)
-        async with httpx.AsyncClient(base_url=url + BASE, trust_env=False) as client:
+        async with httpx.AsyncClient(base_url=url + BASE, trust_env=False, verify=PLAIN) as client:
             rest = Rest(engine, front, bound.port, client)
             client.headers.update(rest.headers())
             yield rest

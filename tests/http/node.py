@@ -16,6 +16,7 @@ from jobengine.http.route import BASE
 from jobengine.settings import Settings
 from jobengine.store.memory import MemoryStore
 from jobengine.store.port import Store
+from tests.http.loopback import PLAIN
 
 ANYWHERE = Endpoint("127.0.0.1", 0)
 
@@ -44,6 +45,10 @@ async def running_node(
         }
         yield await stack.enter_async_context(
             httpx.AsyncClient(
-                base_url=doors.http_url + BASE, headers=headers, trust_env=False, timeout=60.0
+                base_url=doors.http_url + BASE,
+                headers=headers,
+                trust_env=False,
+                timeout=60.0,
+                verify=PLAIN,
             )
         )

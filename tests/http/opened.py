@@ -26,6 +26,7 @@ from jobengine.settings import Settings
 from jobengine.store.port import Store
 from jobengine.testing import memory_engine
 from jobengine.wire.frames import SUBPROTOCOL
+from tests.http.loopback import PLAIN
 
 ANY = Endpoint("127.0.0.1", 0)
 BASE = "/api/v1/jobengine"
@@ -80,7 +81,7 @@ async def say(connection: WebSocketConnection, *messages: dict[str, Any]) -> Non
 
 async def hear(connection: WebSocketConnection, op: str) -> dict[str, Any]:
     """The next message of this op; others on the way are dropped."""
-    with trio.fail_after(5):
+    with trio.fail_after(15):
         while True:
             frame = msgspec.json.decode(await connection.get_message())
             for message in frame if isinstance(frame, list) else [frame]:
@@ -118,7 +119,7 @@ async def opened(
                 callbacks=callbacks,
             ) as doors,
             httpx.AsyncClient(
-                base_url=doors.http_url + BASE, trust_env=False, verify=verify or True
+                base_url=doors.http_url + BASE, trust_env=False, verify=verify or PLAIN
             ) as client,
         ):
             found = Opened(engine, doors, key, client)

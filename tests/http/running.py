@@ -46,7 +46,7 @@ async def complete(worker: Worker, *keys: str, result: bytes = b'{"ok":true}') -
 
 async def until(rest: Rest, run_id: str, state: str) -> dict[str, Any]:
     """The run, as soon as it is in this state."""
-    with trio.fail_after(5):
+    with trio.fail_after(15):
         while True:
             run: dict[str, Any] = (await rest.client.get(f"/runs/{run_id}")).json()
             if run["state"] == state:
@@ -55,7 +55,7 @@ async def until(rest: Rest, run_id: str, state: str) -> dict[str, Any]:
 
 
 async def until_open(rest: Rest, run_id: str, key: str) -> None:
-    with trio.fail_after(5):
+    with trio.fail_after(15):
         while not (await nodes(rest, run_id))[key].get("open"):
             await trio.lowlevel.checkpoint()
 

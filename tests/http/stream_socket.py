@@ -34,7 +34,7 @@ class Watching:
     raw: str = ""
 
     async def next(self) -> Any:
-        with trio.fail_after(5):
+        with trio.fail_after(15):
             text = await self.connection.get_message()
         assert isinstance(text, str)
         self.raw = text
@@ -70,7 +70,7 @@ class Watching:
     async def end(self) -> tuple[StreamEnd | None, int, str]:
         """The last message, if it was an `end`, and what the connection was closed with."""
         last = closed = None
-        with trio.fail_after(5):
+        with trio.fail_after(15):
             while closed is None:
                 try:
                     last = await self.next()

@@ -114,7 +114,7 @@ async def test_a_quota_that_jobs_wait_at_is_taken_away_by_force_only(rest: Rest)
         second = await rest.submit()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(worker.take)
-            with trio.fail_after(5):
+            with trio.fail_after(15):
                 while not (await uses(rest))[0]["waiting"]:
                     pass
             answer = await asked(rest, "DELETE", "/quotas/q")

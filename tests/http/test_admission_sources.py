@@ -365,7 +365,7 @@ async def test_a_bucket_shows_its_tokens_and_takes_a_rate_from_an_operator(rest:
 
 async def until(rest: Rest, holds: Any) -> Any:
     """The bucket, once it is as wanted: what an operator says passes through its actor."""
-    with trio.fail_after(5):
+    with trio.fail_after(15):
         while True:
             found = (await rest.client.get("/sources/osv/bucket")).json()
             if holds(found):

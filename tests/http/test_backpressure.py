@@ -23,7 +23,7 @@ def quiet() -> Any:
 
 
 async def reach(node: Opened, level: str) -> None:
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         while node.engine.gateway.load.level != level:  # noqa: ASYNC110
             await trio.sleep(0.02)
 
@@ -74,7 +74,7 @@ async def test_a_shedding_engine_takes_reports_heartbeats_reads_cancels_and_oper
             lease = await hear(worker, "lease")
             named = {"leaseId": lease["leaseId"], "token": lease["token"]}
             ballast = b"x" * resident
-            with trio.fail_after(10):
+            with trio.fail_after(30):
                 while node.engine.gateway.load.level != "shedding":
                     await say(worker, {"op": "heartbeat", "ref": 1})
                     assert (await hear(worker, "ack"))["ref"] == 1

@@ -58,7 +58,7 @@ async def greet(connection: WebSocketConnection, **fields: Any) -> dict[str, Any
 
 
 async def farewell(connection: WebSocketConnection) -> tuple[int, str]:
-    with trio.fail_after(5):
+    with trio.fail_after(15):
         with pytest.raises(ConnectionClosed) as closed:  # noqa: PT012 - frames may come before
             while True:
                 await connection.get_message()
@@ -126,7 +126,7 @@ async def test_a_stream_ends_with_an_event_that_says_why(path: str, end: End) ->
         made = await node.client.post("/jobs", json={"jobType": "scan"})
         headers = node.headers()
         path = path.format(jobId=made.json()["jobId"])
-        with trio.fail_after(5):
+        with trio.fail_after(15):
             async with node.client.stream("GET", path, headers=headers) as stream:
                 begins = await end(node, bearer_of(headers))
                 lines = [line async for line in stream.aiter_lines() if line]

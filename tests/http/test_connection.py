@@ -220,7 +220,7 @@ async def test_a_client_that_goes_is_told_to_the_application_with_what_it_had_se
     async with serving(listens) as served:
         stream = await served.connect(POST + b"Content-Length: 2\r\n\r\nab" + GET)
         await stream.aclose()
-        with trio.fail_after(5):
+        with trio.fail_after(15):
             await ended.wait()
     assert heard[0] == {"type": "http.request", "body": b"ab", "more_body": False}
 

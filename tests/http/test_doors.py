@@ -84,7 +84,7 @@ async def test_a_node_whose_actors_do_not_keep_up_is_not_ready(key: Ed25519Priva
             _open(engine, key) as doors,
             httpx.AsyncClient(base_url=doors.http_url) as client,
         ):
-            with trio.fail_after(5):
+            with trio.fail_after(15):
                 while (ready := await client.get("/readyz")).status_code != 503:
                     await trio.lowlevel.checkpoint()
     assert "backlog: the oldest message of stuck waits" in ready.json()["error"]["message"]

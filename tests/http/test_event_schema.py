@@ -190,7 +190,7 @@ async def run(node: Opened, worker: WebSocketConnection) -> None:
 
 
 async def opened_node(node: Opened, run_id: str) -> None:
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         while not (await node.engine.store.run_nodes("demo", run_id, None, 9))[0].scheduled_at:
             await trio.lowlevel.checkpoint()
 
@@ -206,6 +206,6 @@ async def administer(node: Opened, worker: WebSocketConnection) -> None:
 
 
 async def until(node: Opened, event_type: str) -> None:
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         while event_type not in {event.event_type for event in await written(node, "demo")}:
             await trio.lowlevel.checkpoint()

@@ -42,7 +42,7 @@ async def test_a_policy_is_shown_as_it_was_set_with_what_each_tenant_has(rest: R
     body = {"strategy": "reserved", "capacity": 10, "tenants": [share]}
     first = await put(rest, body)
     assert first.status_code == 200, first.text
-    with trio.fail_after(5):
+    with trio.fail_after(15):
         while True:
             shown = await rest.client.get("/governance", headers=rest.headers("_system"))
             if shown.json()["tenants"][0]["allotment"] == 2:
@@ -171,7 +171,7 @@ class Worker:
         await say(self.socket, {"op": "submit", "jobs": jobs}, {"op": "credit", "slots": 10})
 
     async def until(self, running: int) -> None:
-        with trio.fail_after(5):
+        with trio.fail_after(15):
             while len(self.leases) < running:
                 frame = msgspec.json.decode(await self.socket.get_message())
                 said = frame if isinstance(frame, list) else [frame]
@@ -200,7 +200,7 @@ async def test_real_workers_of_two_tenants_share_four_slots_and_the_strategy_cha
 
     async def until_seen(**wanted: tuple[int, int]) -> None:
         """Allotted and running, by tenant."""
-        with trio.fail_after(5):
+        with trio.fail_after(15):
             seen: dict[str, tuple[int, int]] = {}
             while any(seen.get(name, (0, 0)) != pair for name, pair in wanted.items()):
                 answer = await node.client.get("/governance", headers=headers)

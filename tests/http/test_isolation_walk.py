@@ -33,6 +33,7 @@ from jobengine.messages.worker_reports import Attach
 from jobengine.testing import memory_engine
 from jobengine.wire.worker_messages import WorkerMessage
 from tests.http.conftest import BASE, SIGNED
+from tests.http.loopback import PLAIN
 from tests.http.opened import Opened, hear, opened, say
 from tests.http.stream_socket import handshake
 from tests.http.test_streams import Reader
@@ -74,7 +75,7 @@ async def node(tmp_path: Path) -> AsyncIterator[Node]:
     async with (
         memory_engine() as engine,
         open_doors(engine, key, http=free, worker=free, drain_s=1.0) as doors,
-        httpx.AsyncClient(trust_env=False) as client,
+        httpx.AsyncClient(trust_env=False, verify=PLAIN) as client,
     ):
         yield Node(engine, Tokens(key), doors.http_url, client)
 
@@ -202,7 +203,7 @@ async def attach(node: Node, tenant_id: str, worker_id: str) -> None:
 async def settled(node: Node, redrive_id: str, run_id: str) -> None:
     """Until nothing more happens in the ledger of acme by itself."""
     store = node.engine.store
-    with trio.fail_after(5):
+    with trio.fail_after(15):
         while True:
             found = await store.redrive("acme", redrive_id)
             (callback,) = await store.run_nodes("acme", run_id, None, 10)
@@ -242,7 +243,7 @@ async def first_words(node: Node, row: Route, path: str, headers: dict[str, str]
     async with await trio.open_tcp_stream(url.host, url.port or 0) as stream:
         await stream.send_all(f"{row.method} {path} HTTP/1.1\r\n{head}\r\n".encode())
         said = b""
-        with trio.fail_after(5):
+        with trio.fail_after(15):
             while not re.search(rb"\r\n\r\n.*[\n}]", said, re.DOTALL):
                 said += await stream.receive_some()
     status, _, body = said.partition(b"\r\n\r\n")
@@ -362,7 +363,7 @@ async def socket_words(port: int, path: str, headers: dict[str, str]) -> bytes:
     """What a handshake is answered with."""
     async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
         await stream.send_all(handshake(path, headers))
-        with trio.fail_after(5):
+        with trio.fail_after(15):
             return await stream.receive_some()
 
 
@@ -387,7 +388,7 @@ async def test_a_log_from_any_cursor_shows_its_own_job_only(
     path = path_of(row, {"jobId": job_ids["mallory"]})
     begun = path + ("?after=0.0" if "after" in cursor else "")
     given = own if "after" in cursor else {**own, **cursor}
-    with trio.fail_after(5):
+    with trio.fail_after(15):
         answer = await node.client.get(node.http_url + begun, headers=given)
     assert '"text":"own"' in answer.text
     assert MARK not in answer.text
@@ -516,7 +517,7 @@ async def test_no_word_of_the_worker_protocol_reaches_another_tenants_lease(
 async def until_end(connection: WebSocketConnection) -> list[dict[str, Any]]:
     """All that is heard up to the answer with the ref `end`, or to the end of the connection."""
     heard: list[dict[str, Any]] = []
-    with trio.fail_after(5):
+    with trio.fail_after(15):
         try:
             while not any(one.get("ref") == "end" for one in heard):
                 frame = msgspec.json.decode(await connection.get_message())

@@ -9,7 +9,7 @@ from tests.http.worker import Worker, working
 
 async def states(rest: Rest, job_id: str, wanted: str) -> dict[str, Any]:
     """The job, once it is in this state."""
-    with trio.fail_after(5):
+    with trio.fail_after(15):
         while True:
             job: dict[str, Any] = (await rest.client.get(f"/jobs/{job_id}")).json()
             if job["state"] == wanted:

@@ -37,7 +37,7 @@ async def push_back(node: Opened) -> None:
         told = {"op": "throttled", "httpStatus": 429, "retryAfter": 60, "sourceId": "osv"}
         await say(worker, told, {"op": "heartbeat", "ref": 1})
         await hear(worker, "ack")
-    with trio.fail_after(5):
+    with trio.fail_after(15):
         while "learnedRpm" not in await bucket(node):
             pass
 

@@ -31,7 +31,7 @@ async def logged(rest: Rest, worker: Worker, *rows: tuple[str, ...]) -> Grant:
 
 
 async def until_stored(rest: Rest, grant: Grant, rows: int) -> None:
-    with trio.fail_after(5):
+    with trio.fail_after(15):
         while len(await rest.engine.store.logs("demo", grant.job.job_id, 0, 100)) < rows:
             await trio.lowlevel.checkpoint()
 
@@ -39,7 +39,7 @@ async def until_stored(rest: Rest, grant: Grant, rows: int) -> None:
 async def blocks(reader: Reader, count: int, event: str = "log") -> list[dict[str, str]]:
     """The next so many blocks of this event; others are dropped."""
     found: list[dict[str, str]] = []
-    with trio.fail_after(5):
+    with trio.fail_after(15):
         while len(found) < count:
             block = await reader.block()
             assert block is not None, "the stream ended"
@@ -55,7 +55,7 @@ def texts(found: list[dict[str, str]]) -> list[str]:
 async def rest_of(reader: Reader) -> list[dict[str, str]]:
     """All that comes until the stream ends by itself."""
     found: list[dict[str, str]] = []
-    with trio.fail_after(5):
+    with trio.fail_after(15):
         while (block := await reader.block()) is not None:
             found += [block] if block else []
     return found

@@ -344,7 +344,7 @@ async def test_a_stream_tells_what_becomes_of_one_run(rest: Rest) -> None:
         run_id = await _left_and_right(rest, worker)
     kinds, of_jobs = list[str](), set[str]()
     async with following(rest, "?after=0", f"/stream/pack-runs/{run_id}") as reader:
-        with trio.fail_after(5):
+        with trio.fail_after(15):
             while "run.completed" not in kinds:
                 block = await reader.block()
                 assert block is not None, "the stream ended"
@@ -374,7 +374,7 @@ async def test_a_stream_sends_the_lines_there_are_and_those_that_come(rest: Rest
 
 async def _line(reader: Reader) -> dict[str, Any]:
     """The next log line that is sent."""
-    with trio.fail_after(5):
+    with trio.fail_after(15):
         while True:
             block = await reader.block()
             assert block is not None, "the stream ended"

@@ -22,7 +22,7 @@ async def die(rest: Rest, *messages: str, **job: Any) -> list[dict[str, Any]]:
             assert grant.job.job_id == created["jobId"]
             await worker.fail(grant, message)
             path = f"/deadletter/{created['jobId']}.1"
-            with trio.fail_after(5):
+            with trio.fail_after(15):
                 while (  # noqa: ASYNC110 - the store is watched
                     answer := await rest.client.get(path)
                 ).status_code != 200:
@@ -42,7 +42,7 @@ async def redrive(rest: Rest, **body: Any) -> dict[str, Any]:
 
 async def until(rest: Rest, redrive_id: str, **wanted: Any) -> dict[str, Any]:
     """The redrive as soon as it is so."""
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         while True:
             found: dict[str, Any] = (
                 await rest.client.get(f"/deadletter/redrives/{redrive_id}")
@@ -127,7 +127,7 @@ async def test_a_redrive_leaves_alone_what_dies_after_it_began(rest: Rest) -> No
     async with working(rest.engine) as worker:
         for _ in range(2):
             await worker.fail(await worker.take(), "again")
-        with trio.fail_after(5):
+        with trio.fail_after(15):
             due = ["open", "open", "replayed", "replayed"]
             while sorted(await states_of_letters(rest)) != due:  # noqa: ASYNC110 - as above
                 await trio.sleep(0.002)

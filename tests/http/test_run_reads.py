@@ -188,7 +188,7 @@ async def signal(rest: Rest, run_id: str) -> dict[str, Any]:
 async def test_a_signal_says_how_far_a_run_is(rest: Rest) -> None:
     async with working(rest.engine) as worker:
         run_id = await begin(rest, job("a"), GATE | {"dependsOn": ["a"]}, job("z", "gate"))
-        with trio.fail_after(5):
+        with trio.fail_after(15):
             while (await rest.client.get(f"/runs/{run_id}")).json()["state"] == "pending":
                 await trio.lowlevel.checkpoint()
         queued = await signal(rest, run_id)
@@ -253,7 +253,7 @@ async def test_before_anything_has_moved_there_is_no_signal(rest: Rest) -> None:
 async def blocks(reader: Reader, until_kind: str) -> list[tuple[str | None, str, dict[str, Any]]]:
     """Id, kind and data of what is sent, up to the first of a kind."""
     seen: list[tuple[str | None, str, dict[str, Any]]] = []
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         while not seen or seen[-1][1] != until_kind:
             fields = await reader.block()
             assert fields is not None

@@ -47,7 +47,7 @@ class Served:
 
     async def first_line(self, data: bytes) -> bytes:
         async with await self.connect(data) as stream:
-            with trio.fail_after(5):
+            with trio.fail_after(15):
                 return (await stream.receive_some()).partition(b"\r\n")[0]
 
 
@@ -70,7 +70,7 @@ async def serving(app: Any, **limits: Any) -> AsyncIterator[Served]:
         bound = await nursery.start(run)
         yield Served(bound.port, stopping, ended)
         stopping.set()
-        with trio.fail_after(5):
+        with trio.fail_after(15):
             await ended.wait()
 
 
@@ -134,7 +134,7 @@ async def test_a_peer_that_does_not_read_is_left_after_a_while() -> None:
             left.set()
 
     async with serving(watched, write_s=0.1) as served, await served.connect(GET):
-        with trio.fail_after(5):
+        with trio.fail_after(15):
             await left.wait()
 
 
@@ -142,7 +142,7 @@ async def test_a_peer_that_does_not_read_does_not_keep_the_server_from_stopping(
     async with serving(flood, graceful_s=0.1) as served, await served.connect(GET) as stream:
         await stream.receive_some()
         served.stopping.set()
-        with trio.fail_after(3):
+        with trio.fail_after(15):
             await served.ended.wait()
 
 
@@ -157,7 +157,7 @@ async def test_a_request_in_flight_is_answered_while_the_server_stops() -> None:
     async with serving(slow) as served, await served.connect(GET) as stream:
         await arrived.wait()
         served.stopping.set()
-        with trio.fail_after(3):
+        with trio.fail_after(15):
             while True:
                 try:
                     await (await trio.open_tcp_stream("127.0.0.1", served.port)).aclose()
@@ -180,7 +180,7 @@ async def test_one_connection_too_many_is_closed_at_once() -> None:
     async with serving(hello, connections_max=2) as served:
         kept = [await served.connect(GET) for _ in range(2)]
         for stream in kept:
-            with trio.fail_after(5):
+            with trio.fail_after(15):
                 await stream.receive_some()
         async with await served.connect(b"") as third:
             assert await closed_by_server(third) == b""

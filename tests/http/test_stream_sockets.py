@@ -49,7 +49,7 @@ async def test_both_forms_show_the_same_events_with_the_same_bytes(rest: Rest) -
     async with following(rest, "?after=0") as reader, greeted(rest, "/stream/events?after=0") as ws:
         await rest.submit()
         events = await ws.take(42)
-        with trio.fail_after(5):
+        with trio.fail_after(15):
             blocks = [await reader.block() for _ in range(42)]
         assert [event["seq"] for event in events] == list(range(1, 43))
         assert [int((block or {})["id"]) for block in blocks] == list(range(1, 43))
@@ -231,7 +231,7 @@ async def test_an_engine_that_stops_says_so_in_both_forms(rest: Rest) -> None:
     async with following(rest) as reader, greeted(rest) as ws:
         rest.front.stopping.set()
         said, code, _ = await ws.end()
-        with trio.fail_after(5):
+        with trio.fail_after(15):
             block = await reader.block()
             assert await reader.block() is None
     assert said is not None
@@ -245,7 +245,7 @@ async def test_an_engine_that_stops_says_so_in_both_forms(rest: Rest) -> None:
 async def test_a_socket_is_closed_as_its_client_asks_and_forgotten(rest: Rest) -> None:
     async with greeted(rest) as ws:
         await until_readers(rest, 1)
-        with trio.fail_after(5):
+        with trio.fail_after(15):
             await ws.connection.aclose(3_000, "enough")
         assert ws.connection.closed is not None
         assert ws.connection.closed.code == 3_000
@@ -279,7 +279,7 @@ async def test_a_ping_is_answered_and_a_flood_of_them_that_is_not_read_is_cut(re
     async with raw_socket(rest) as stream:
         await stream.send_all(frame(0x89, b"p"))
         said = b""
-        with trio.fail_after(5):
+        with trio.fail_after(15):
             while not said:
                 said = (await stream.receive_some()).replace(PING, b"")
         assert said == b"\x8a\x01p"
@@ -301,7 +301,7 @@ async def raw_socket(rest: Rest) -> AsyncIterator[trio.SocketStream]:
     async with await trio.open_tcp_stream("127.0.0.1", rest.port) as stream:
         await stream.send_all(handshake("/stream/events", rest.headers()))
         said = b""
-        with trio.fail_after(5):
+        with trio.fail_after(15):
             while not said.endswith(b'{"type":"hello","after":0}'):
                 said += await stream.receive_some()
         assert b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" in said
@@ -311,7 +311,7 @@ async def raw_socket(rest: Rest) -> AsyncIterator[trio.SocketStream]:
 async def until_closed(stream: trio.SocketStream) -> bytes:
     """All that is said, without pings."""
     said = b""
-    with trio.fail_after(5):
+    with trio.fail_after(15):
         async for chunk in stream:
             said += chunk
     return said.replace(PING, b"")
@@ -330,7 +330,7 @@ async def test_a_reader_that_never_reads_holds_up_no_other_and_catches_up_exactl
             for _ in range(3):
                 await rest.client.post("/jobs:bulk", json=LARGE * 1_500)
             assert len(await other.take(9_000)) == 9_000
-        with trio.fail_after(5):
+        with trio.fail_after(15):
             while rest.engine.broadcaster.census().full == 0:
                 await trio.lowlevel.checkpoint()
         with trio.fail_after(20):
@@ -404,7 +404,7 @@ async def test_the_end_of_a_stream_over_tls_is_told_from_a_cut(tmp_path: Path) -
         async with trio.SSLStream(tcp, trusted, server_hostname="127.0.0.1") as stream:
             await stream.send_all(f"GET {BASE}/stream/events HTTP/1.1\r\n{lines}\r\n".encode())
             said = b""
-            with trio.fail_after(5):
+            with trio.fail_after(15):
                 while b": following" not in said or not said.endswith(b"\n\n"):
                     said += await stream.receive_some()
                 await revoke(node, bearer_of(headers))

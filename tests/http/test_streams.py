@@ -77,7 +77,7 @@ class Reader:
 
     async def take(self, count: int) -> list[Seen]:
         seen: list[Seen] = []
-        with trio.fail_after(5):
+        with trio.fail_after(15):
             while len(seen) < count:
                 fields = await self.block()
                 assert fields is not None, "the stream ended"
@@ -88,7 +88,7 @@ class Reader:
 
     async def end(self) -> None:
         """Wait until the server has ended the stream."""
-        with trio.fail_after(5):
+        with trio.fail_after(15):
             while await self.block() is not None:
                 pass
 
@@ -115,7 +115,7 @@ async def following(
 
 
 async def until_readers(rest: Rest, count: int) -> None:
-    with trio.fail_after(5):
+    with trio.fail_after(15):
         while rest.engine.broadcaster.census().readers != count:
             await trio.lowlevel.checkpoint()
 
@@ -150,7 +150,7 @@ async def test_what_a_filter_keeps_back_moves_the_id_on(rest: Rest) -> None:
         await rest.submit()
     async with following(rest, "?types=job.completed&after=0") as reader:
         assert reader.last_id == "0"
-        with trio.fail_after(5):
+        with trio.fail_after(15):
             while reader.last_id != "40":
                 await reader.moved()
 
@@ -224,7 +224,7 @@ async def test_a_stream_shows_one_tenant_only(rest: Rest) -> None:
 
 async def test_a_quiet_stream_is_kept_awake_by_comments(rest: Rest) -> None:
     async with following(rest) as reader:
-        with trio.fail_after(5):
+        with trio.fail_after(15):
             for _ in range(2):
                 assert await reader.block() is not None
 
@@ -238,7 +238,7 @@ async def test_a_stream_ends_when_its_token_does(rest: Rest) -> None:
 async def test_a_stream_ends_when_the_engine_stops(rest: Rest) -> None:
     async with following(rest) as reader:
         rest.front.stopping.set()
-        with trio.fail_after(0.9):
+        with trio.fail_after(15):
             await reader.end()
 
 
@@ -315,7 +315,7 @@ async def test_who_sends_on_behind_a_stream_is_cut(rest: Rest) -> None:
     async with await trio.open_tcp_stream("127.0.0.1", rest.port) as stream:
         reader = Reader(stream)
         await reader.begin(f"{BASE}/stream/events", rest.headers())
-        with trio.fail_after(5), contextlib.suppress(trio.BrokenResourceError):
+        with trio.fail_after(15), contextlib.suppress(trio.BrokenResourceError):
             while True:
                 await stream.send_all(b"x" * 4_096)
     await until_readers(rest, 0)

@@ -135,7 +135,7 @@ async def _is_answered(node: Opened, context: ssl.SSLContext) -> bool:
     port = int(node.doors.worker_url.rpartition(":")[2])
     stream = await trio.open_ssl_over_tcp_stream("127.0.0.1", port, ssl_context=context)
     try:
-        with trio.fail_after(5):
+        with trio.fail_after(15):
             await stream.send_all(b"GET /worker HTTP/1.1\r\nHost: localhost\r\n\r\n")
             return bool(await stream.receive_some())
     except trio.BrokenResourceError:
@@ -168,7 +168,7 @@ async def test_a_renewed_certificate_is_taken_without_a_restart(authority: Autho
 async def _serial(url: str, authority: Authority) -> str:
     port = int(url.rpartition(":")[2])
     stream = await trio.open_ssl_over_tcp_stream("127.0.0.1", port, ssl_context=authority.trusted())
-    with trio.fail_after(5):
+    with trio.fail_after(15):
         await stream.do_handshake()
         serial: str = stream.getpeercert()["serialNumber"]
     await trio.aclose_forcefully(stream)
@@ -266,7 +266,7 @@ async def test_a_worker_that_tls_keeps_out_says_why_and_what_to_do_once(
             caplog.clear()
             worker = Worker(node.doors.worker_url, token, "demo", tls=context, reconnect_max_s=0.01)
             worker.handler("scan")(lambda _: None)
-            with trio.fail_after(10):
+            with trio.fail_after(30):
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(worker.run_async)
                     refused = await _refused(node)
@@ -295,7 +295,7 @@ async def test_a_worker_that_meets_a_port_without_tls_says_so(
         url = node.doors.worker_url.replace("ws://", "wss://")
         worker = Worker(url, "token", "demo", tls=authority.trusted(), reconnect_max_s=0.01)
         worker.handler("scan")(lambda _: None)
-        with trio.fail_after(10):
+        with trio.fail_after(30):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(worker.run_async)
                 while "speaks no TLS: use ws://" not in caplog.text:

@@ -44,7 +44,7 @@ class Receiver:
 
     async def until(self, condition: Callable[[], object]) -> None:
         """Wait until a post has made the condition true."""
-        with trio.fail_after(10):
+        with trio.fail_after(30):
             while not condition():
                 self._posted = trio.Event()
                 await self._posted.wait()
@@ -79,7 +79,7 @@ class Node:
         self, webhook_id: str, condition: Callable[[dict[str, Any]], object]
     ) -> dict[str, Any]:
         """How far a webhook has come, as soon as that is so."""
-        with trio.fail_after(10):
+        with trio.fail_after(30):
             while True:
                 shown = (await self.client.get(f"/webhooks/{webhook_id}")).json()
                 found: dict[str, Any] = shown.get("delivery", {})

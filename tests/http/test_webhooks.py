@@ -40,7 +40,7 @@ async def patch(rest: Rest, webhook_id: str, body: Any, **headers: str) -> httpx
 
 async def shown_with_delivery(rest: Rest, webhook_id: str) -> dict[str, Any]:
     """The webhook, once the engine has read its webhooks and says how far it has come."""
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         while True:
             shown: dict[str, Any] = (await rest.client.get(f"/webhooks/{webhook_id}")).json()
             if "delivery" in shown:

@@ -51,7 +51,7 @@ class Worker:
     async def take(self) -> Grant:
         """One lease, as soon as there is one."""
         await self._shard.tell(SetCredit(session_id=self.session_id, slots=1))
-        with trio.fail_after(5):
+        with trio.fail_after(15):
             while True:
                 message = await self._heard.receive()
                 if isinstance(message, Granted):

@@ -46,7 +46,7 @@ class Socket:
 
     async def hear(self, op: str) -> dict[str, Any]:
         """The next message of this op; others on the way are dropped."""
-        with trio.fail_after(5):
+        with trio.fail_after(15):
             while True:
                 frame = msgspec.json.decode(await self.receive())
                 for message in frame if isinstance(frame, list) else [frame]:
@@ -108,7 +108,7 @@ class Door:
 
     async def settled(self, sessions: int = 0) -> None:
         """Return when only that many sessions, and their connections, are left."""
-        with trio.fail_after(5):
+        with trio.fail_after(15):
             while (
                 self.engine.registry.statistics().sessions > sessions
                 or self.door.statistics.connections > sessions
@@ -120,7 +120,7 @@ class Door:
         async with await trio.open_tcp_stream("127.0.0.1", self.port) as stream:
             await stream.send_all(data)
             answer = b""
-            with trio.fail_after(10):
+            with trio.fail_after(30):
                 try:
                     async for chunk in stream:
                         answer += chunk

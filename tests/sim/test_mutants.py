@@ -28,7 +28,7 @@ def test_each_planted_bug_has_a_name_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("name", "rule"),
     [
-        ("gap_in_seq", "R1"),
+        ("token_leak", "R19"),
         ("stale_cursor", "R20"),
         ("unredacted_logs", "R21"),
     ],
