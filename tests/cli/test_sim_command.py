@@ -89,7 +89,7 @@ def test_bad_input_is_told_in_a_line(run: Run, tmp_path: Path) -> None:
     assert "jbos" in unknown.stderr
     missing = run("sim", "replay", "--seed", 1, "--scenario", "weather")
     assert missing.exit_code == ExitCode.USAGE
-    assert "none of calm, crashes" in missing.stderr
+    assert "none of bulks, calm, crashes" in missing.stderr
     assert run("sim", "replay").exit_code == ExitCode.USAGE
     assert run("sim", "replay", "--seed", 1, "--grep", "(").exit_code == ExitCode.USAGE
 
