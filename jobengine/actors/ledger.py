@@ -62,6 +62,8 @@ class LedgerActor:
     transitions: Counter[str] = attrs.field(factory=Counter)
     _calls: SlowCalls[Message] = attrs.field(init=False)
     _began_mono: dict[int, float] = attrs.field(init=False, factory=dict)
+    _owed: list[tuple[int, Committed | CommitRefused]] = attrs.field(init=False, factory=list)
+    _writes: bool = attrs.field(init=False, default=False)
 
     async def run(self, life: Life) -> None:
         core = LedgerCore(self.limits, life.incarnation)
@@ -79,9 +81,14 @@ class LedgerActor:
         async with open_calls(self.mailbox, (StoreUnavailableError,)) as self._calls:
             self.broadcaster.deliver(Doubted())
             life.ready()
-            await run_shell(core, self.mailbox, perform, self.clock, asks=self.asks)
+            self._owed = []
+            await run_shell(
+                core, self.mailbox, perform, self.clock, asks=self.asks, flush=self._pay
+            )
 
     def _write(self, command: Write) -> None:
+        self._writes = True
+
         def failed(error: Exception) -> Message:
             assert isinstance(error, StoreUnavailableError)
             unknown = error.may_have_committed
@@ -125,12 +132,29 @@ class LedgerActor:
         return HeadsLoaded(stamp=command.stamp, tenant_ids=command.tenant_ids, heads=heads)
 
     def _confirm(self, command: Confirm) -> None:
-        self.shards[command.sender].deliver(
-            Committed(stamp=command.stamp, first_seq=command.first_seq)
-        )
+        told = Committed(stamp=command.stamp, first_seq=command.first_seq)
+        self._owed.append((command.sender, told))
 
     def _deny(self, command: Deny) -> None:
-        self.shards[command.sender].deliver(CommitRefused(stamp=command.stamp, why=command.why))
+        self._owed.append((command.sender, CommitRefused(stamp=command.stamp, why=command.why)))
+
+    def _pay(self) -> None:
+        """Tell shards what became of their changes. Where the next commit starts in this step they
+        hear of it in the next turn of the loop: by then it has been sent, and the database works
+        while they do."""
+        if self._owed and self._writes:
+            self._calls.spawn(self._tell_owed, failed=_never)
+        else:
+            self._tell()
+        self._writes = False
+
+    async def _tell_owed(self) -> None:
+        self._tell()
+
+    def _tell(self) -> None:
+        owed, self._owed = self._owed, []
+        for sender, told in owed:
+            self.shards[sender].deliver(told)
 
     def _publish(self, command: Publish) -> None:
         self._count(command)
@@ -178,3 +202,7 @@ class LedgerActor:
 
     def _abandon(self, command: Abandon) -> None:
         raise LedgerAbandonedError(command.why)
+
+
+def _never(error: Exception) -> Message:
+    raise error
