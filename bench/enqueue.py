@@ -45,7 +45,7 @@ _BULK: Final = (
         name="http 1,000 a request", via="http", batch=1_000, clients=2, in_flight=1, share=1
     ),
     EnqueueCase(
-        name="websocket 100 a message", via="websocket", batch=100, clients=1, in_flight=8, share=1
+        name="websocket 100 a message", via="websocket", batch=100, clients=1, in_flight=24, share=1
     ),
 )
 _HTTP_SINGLE: Final = EnqueueCase(

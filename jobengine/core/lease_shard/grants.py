@@ -131,6 +131,9 @@ class Granter:
         if window is None:
             return
         step: Step | None = None
+        if self._ready.is_open(lane) and len(asking := state.sessions.asking_for(lane)) == 1:
+            step = self.begin(lane.tenant_id)
+            self._alike.grant_first(step.draft, step.pending, window, asking[0])
         while self._ready.is_open(lane) and (session := state.sessions.taker(lane)) is not None:
             if step is None:
                 step = self.begin(lane.tenant_id)
