@@ -85,7 +85,9 @@ def test_a_benchmark_measures_an_engine_that_is_named(name: str, engine: list[st
     told = document(bench(name, "--rounds", "1", "--allow-jobs", *engine, *SHARED[name]))
     assert told.keys() >= FIELDS
     assert told["durability"] == DURABLE
-    assert all(run[told["figure"]] > 0 for run in told["runs"])
+    assert told["runs"]
+    # A handler may start before the ack has come back, which is no time after it.
+    assert all(run[told["figure"]] >= 0 for run in told["runs"])
 
 
 @pytest.mark.parametrize("name", OWN)

@@ -85,9 +85,10 @@ class Producer:
             except httpx.TransportError:
                 await trio.sleep(_AGAIN_S)
             except ApiError as error:
-                if error.http_status not in _LATER:
+                if error.http_status in _LATER:
+                    self.refusals.append(error.message)
+                elif error.code != "IDEMPOTENCY_IN_PROGRESS":
                     raise
-                self.refusals.append(error.message)
                 await trio.sleep(_AGAIN_S)
 
 

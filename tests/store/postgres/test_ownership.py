@@ -44,8 +44,9 @@ async def test_another_number_of_shards_is_refused_with_the_one_that_holds(migra
 
 _END_THE_OWNER = (
     "SELECT pg_terminate_backend(pid) FROM pg_locks "
-    "WHERE locktype = 'advisory' AND pid <> pg_backend_pid()"
+    "WHERE locktype = 'advisory' AND granted AND pid <> pg_backend_pid()"
 )
+_IN_LINE = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
 _OWNER = 7669456921319859570
 
 
@@ -62,14 +63,16 @@ async def test_a_lost_lock_is_taken_again(migrated_database):
 
 async def test_losing_the_database_to_another_engine_ends_the_block(migrated_database):
     connect = connector(migrated_database)
-    thief = await connect()
+    thief, killer = await connect(), await connect()
 
     async def be_robbed() -> None:
-        async with own_database(connect, FACTS):
-            await thief.fetch(_END_THE_OWNER, {})
-            while (await thief.fetch(f"SELECT pg_try_advisory_lock({_OWNER})", {})) != [(True,)]:
-                pass
-            with trio.fail_after(10):
+        async with own_database(connect, FACTS), trio.open_nursery() as nursery:
+            # In line before the owner ends, so that it is the thief who gets the lock.
+            nursery.start_soon(thief.fetch, f"SELECT pg_advisory_lock({_OWNER})", {})
+            with trio.fail_after(60):
+                while not await killer.fetch(_IN_LINE, {}):
+                    pass
+                await killer.fetch(_END_THE_OWNER, {})
                 await trio.sleep_forever()
 
     with pytest.raises(ExceptionGroup) as raised:
@@ -77,3 +80,4 @@ async def test_losing_the_database_to_another_engine_ends_the_block(migrated_dat
     assert raised.group_contains(DatabaseInUseError)
     assert not raised.group_contains(StoreUnavailableError)
     await thief.aclose()
+    await killer.aclose()
