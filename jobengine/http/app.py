@@ -93,7 +93,7 @@ class _Rule(QuartRule):
 
 
 def _no_url(*_: object, **__: object) -> tuple[str, str]:
-    raise NotImplementedError
+    raise AssertionError("no URL is made from a rule; see _Rule")
 
 
 class _NameConverter(BaseConverter):
