@@ -4,6 +4,7 @@ Names below are the public interface; `session` (the protocol without a socket) 
 simulators. The SDK imports nothing of the engine but its wire types.
 """
 
+from jobengine.sdk.admittance import WorkerRejectedError
 from jobengine.sdk.artifacts import ArtifactDamagedError
 from jobengine.sdk.async_client import AsyncClient
 from jobengine.sdk.client import Client
@@ -13,7 +14,6 @@ from jobengine.sdk.feed import Event, JobLogLine
 from jobengine.sdk.outcomes import Cancellation, JobError, JobStopped, Snooze
 from jobengine.sdk.requests import Pressure
 from jobengine.sdk.runs import AsyncRun, AsyncRunHandle, Run, RunHandle
-from jobengine.sdk.transport import WorkerRejectedError
 from jobengine.sdk.worker import Worker
 from jobengine.wire.artifacts import StoredArtifact
 from jobengine.wire.blackouts import CronRule, OneOffRule

@@ -19,7 +19,7 @@ from jobengine.sdk.runs import AsyncRun, AsyncRunHandle
 from jobengine.wire.artifacts import StoredArtifact
 from jobengine.wire.jobs import DeadLetterView, JobView
 from jobengine.wire.operating import RedriveView, WorkerView
-from jobengine.wire.runs import RunLedgerRecord, RunView
+from jobengine.wire.run_views import RunLedgerRecord, RunView
 
 __all__ = ["AsyncClient"]
 

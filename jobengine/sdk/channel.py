@@ -8,8 +8,8 @@ Invariants
     I2  A ping is answered by a pong, a close by a close of the same code; a server that breaks the
         protocol is told so, and nothing more of it is read.
 
-Deliberately not here: the frames' bytes (`websocket_frames`), opening and closing the transport
-(`dialling`), what is said (`transport`).
+Deliberately not here: the frames' bytes (`wire/websocket_frames`), opening and closing the
+transport (`dialling`), what is said (`transport`).
 """
 
 import os
@@ -19,10 +19,12 @@ from typing import Final, TypeAlias
 
 import trio
 
-from jobengine.sdk.websocket_frames import (
+from jobengine.wire.websocket_frames import (
+    MASK_KEY_BYTES,
     CloseFrame,
     Event,
     FrameReader,
+    Peer,
     Ping,
     Violation,
     close_frame,
@@ -56,7 +58,7 @@ class Channel:
         self._stream = stream
         # Over TLS the kernel's answer is not ours to judge: all of it is backlog.
         self._plain = stream.socket if isinstance(stream, trio.SocketStream) else None
-        self._reader = FrameReader(MESSAGE_BYTES_MAX)
+        self._reader = FrameReader(MESSAGE_BYTES_MAX, Peer.SERVER)
         self._events = self._reader.feed(behind)
         self._outgoing = bytearray()
         self._blocked = trio.Event()
@@ -69,7 +71,7 @@ class Channel:
 
     def send_nowait(self, texts: Iterable[str]) -> None:
         """Send each text as one message, or leave it as backlog."""
-        self._put(b"".join(map(text_frame, texts)))
+        self._put(b"".join([text_frame(text, _drawn_key()) for text in texts]))
 
     async def receive(self) -> list[str | bytes]:
         """The messages that came, one at least. A checkpoint. Raises `ChannelClosedError`."""
@@ -100,7 +102,7 @@ class Channel:
     async def aclose(self) -> None:
         """Say farewell and wait for the server's; nobody else receives or writes meanwhile."""
         if not self._is_leaving:
-            self._outgoing += close_frame(_NORMAL)
+            self._outgoing += close_frame(_NORMAL, key=_drawn_key())
             self._is_leaving = True
         try:
             if self._outgoing:
@@ -127,7 +129,7 @@ class Channel:
             if isinstance(event, str | bytes):
                 messages.append(event)
             elif isinstance(event, Ping):
-                self._put(pong_frame(event.payload))
+                self._put(pong_frame(event.payload, _drawn_key()))
             elif messages:
                 self._events = events[number:]
             else:
@@ -138,7 +140,7 @@ class Channel:
     def _leave(self, event: CloseFrame | Violation) -> None:
         if not self._is_leaving:
             broken = isinstance(event, Violation)
-            self._put(close_frame(event.code, event.reason if broken else ""))
+            self._put(close_frame(event.code, event.reason if broken else "", _drawn_key()))
             self._is_leaving = True
 
     def _put(self, data: bytes) -> None:
@@ -151,3 +153,8 @@ class Channel:
         if data:
             self._outgoing += data
             self._blocked.set()
+
+
+def _drawn_key() -> bytes:
+    """Nobody may foresee it (RFC 6455 §5.3)."""
+    return os.urandom(MASK_KEY_BYTES)

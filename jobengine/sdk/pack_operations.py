@@ -21,7 +21,7 @@ from jobengine.wire.packs import (
     PackSummary,
     PackView,
 )
-from jobengine.wire.runs import RunStateName
+from jobengine.wire.run_views import RunStateName
 
 __all__ = ["PackOperations"]
 

@@ -12,22 +12,24 @@ import msgspec
 
 from jobengine.sdk.exchange import BASE, Call, Exchange, Operation, named, query_of
 from jobengine.wire.jobs import JobView, Page
-from jobengine.wire.runs import (
+from jobengine.wire.run_views import (
     DagView,
-    EdgeRequest,
     ExtendedView,
-    ExtendRequest,
     FirstSignalView,
     GanttView,
-    NodeKeyRequest,
-    NodeRequest,
     NodeView,
-    ReplayFromRequest,
-    RerunRequest,
     RunLedgerRecord,
-    RunRequest,
     RunStateName,
     RunView,
+)
+from jobengine.wire.runs import (
+    EdgeRequest,
+    ExtendRequest,
+    NodeKeyRequest,
+    NodeRequest,
+    ReplayFromRequest,
+    RerunRequest,
+    RunRequest,
 )
 
 __all__ = ["RunOperations", "extension", "run_is_final"]

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from jobengine.sdk.run_draft import RunDraft
-from jobengine.wire.runs import DagView, GanttView, NodeView, RunView
+from jobengine.wire.run_views import DagView, GanttView, NodeView, RunView
 
 if TYPE_CHECKING:
     from jobengine.sdk.async_client import AsyncClient

@@ -7,52 +7,36 @@ Invariants
     I1  What is posted from many threads in one burst costs one wake-up of this loop.
     I2  The session's clock never waits for the socket: what the session says is written at once or
         not taken from it until the socket is free again.
-    I3  A connection that is not to be had is logged with what to do, once for each reason.
-    I4  Nothing waits for the end of a connection that was given up: the next is dialled as soon as
+    I3  Nothing waits for the end of a connection that was given up: the next is dialled as soon as
         the session wants it. The old one is closed beside it, within `CLOSE_S_MAX`, and cut when
         yet another one is given up.
 
-Deliberately not here: decisions (`session`, `bearer`) and handlers (`runners`).
+Deliberately not here: decisions (`session`), who is let in (`admittance`), handlers (`runners`).
 """
 
 import math
 import ssl
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import trio
 
-from jobengine.sdk.bearer import Bearer, Standing, TokenUnavailableError
+from jobengine.sdk.admittance import Admittance, WorkerRejectedError
+from jobengine.sdk.bearer import Bearer, TokenUnavailableError
 from jobengine.sdk.channel import Channel, ChannelClosedError
 from jobengine.sdk.commands import HangUp, Notice
 from jobengine.sdk.crew import Crew
 from jobengine.sdk.dialling import (
-    CONNECT_S_MAX,
     HandshakeFailedError,
     HandshakeRefusedError,
     dialled,
     fault_of,
-    host_of,
     shake_hands,
 )
-from jobengine.sdk.exchange import Answer, error_of
 from jobengine.sdk.session import Posted, WorkerSession
-from jobengine.wire.frames import CLOSE_TOKEN_ENDED
 
 CLOSE_S_MAX: Final = 2.0
-_POLICY_VIOLATION: Final = 1008
-
-
-class WorkerRejectedError(Exception):
-    """The worker's token is refused, or there is none, and that will not change by itself.
-
-    `http_status` is None when there was no token to show.
-    """
-
-    def __init__(self, why: str, http_status: int | None = None) -> None:
-        super().__init__(why)
-        self.http_status = http_status
 
 
 class Link:
@@ -70,11 +54,7 @@ class Link:
         self._session = session
         self._url = url
         self._tls = tls
-        self._headers = [(name.encode(), value.encode()) for name, value in headers]
-        self._bearer = bearer
-        self._standing = Standing(bearer.renewable, session.config.refused_s_max)
-        self._warned = ""
-        self.rejected: WorkerRejectedError | None = None
+        self._admittance = Admittance(bearer, headers, session.config.refused_s_max, self._show)
         self._crew: Crew
         self._inbox: deque[Posted] = deque()
         self._drain_asked = self._release_asked = False
@@ -86,6 +66,10 @@ class Link:
         self._closed = trio.Event()
         self._conversation: trio.CancelScope | None = None
         self._channel: Channel | None = None
+
+    @property
+    def rejected(self) -> WorkerRejectedError | None:
+        return self._admittance.rejected
 
     def post(self, message: Posted) -> None:
         """Hand a handler's message to the session; from any thread, never blocks."""
@@ -196,8 +180,9 @@ class Link:
 
     async def _converse(self, given_up: trio.Event, closed: trio.Event) -> None:
         """One connection, from dialling to its end; nothing more is said on it once `given_up`."""
+        admittance, session = self._admittance, self._session
         try:
-            headers = await self._headers_now()
+            headers = await admittance.headers_now()
             async with dialled(self._url, self._tls) as stream:
                 channel = await shake_hands(stream, self._url, headers)
                 await self._exchange(channel)
@@ -206,9 +191,11 @@ class Link:
                 with trio.move_on_after(CLOSE_S_MAX) as self._closing:
                     await channel.aclose()
         except* TokenUnavailableError as group:
-            self._refused(str(group.exceptions[0]))
+            admittance.no_token(str(group.exceptions[0]), session.welcomed_ever)
         except* HandshakeRefusedError as group:
-            self._rejected_by(group.exceptions[0])
+            refusal = group.exceptions[0]
+            assert isinstance(refusal, HandshakeRefusedError)
+            admittance.no_upgrade(self._url, refusal, session.welcomed_ever)
         except* (
             HandshakeFailedError,
             OSError,
@@ -216,63 +203,18 @@ class Link:
             trio.BrokenResourceError,
         ) as group:
             if not given_up.is_set():
-                why = fault_of(group, self._url)
-                self._warn_once(f"no connection to {host_of(self._url)}: {why}")
+                admittance.no_connection(self._url, fault_of(group, self._url))
         finally:
             given_up.set()
             closed.set()
 
-    async def _headers_now(self) -> list[tuple[bytes, bytes]]:
-        """A handshake's headers, with the token as it is now. Raises `TokenUnavailableError`."""
-        read = self._bearer.read
-        try:
-            with trio.fail_after(CONNECT_S_MAX):
-                token = (
-                    await trio.to_thread.run_sync(read, abandon_on_cancel=True)
-                    if self._bearer.renewable
-                    else read()
-                )
-        except trio.TooSlowError:
-            raise TokenUnavailableError("the token function did not answer in time") from None
-        if token is None:
-            return self._headers
-        return [(b"Authorization", f"Bearer {token}".encode()), *self._headers]
-
-    def _rejected_by(self, rejection: Any) -> None:
-        status = rejection.http_status
-        error = error_of(Answer(status, {}, rejection.body))
-        if status in (401, 403):
-            self._refused(f"HTTP {status}: {error.message}", status)
-        else:
-            self._warn_once(
-                f"no connection to {host_of(self._url)}: HTTP {status}: {error.message}"
-            )
-
-    def _refused(self, why: str, http_status: int | None = None) -> None:
-        """Give up, or say that it is tried again."""
-        if not self._standing.refused(trio.current_time()):
-            self._warn_once(
-                f"the engine does not let this worker in ({why}); its token is tried again for "
-                f"{self._standing.patience_s:g} s"
-            )
-            return
-        advice = ""
-        if self._session.welcomed_ever and not self._bearer.renewable:
-            advice = "; give one that is renewed as token_file, JOBENGINE_TOKEN_FILE or a function"
-        what = f"the engine does not let this worker in: {why}{advice}"
-        self._crew.perform([Notice("error", what)])
-        self.rejected = WorkerRejectedError(what, http_status)
-
-    def _warn_once(self, text: str) -> None:
-        if text != self._warned:
-            self._warned = text
-            self._crew.perform([Notice("warning", text)])
+    def _show(self, notice: Notice) -> None:
+        self._crew.perform([notice])
 
     async def _exchange(self, channel: Channel) -> None:
         async with trio.open_nursery() as nursery:
             self._conversation = nursery.cancel_scope
-            self._standing.accepted()
-            self._warned = ""
+            self._admittance.let_in()
             self._channel = channel
             self._session.connected(trio.current_time())
             self._flush()
@@ -282,7 +224,7 @@ class Link:
                 while True:
                     self._heard(await channel.receive(), trio.current_time())
             except ChannelClosedError as closed:
-                self._closed_with(closed)
+                self._admittance.closed(closed)
                 nursery.cancel_scope.cancel()
             finally:
                 self._channel = None
@@ -294,14 +236,6 @@ class Link:
         self._flush()
         if session.finished or session.wakeup_at < self._sleeps_until:
             self._wake.set()
-
-    def _closed_with(self, closed: ChannelClosedError) -> None:
-        if closed.code not in (CLOSE_TOKEN_ENDED, _POLICY_VIOLATION):
-            return
-        if closed.code == CLOSE_TOKEN_ENDED:
-            self._standing.ended()
-        text = f"the engine closed the connection: {closed.reason or closed.code}; dialling again"
-        self._crew.perform([Notice("warning", text)])
 
     async def _write(self, channel: Channel, conversation: trio.CancelScope) -> None:
         """Send what could not be sent at once, and then what the session has kept meanwhile."""

@@ -15,7 +15,7 @@ import trio
 
 from jobengine.http.streams.cursors import LineId
 from jobengine.http.streams.form import Ending, finished
-from jobengine.wire.runs import FirstSignalView
+from jobengine.wire.run_views import FirstSignalView
 
 __all__ = ["Beside", "FirstSignals", "Lines", "ReadLines", "ReadSignal", "StoredRow", "Voice"]
 

@@ -12,9 +12,11 @@ import msgspec
 from jobengine.domain.event import Event
 from jobengine.domain.event_batch import Batch, EncodeBatch
 from jobengine.http.streams.form import Ending, Heard, Shown
-from jobengine.http.websocket_frames import (
+from jobengine.wire.streams import StreamEnd, StreamGap, StreamHello
+from jobengine.wire.websocket_frames import (
     CloseFrame,
     FrameReader,
+    Peer,
     Ping,
     Violation,
     close_frame,
@@ -22,7 +24,6 @@ from jobengine.http.websocket_frames import (
     pong_frame,
     text_frame,
 )
-from jobengine.wire.streams import StreamEnd, StreamGap, StreamHello
 
 __all__ = ["SocketForm", "encode_events"]
 
@@ -38,7 +39,7 @@ class SocketForm:
     heartbeat = ping_frame()
 
     def __init__(self) -> None:
-        self._reader = FrameReader(_HEARD_BYTES_MAX)
+        self._reader = FrameReader(_HEARD_BYTES_MAX, Peer.CLIENT)
         self.is_closed = False
 
     def encoder(self, shown: Shown) -> EncodeBatch | None:

@@ -1,26 +1,33 @@
-"""WebSocket frames as a server reads and writes them (RFC 6455 §5), without sockets.
+"""WebSocket frames as both ends read and write them (RFC 6455 §5), without sockets.
+
+A client masks its frames with a key that it draws for each (§5.3), a server does not. So a reader
+is told which of the two it reads, and who writes as a client gives the key; chance has no place
+here.
 
 A `FrameReader` is fed what the network brought, in whatever pieces, and returns what came whole. No
 extension is offered in the handshake, so none is understood.
 
-I1  Whatever a peer sends, `feed` does not raise. A close frame or a `Violation` is the last that
+I1  Whatever a peer sends, `feed` does not raise. A `CloseFrame` or a `Violation` is the last that
     it returns; what came whole before that is returned too.
-I2  At most one message of ``message_bytes_max`` and one frame header are kept between two calls; a
+I2  At most one message of `message_bytes_max` and one frame header are kept between two calls; a
     message that will be larger is refused by its header, before it is read.
 I3  A text message is valid UTF-8, judged as a whole when its last fragment has come.
 I4  Reading is linear in what is read: a frame in pieces is not looked at until it is complete.
 
-Not here: the opening handshake (`worker_upgrade`), when to answer a ping or a close
-(`worker_socket`), what messages mean.
+Not here: the opening handshake, when to answer a ping or a close (`http/worker_socket`,
+`sdk/channel`), what messages mean.
 """
 
+from enum import Enum
 from typing import Final, NamedTuple, TypeAlias
 
 __all__ = [
     "CLOSED_WITHOUT_CODE",
+    "MASK_KEY_BYTES",
     "CloseFrame",
     "Event",
     "FrameReader",
+    "Peer",
     "Ping",
     "Violation",
     "close_frame",
@@ -31,6 +38,7 @@ __all__ = [
 
 CLOSED_WITHOUT_CODE: Final = 1005
 """Stands for a close frame that names no code; never sent (§7.4.1)."""
+MASK_KEY_BYTES: Final = 4
 _PROTOCOL_ERROR: Final = 1002
 _INVALID_DATA: Final = 1007
 _TOO_BIG: Final = 1009
@@ -40,7 +48,6 @@ _FIN: Final = 0x80
 _CONTROL: Final = 0x08
 _OPCODE: Final = 0x0F
 _MASKED: Final = 0x80
-_LENGTH: Final = 0x7F
 _LENGTH_16, _LENGTH_64 = 126, 127
 _SHORT_MAX: Final = 125
 _LENGTH_16_MAX: Final = (1 << 16) - 1
@@ -52,6 +59,13 @@ _FIRST_BYTES: Final = frozenset(
 _WHOLE_TEXT: Final = _FIN | _TEXT
 _CLOSE_CODES: Final = frozenset({1000, 1001, 1002, 1003, *range(1007, 1015)})
 _CLOSE_CODES_OF_USERS: Final = range(3000, 5000)
+
+
+class Peer(Enum):
+    """The end whose frames are read."""
+
+    CLIENT = "client"
+    SERVER = "server"
 
 
 class Ping(NamedTuple):
@@ -83,12 +97,23 @@ class _ViolatedError(Exception):
 
 
 class FrameReader:
-    """Reads the frames of one client."""
+    """Reads the frames of one peer."""
 
-    __slots__ = ("_buffer", "_ended", "_message", "_message_bytes_max", "_needed", "_opcode")
+    __slots__ = (
+        "_buffer",
+        "_ended",
+        "_key_bytes",
+        "_mark",
+        "_message",
+        "_message_bytes_max",
+        "_needed",
+        "_opcode",
+    )
 
-    def __init__(self, message_bytes_max: int) -> None:
+    def __init__(self, message_bytes_max: int, peer: Peer) -> None:
         self._message_bytes_max = message_bytes_max
+        self._key_bytes = MASK_KEY_BYTES if peer is Peer.CLIENT else 0
+        self._mark = _MASKED if peer is Peer.CLIENT else 0
         self._buffer = bytearray()
         # So many bytes of the buffer are the next frame's, as far as its header tells yet.
         self._needed = 2
@@ -124,37 +149,39 @@ class FrameReader:
     def _read_frame(self, start: int, events: list[Event]) -> int:
         """Read the frame at `start` and return where it ends; while it is not complete, note what
         completes it and return `start`."""
-        buffer = self._buffer
+        buffer, key_bytes = self._buffer, self._key_bytes
         first, second = buffer[start], buffer[start + 1]
         if first not in _FIRST_BYTES:
             raise _ViolatedError(_PROTOCOL_ERROR, "no such frame")
-        if not second & _MASKED:
-            raise _ViolatedError(_PROTOCOL_ERROR, "a client masks its frames")
-        size, header = second & _LENGTH, 6
+        size, header = second ^ self._mark, 2
+        if size >= _MASKED:
+            why = "a client masks its frames" if key_bytes else "a server does not mask its frames"
+            raise _ViolatedError(_PROTOCOL_ERROR, why)
         if size > _SHORT_MAX:
-            header = 8 if size == _LENGTH_16 else 14
+            header = 4 if size == _LENGTH_16 else 10
             if len(buffer) - start < header and not first & _CONTROL:
                 self._needed = header
                 return start
-            size = _long_size(first, size, buffer[start + 2 : start + header - 4])
+            size = _long_size(first, size, buffer[start + 2 : start + header])
         if size + len(self._message) > self._message_bytes_max and not first & _CONTROL:
             raise _ViolatedError(_TOO_BIG, f"a message has at most {self._message_bytes_max} bytes")
-        at, end = start + header, start + header + size
+        at = start + header + key_bytes
+        end = at + size
         if len(buffer) < end:
             self._needed = end - start
             return start
         self._needed = 2
-        payload = _unmask(buffer[at - 4 : at], buffer[at:end])
+        payload = _masked(buffer[at - 4 : at], buffer[at:end]) if key_bytes else buffer[at:end]
         if first == _WHOLE_TEXT and self._opcode == _CONTINUATION:
             events.append(_text(payload))
         else:
             self._take(first, payload, events)
         return end
 
-    def _take(self, first: int, payload: bytes, events: list[Event]) -> None:
+    def _take(self, first: int, payload: bytes | bytearray, events: list[Event]) -> None:
         opcode = first & _OPCODE
         if opcode == _PING:
-            events.append(Ping(payload))
+            events.append(Ping(bytes(payload)))
         elif opcode == _CLOSE:
             self._ended = True
             events.append(_close(payload))
@@ -162,47 +189,51 @@ class FrameReader:
             self._take_fragment(opcode, payload, events, last=bool(first & _FIN))
 
     def _take_fragment(
-        self, opcode: int, payload: bytes, events: list[Event], *, last: bool
+        self, opcode: int, payload: bytes | bytearray, events: list[Event], *, last: bool
     ) -> None:
         if (opcode == _CONTINUATION) == (self._opcode == _CONTINUATION):
             raise _ViolatedError(_PROTOCOL_ERROR, "fragments of messages are out of order")
         self._message += payload
         self._opcode = opcode or self._opcode
         if last:
-            whole, text = bytes(self._message), self._opcode == _TEXT
+            whole, text = self._message, self._opcode == _TEXT
             self._message, self._opcode = bytearray(), _CONTINUATION
-            events.append(_text(whole) if text else whole)
+            events.append(_text(whole) if text else bytes(whole))
 
 
-def text_frame(text: str | bytes) -> bytes:
-    """One unmasked frame with the whole message; bytes are UTF-8."""
-    payload = text.encode() if isinstance(text, str) else text
-    return _head(_TEXT, len(payload)) + payload
+def text_frame(text: str | bytes, key: bytes | None = None) -> bytes:
+    """One frame with the whole message; bytes are UTF-8. A client gives a `key` of
+    `MASK_KEY_BYTES` that nobody can foresee, a new one for every frame; a server gives none."""
+    return _frame(_TEXT, text.encode() if isinstance(text, str) else text, key)
 
 
-def ping_frame(payload: bytes = b"") -> bytes:
-    return _head(_PING, len(payload)) + payload
+def ping_frame(payload: bytes = b"", key: bytes | None = None) -> bytes:
+    """`key` as in `text_frame`."""
+    return _frame(_PING, payload, key)
 
 
-def pong_frame(payload: bytes) -> bytes:
-    return _head(_PONG, len(payload)) + payload
+def pong_frame(payload: bytes, key: bytes | None = None) -> bytes:
+    """`key` as in `text_frame`."""
+    return _frame(_PONG, payload, key)
 
 
-def close_frame(code: int, reason: str = "") -> bytes:
-    """The reason is cut to what a control frame holds."""
+def close_frame(code: int, reason: str = "", key: bytes | None = None) -> bytes:
+    """The reason is cut to what a control frame holds. `key` as in `text_frame`."""
     if code == CLOSED_WITHOUT_CODE:
-        return _head(_CLOSE, 0)
-    room = _SHORT_MAX - 2
-    payload = reason.encode()[:room].decode(errors="ignore").encode()
-    return _head(_CLOSE, 2 + len(payload)) + code.to_bytes(2, "big") + payload
+        return _frame(_CLOSE, b"", key)
+    told = reason.encode()[: _SHORT_MAX - 2].decode(errors="ignore").encode()
+    return _frame(_CLOSE, code.to_bytes(2, "big") + told, key)
 
 
-def _head(opcode: int, size: int) -> bytes:
+def _frame(opcode: int, payload: bytes, key: bytes | None) -> bytes:
+    size, mark = len(payload), 0 if key is None else _MASKED
     if size <= _SHORT_MAX:
-        return bytes((_FIN | opcode, size))
-    if size <= _LENGTH_16_MAX:
-        return bytes((_FIN | opcode, _LENGTH_16)) + size.to_bytes(2, "big")
-    return bytes((_FIN | opcode, _LENGTH_64)) + size.to_bytes(8, "big")
+        head = bytes((_FIN | opcode, mark | size))
+    elif size <= _LENGTH_16_MAX:
+        head = bytes((_FIN | opcode, mark | _LENGTH_16)) + size.to_bytes(2, "big")
+    else:
+        head = bytes((_FIN | opcode, mark | _LENGTH_64)) + size.to_bytes(8, "big")
+    return head + payload if key is None else b"".join((head, key, _masked(key, payload)))
 
 
 def _long_size(first: int, mark: int, data: bytearray) -> int:
@@ -214,8 +245,9 @@ def _long_size(first: int, mark: int, data: bytearray) -> int:
     return size
 
 
-def _unmask(key: bytearray, data: bytearray) -> bytes:
-    """One exclusive or of two long integers: a loop over bytes would cost a hundred times that."""
+def _masked(key: bytes | bytearray, data: bytes | bytearray) -> bytes:
+    """Masked, or unmasked (§5.3): one exclusive or of two long integers, where a loop over bytes
+    would cost a hundred times that."""
     size = len(data)
     mask = (key * (size // 4 + 1))[:size]
     return (int.from_bytes(data, "little") ^ int.from_bytes(mask, "little")).to_bytes(
@@ -223,14 +255,14 @@ def _unmask(key: bytearray, data: bytearray) -> bytes:
     )
 
 
-def _text(payload: bytes) -> str:
+def _text(payload: bytes | bytearray) -> str:
     try:
         return payload.decode()
     except UnicodeDecodeError:
         raise _ViolatedError(_INVALID_DATA, "text is UTF-8") from None
 
 
-def _close(payload: bytes) -> CloseFrame:
+def _close(payload: bytes | bytearray) -> CloseFrame:
     if not payload:
         return CloseFrame(CLOSED_WITHOUT_CODE, "")
     code = int.from_bytes(payload[:2], "big")
