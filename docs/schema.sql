@@ -307,19 +307,19 @@ ALTER TABLE ONLY public.jobs ALTER COLUMN result SET STORAGE EXTERNAL;
 ALTER TABLE ONLY public.jobs FORCE ROW LEVEL SECURITY;
 
 CREATE TABLE public.leases (
-    job_id uuid NOT NULL,
     granted_at bigint NOT NULL,
-    lease_us bigint NOT NULL,
-    attempt integer NOT NULL,
+    running integer NOT NULL,
     shard smallint NOT NULL,
     tenant_id text NOT NULL COLLATE pg_catalog."C",
-    worker_id text NOT NULL,
-    task_runner_id text NOT NULL,
-    CONSTRAINT leases_cover_an_attempt CHECK ((attempt > 0)),
-    CONSTRAINT leases_last_a_while CHECK ((lease_us > 0)),
+    begins integer[] NOT NULL,
+    worker_ids text[] NOT NULL,
+    task_runner_ids text[] NOT NULL,
+    job_ids uuid[] NOT NULL,
+    CONSTRAINT leases_go_with_their_last_job CHECK ((running > 0)),
     CONSTRAINT leases_shard_is_not_negative CHECK ((shard >= 0))
 )
-WITH (fillfactor='90', autovacuum_vacuum_scale_factor='0.02', autovacuum_vacuum_threshold='5000', autovacuum_vacuum_cost_delay='0');
+WITH (fillfactor='70', toast_tuple_target='256', autovacuum_vacuum_scale_factor='0.02', autovacuum_vacuum_threshold='5000', autovacuum_vacuum_cost_delay='0');
+ALTER TABLE ONLY public.leases ALTER COLUMN job_ids SET STORAGE EXTERNAL;
 
 ALTER TABLE ONLY public.leases FORCE ROW LEVEL SECURITY;
 
@@ -544,7 +544,7 @@ ALTER TABLE ONLY public.jobs
     ADD CONSTRAINT jobs_pkey PRIMARY KEY (tenant_id, job_id);
 
 ALTER TABLE ONLY public.leases
-    ADD CONSTRAINT leases_pkey PRIMARY KEY (tenant_id, job_id);
+    ADD CONSTRAINT leases_pkey PRIMARY KEY (tenant_id, granted_at);
 
 ALTER TABLE ONLY public.ledger_blocks
     ADD CONSTRAINT ledger_blocks_pkey PRIMARY KEY (tenant_id, last_seq, at);

@@ -46,7 +46,8 @@ __all__ = [
 class JobRow(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     """One job's row after a change. Immutable columns are given on creation only.
 
-    ``queue`` and ``job_type`` are also given when the job is put (back) into ``waiting``.
+    ``queue`` and ``job_type`` are also given when the job is put (back) into ``waiting``. A change
+    of a running job says since when it runs: by ``started_at`` its lease is found.
     """
 
     tenant_id: str = msgspec.field(name="t")
@@ -75,7 +76,6 @@ class JobRow(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     # leases
     worker_id: str | None = msgspec.field(name="w", default=None)
     task_runner_id: str | None = msgspec.field(name="tr", default=None)
-    lease_us: int | None = msgspec.field(name="lu", default=None)
     # immutable
     queue: str | None = msgspec.field(name="qu", default=None)
     job_type: str | None = msgspec.field(name="jt", default=None)

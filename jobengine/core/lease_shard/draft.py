@@ -281,7 +281,6 @@ class Draft:
             if by is not None:
                 row.worker_id = by.worker_id
                 row.task_runner_id = by.task_runner_id
-            row.lease_us = definition.lease_us
         elif job.state in _WAITING:
             self._place(row, job)
         self.waiting += (job.state in _WAITING) - (from_state in _WAITING)

@@ -151,7 +151,11 @@ def _stale_jobs(tables: Tables, change: ChangeSet) -> list[str]:
     stale = []
     for row in change.job_rows():
         job = tables.jobs.get((row.tenant_id, row.job_id))
-        if row.from_state is not None and (job is None or job.state != row.from_state):
+        if row.from_state is not None and (
+            job is None
+            or job.state != row.from_state
+            or (job.state == State.RUNNING and job.started_at != row.started_at)
+        ):
             stale.append(row.job_id)
     return sorted(stale)
 
@@ -177,7 +181,7 @@ def _refuse_row(row: JobRow) -> StatementRefusedError | None:
     enters = row.state in WAITING and row.from_state not in WAITING
     needed = [
         *((row.queue, row.job_type) if enters or row.from_state is None else ()),
-        *((row.worker_id, row.task_runner_id, row.lease_us) if starts else ()),
+        *((row.worker_id, row.task_runner_id) if starts else ()),
         *((row.created_at, bytes(row.definition) or None) if row.from_state is None else ()),
     ]
     if None in needed:

@@ -1,14 +1,15 @@
 """The model of a store: what PostgreSQL is held against, and what simulations run on.
 
-Each method is a checkpoint first and then one step: nothing is ever half done, and two runs of the
-same calls give the same answers. Values handed out are the caller's own.
+Each method is a checkpoint first and then one step, but for ``commit``, which takes its step when
+it is called: nothing is ever half done, and two runs of the same calls give the same answers.
+Values handed out are the caller's own.
 
 Not here: faults (a wrapper of the port adds them), anything that outlives the process; artifacts,
 admission, credentials, feeds, dead letters, runs and webhooks, each in its own module.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from copy import copy
 from itertools import islice
 from typing import Final
@@ -20,6 +21,7 @@ from jobengine.domain.change import ArtifactRow, CommitBatch, RevocationRow
 from jobengine.domain.entry import Block, Entry, Head, decode_entries
 from jobengine.domain.instant import DAY, HOUR
 from jobengine.domain.job import Job, State
+from jobengine.store.errors import StoreError
 from jobengine.store.memory.admission import MemoryAdmission
 from jobengine.store.memory.artifacts import MemoryArtifacts
 from jobengine.store.memory.constraints import refuse_or_none
@@ -65,11 +67,11 @@ class MemoryStore(
         """What is stored, for those that judge it; whoever changes it has left the model."""
         return self._tables
 
-    async def commit(self, batch: CommitBatch) -> None:
-        await trio.lowlevel.checkpoint()
-        if refusal := refuse_or_none(self._tables, batch):
-            raise refusal
-        self._tables.apply(batch)
+    def commit(self, batch: CommitBatch) -> Awaitable[None]:
+        refusal = refuse_or_none(self._tables, batch)
+        if refusal is None:
+            self._tables.apply(batch)
+        return _answer(refusal)
 
     async def heads(self, tenant_ids: Iterable[str]) -> dict[str, Head]:
         await trio.lowlevel.checkpoint()
@@ -274,3 +276,9 @@ def _matches(job: Job, wanted: JobFilter) -> bool:
         and (wanted.created_from_at is None or job.created_at >= wanted.created_from_at)
         and (wanted.created_before_at is None or job.created_at < wanted.created_before_at)
     )
+
+
+async def _answer(refusal: StoreError | None) -> None:
+    await trio.lowlevel.checkpoint()
+    if refusal is not None:
+        raise refusal

@@ -17,8 +17,9 @@ I1  Places in arrays count from 1, those in octets from 0, as the server counts 
 I2  A lane that no row of the group needs is not sent; what it would say is null.
 I3  An empty document stands for none, and so does JSON ``null`` as a result, error or progress.
 I4  Lanes of one group that say the same may be one lane.
+I5  Ids of jobs that were granted at one instant stand one behind the other, whatever their groups.
 
-Not here: what the server makes of it (``sql/commit.sql``).
+Not here: what becomes of leases (``leases.py``), what the server makes of it (``sql/commit.sql``).
 """
 
 from array import array
@@ -32,6 +33,8 @@ import msgspec
 from jobengine.domain.change import ChangeSet, JobRow
 from jobengine.domain.cohort import Cohort
 from jobengine.domain.entry import NO_DATA
+from jobengine.domain.job import State
+from jobengine.store.postgres.leases import LeaseRow, LeaseRows, starts
 
 __all__ = ["ABSENT", "JobColumns"]
 
@@ -39,7 +42,7 @@ ABSENT: Final = -(2**63)
 
 
 class _Group(msgspec.Struct, omit_defaults=True):
-    """The first fields are those of ``_shared``, under the names of ``JobRow``."""
+    """The first fields are the first of ``_shared``, under the names of ``JobRow``."""
 
     t: str
     s: int
@@ -51,9 +54,6 @@ class _Group(msgspec.Struct, omit_defaults=True):
     cr: int
     cz: str | None
     dl: bool
-    w: str | None
-    tr: str | None
-    lu: int | None
     qu: str | None
     jt: str | None
     pr: str | None
@@ -85,14 +85,29 @@ _lane_values: Final = attrgetter(*_LANES)
 
 Column: TypeAlias = Sequence[Any] | None
 """A value for each row of a group; None where none of them has one."""
+_Columns: TypeAlias = tuple[JobRow, int, Mapping[str, Column]]
+"""A model of the group's rows, how many they are, and what each says for itself."""
+
+
+_NOBODY: Final = (None, None, None)
+_OF_GRANT: Final = len(_NOBODY)
 
 
 def _shared(row: JobRow) -> tuple[Any, ...]:
+    """What the rows of a group agree in; behind the group's own fields who was granted them, and
+    when."""
+    granted = (row.worker_id, row.task_runner_id, row.started_at) if starts(row) else _NOBODY
     return (
         row.tenant_id, row.shard, row.state, row.from_state, row.reason, row.attempt, row.failures,
-        row.crashes, row.cancel_reason, row.delayed, row.worker_id, row.task_runner_id,
-        row.lease_us, row.queue, row.job_type, row.project_id, row.run_id, row.source_id,
+        row.crashes, row.cancel_reason, row.delayed, row.queue, row.job_type, row.project_id,
+        row.run_id, row.source_id, *granted,
     )  # fmt: skip
+
+
+def _instant(group: "_Columns") -> tuple[str, int]:
+    """Brings groups that were granted at one instant together (I5)."""
+    model = group[0]
+    return (model.tenant_id, model.started_at or 0) if starts(model) else ("", 0)
 
 
 class JobColumns:
@@ -104,25 +119,36 @@ class JobColumns:
         self.documents: list[bytes] = []
         self.created: list[_Group] = []
         self.changed: list[_Group] = []
+        self._leases = LeaseRows()
         self._octets = octets_before
         self._known: list[tuple[Sequence[Any], int]] = []
         rows: list[JobRow] = []
+        groups: list[_Columns] = []
         for change in changes:
             rows += change.rows
             for cohort in change.cohorts:
-                if cohort.fields.keys() <= set(_LANES):
-                    self._add(cohort.row, cohort.size, _of_cohort(cohort))
+                if _is_group(cohort):
+                    groups.append((cohort.row, cohort.size, _of_cohort(cohort)))
                 else:
                     rows += cohort.rows()
-        for alike in _grouped(rows):
-            self._add(alike[0], len(alike), _of_rows(alike))
+        groups += [(alike[0], len(alike), _of_rows(alike)) for alike in _grouped(rows)]
+        for group in sorted(groups, key=_instant):
+            self._add(*group)
+
+    @property
+    def leases(self) -> list[LeaseRow]:
+        return self._leases.rows
 
     def _add(self, model: JobRow, count: int, columns: Mapping[str, Column]) -> None:
         """A group of ``count`` rows that share what ``model`` says; ``columns`` theirs."""
         self._known = []
         number, document = self._number_lane, self._document_lane
-        group = _Group(*_shared(model))
+        group = _Group(*_shared(model)[:-_OF_GRANT])
         group.n, group.i = count, len(self.ids) + 1
+        if starts(model):
+            self._leases.granted(model, count, group.i)
+        elif model.from_state == State.RUNNING != model.state:
+            self._leases.ended(model, columns["started_at"] or (None,) * count)
         self.ids += columns["job_id"] or ()
         group.q = self._sequence_lane(columns["seqs"] or ())
         group.du = number(columns["due_at"])
@@ -180,6 +206,11 @@ class JobColumns:
         self._octets = self.numbers[-1]
         self.documents += documents
         return lane
+
+
+def _is_group(cohort: Cohort) -> bool:
+    fields = cohort.fields.keys()
+    return fields <= set(_LANES) and not (starts(cohort.row) and "started_at" in fields)
 
 
 def _of_rows(rows: Sequence[JobRow]) -> dict[str, Column]:

@@ -33,7 +33,10 @@ from jobengine.domain.entry import Block
 from jobengine.store.errors import StatementRefusedError
 from jobengine.store.postgres.columns import JobColumns
 
-__all__ = ["commit_parameters"]
+__all__ = ["COMMITS", "commit_parameters"]
+
+COMMITS: Final = ("commit_jobs", "commit_all")
+"""The statements that commit."""
 
 _compress: Final = zstandard.ZstdCompressor(level=1).compress
 R = TypeVar("R", ControlRow, GateStateRow)
@@ -81,6 +84,7 @@ def commit_parameters(batch: CommitBatch) -> tuple[str, dict[str, Any]]:
         "changed": _encode(jobs.changed),
         "ids": jobs.ids,
         "numbers": jobs.numbers,
+        "leases": _encode(jobs.leases),
         "gate_states": _encode(_last(change.gate_states for change in changes)),
     }
     if not any(

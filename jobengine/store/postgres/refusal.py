@@ -57,9 +57,9 @@ async def _moved(batch: CommitBatch, fetch: Fetch) -> tuple[str, ...]:
 async def _stale(batch: CommitBatch, fetch: Fetch) -> tuple[str, tuple[str, ...]]:
     """The first tenant with stale rows, and their ids: jobs, dead letters, runs."""
     for change in sorted(batch.changes, key=lambda change: change.tenant_id):
-        job_ids, states = _columns(
-            (row.job_id, row.from_state) for row in change.job_rows() if row.from_state is not None
-        )
+        rows = [row for row in change.job_rows() if row.from_state is not None]
+        job_ids = [row.job_id for row in rows]
+        states = [row.from_state for row in rows]
         letter_ids, letter_states = _columns(
             (letter.dead_letter_id, letter.from_state)
             for letter in change.dead_letters
@@ -69,7 +69,13 @@ async def _stale(batch: CommitBatch, fetch: Fetch) -> tuple[str, tuple[str, ...]
             (run.run_id, run.from_state) for run in change.runs if run.from_state is not None
         )
         tenant_id = change.tenant_id
-        jobs = await fetch("job_states", tenant_id=tenant_id, job_ids=job_ids, states=states)
+        jobs = await fetch(
+            "job_states",
+            tenant_id=tenant_id,
+            job_ids=job_ids,
+            states=states,
+            starts_at=[row.started_at or 0 for row in rows],
+        )
         letters = await fetch(
             "dead_letter_states",
             tenant_id=tenant_id,

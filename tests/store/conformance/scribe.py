@@ -85,7 +85,6 @@ def _of_state(state: str) -> dict[str, Any]:
                 "started_at": NOW,
                 "worker_id": "w1",
                 "task_runner_id": "default",
-                "lease_us": 30_000_000,
             }
         case "completed" | "failed" | "cancelled":
             return {"finished_at": NOW}

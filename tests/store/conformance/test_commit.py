@@ -110,6 +110,37 @@ async def test_waiting_and_leases_follow_the_state_through_a_whole_life(
     assert (await scribe.job(1)).seqs == tuple(range(1, 11))
 
 
+async def test_a_change_of_a_job_that_runs_since_another_instant_is_stale(
+    store: Store, scribe: Scribe
+) -> None:
+    await scribe.rows(new_row(1, "running"), new_row(2, "running"))
+    before = await everything(store, TENANT)
+    for state in ("completed", "running"):
+        late = change_row(await scribe.job(1), state, started_at=NOW + 1)
+        beside = change_row(await scribe.job(2), "completed")
+        batch = scribe.batch(ChangeSet(tenant_id=TENANT, entries=[], rows=[beside, late]))
+        with pytest.raises(StaleRowError) as raised:
+            await store.commit(batch)
+        assert (raised.value.tenant_id, raised.value.ids) == (TENANT, (job_id(1),))
+        assert await everything(store, TENANT) == before
+
+
+@pytest.mark.parametrize("beside", [(), (1,)])
+async def test_a_grant_to_nobody_is_refused(
+    store: Store, scribe: Scribe, beside: tuple[int, ...]
+) -> None:
+    """Also where others were granted at that instant before."""
+    await scribe.rows(new_row(9), *(new_row(n, "running") for n in beside))
+    before = await everything(store, TENANT)
+    for name in ("worker_id", "task_runner_id"):
+        nobody = msgspec.structs.replace(new_row(3, "running"), **{name: None})
+        rows = [new_row(2, "running"), nobody, new_row(4, "running")]
+        with pytest.raises(StatementRefusedError) as raised:
+            await store.commit(scribe.batch(ChangeSet(tenant_id=TENANT, entries=[], rows=rows)))
+        assert raised.value.sqlstate == "23502"
+        assert await everything(store, TENANT) == before
+
+
 async def test_a_head_that_is_elsewhere_fails_the_whole_commit(
     store: Store, scribe: Scribe
 ) -> None:

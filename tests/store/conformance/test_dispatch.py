@@ -191,3 +191,32 @@ async def test_leases_come_by_tenant_and_id_with_who_holds_them(
     ]
     last = found[-1]
     assert (last.worker_id, last.task_runner_id, last.granted_at) == ("w2", "r2", NOW + 2)
+
+
+async def test_jobs_granted_at_one_instant_have_each_their_own_holder(
+    store: Store, scribe: Scribe
+) -> None:
+    async def holders() -> list[tuple[str, str]]:
+        found = await store.leased(SHARD)
+        return [(each.job.job_id, each.worker_id) for each in found]
+
+    await scribe.rows(
+        *(new_row(n, "running", worker_id=f"w{n % 2}", attempt=n) for n in (1, 2, 3, 4)),
+        new_row(5, "running", worker_id="w5", started_at=NOW + 1),
+    )
+    assert await holders() == [
+        (job_id(n), worker) for n, worker in enumerate(("w1", "w0", "w1", "w0", "w5"), start=1)
+    ]
+    await scribe.rows(
+        change_row(await scribe.job(1), "completed"), change_row(await scribe.job(2), "scheduled")
+    )
+    assert await holders() == [(job_id(3), "w1"), (job_id(4), "w0"), (job_id(5), "w5")]
+    granted = change_row(await scribe.job(2), "running", worker_id="w9", attempt=9)
+    await scribe.rows(granted, new_row(6, "running", worker_id="w6"))
+    assert await holders() == [
+        (job_id(2), "w9"),
+        (job_id(3), "w1"),
+        (job_id(4), "w0"),
+        (job_id(5), "w5"),
+        (job_id(6), "w6"),
+    ]

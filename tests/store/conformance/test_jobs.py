@@ -232,3 +232,16 @@ async def test_a_change_and_its_answer_are_one(store: Store, scribe: Scribe) -> 
         )
     claims = await store.claims(TENANT, ["a"], [("k", "/jobs")], NOW)
     assert (claims.holders, claims.answers) == ({}, {})
+
+
+@pytest.mark.parametrize("size", [1, 2, 50])
+async def test_a_list_of_running_jobs_passes_over_those_that_ran_beside_them(
+    store: Store, scribe: Scribe, size: int
+) -> None:
+    await scribe.rows(*(new_row(n, "running", about=definition(queue="q")) for n in range(1, 8)))
+    ended = [change_row(await scribe.job(n), "completed") for n in (2, 3, 6, 7)]
+    await scribe.rows(*ended, change_row(await scribe.job(5), "scheduled"))
+    running, live = frozenset({State.RUNNING}), frozenset({State.RUNNING, State.SCHEDULED})
+    assert await listed(store, size, states=running) == [job_id(n) for n in (4, 1)]
+    assert await listed(store, size, states=live) == [job_id(n) for n in (5, 4, 1)]
+    assert (await store.job_counts(TENANT))[State.RUNNING] == 2

@@ -175,11 +175,13 @@ class Author:
                 row.attempt = 1
             if stale:
                 row.from_state = str(list(State)[b % 6])
-                row.rank, row.worker_id, row.task_runner_id, row.lease_us = 1, "w", "r", 1
+                row.rank, row.worker_id, row.task_runner_id = 1, "w", "r"
                 row.queue, row.job_type = job.definition.queue, job.definition.job_type
                 row.started_at, row.attempt = NOW, 1
         if state == "scheduled":
             fields["rank"] = c % 4
+        elif state == "running" and row.from_state != "running":
+            fields |= {"worker_id": f"w{b % 3}", "started_at": NOW + c % 2}
         return msgspec.structs.replace(row, **fields)
 
     async def _run(self, tenant_id: str, number: int, b: int, c: int) -> RunRow:

@@ -68,3 +68,28 @@ def test_a_null_says_nothing_but_as_a_payload(name: str) -> None:
     row = change_row(new_row(1, "running"), "completed", **{name: msgspec.Raw(b"null")})
     assert columns(row).documents == []
     assert columns(new_row(1, payload=b"null")).documents[1] == b"null"
+
+
+def test_ids_of_one_instant_stand_together_whatever_their_groups() -> None:
+    rows = [
+        new_row(1, "running", reason="error"),
+        new_row(2, "running", started_at=NOW + 1),
+        new_row(3),
+        change_row(new_row(4), "running", worker_id="w2", started_at=NOW),
+        new_row(5, "running", attempt=2),
+    ]
+    found = columns(*rows)
+    now, later = found.leases
+    assert (now.at, now.n, now.e, now.b) == (NOW, 3, 0, [1, 2, 3])
+    assert now.i is not None
+    assert now.w is not None
+    held = dict(zip(found.ids[now.i - 1 : now.i + 2], now.w, strict=True))
+    assert held == {job_id(1): "w1", job_id(4): "w2", job_id(5): "w1"}
+    assert (later.at, later.n, later.i) == (NOW + 1, 1, len(found.ids))
+
+
+def test_what_ends_is_counted_by_the_instant_at_which_it_began() -> None:
+    runs = [new_row(n, "running", started_at=NOW + n % 2) for n in range(5)]
+    found = columns(*(change_row(row, "completed") for row in runs))
+    assert [(row.at, row.n, row.e) for row in found.leases] == [(NOW, 0, 3), (NOW + 1, 0, 2)]
+    assert columns(change_row(runs[0], "running", progress=msgspec.Raw(b"1"))).leases == []

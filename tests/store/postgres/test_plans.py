@@ -46,9 +46,10 @@ FILL = f"""
         CASE WHEN random() < 0.1 THEN {NOW} END, hashtext(tenant_id) & 15, random() < 0.2, queue,
         job_type, state
     FROM jobs;
-    INSERT INTO leases (job_id, tenant_id, granted_at, lease_us, attempt, shard, worker_id,
-        task_runner_id)
-    SELECT gen_random_uuid(), 't' || n % 20, {NOW}, 1, 1, n % 16, 'w', 'r'
+    INSERT INTO leases (tenant_id, granted_at, running, shard, begins, worker_ids, task_runner_ids,
+        job_ids)
+    SELECT 't' || n % 20, {NOW} + n, 1, n % 16, '{{1}}', '{{w}}', '{{r}}',
+        ARRAY[gen_random_uuid()]
     FROM generate_series(1, 5000) n;
     INSERT INTO ledger_heads SELECT 't' || n, 2, sha256(''), 'b' FROM generate_series(1, 5000) n;
     INSERT INTO ledger_blocks (tenant_id, first_seq, last_seq, at, body_bytes, link, previous, body)
@@ -389,6 +390,7 @@ def test_a_commit_finds_its_rows_by_key_in_tables_that_were_empty(
     assert {node["Relation Name"] for node in scans} == tables
     for node in scans:
         key = {
+            "leases": "granted_at",
             "registry": "version",
             "runs": "run_id",
             "run_parts": "run_id",

@@ -7,7 +7,9 @@
 -- says for itself is in the lanes that jobengine/store/postgres/columns.py describes: element
 -- lane + k of ids or numbers is of the group's k-th row, a lane that is null is not there, and the
 -- least bigint stands for null. Documents of jobs are octets from the place in their lane to the
--- next one. The other parameters hold their own rows, under the short names of
+-- next one. leases holds an object for each instant at which jobs were granted that this commit
+-- grants or ends: {t tenant, s shard, at, n granted now, e ended now, i where the ids of those
+-- granted begin, b begins, w workers, tr task runners}. The other parameters hold their own rows, under the short names of
 -- jobengine/domain/change.py. blocks holds {t tenant, f first seq, l last seq, at, o offset,
 -- n octets of the stored body, z octets of the body}; octets holds at that offset the previous
 -- link, the link, and the stored body. unique_keys says besides (h) which holders may be replaced,
@@ -28,7 +30,7 @@
 -- index: ledger_heads_pkey, jobs_pkey, waiting_pkey, leases_pkey, gate_states_pkey
 -- locks: rows of the batch: heads first, then jobs, each in the order of the batch
 -- parameters: batch_id text, blocks json, octets bytea, created json, changed json,
---   ids uuid[], numbers bigint[], gate_states json
+--   ids uuid[], numbers bigint[], leases json, gate_states json
 WITH
 block AS MATERIALIZED (
     SELECT
@@ -72,7 +74,7 @@ created AS MATERIALIZED (
     SELECT *
     FROM json_to_recordset(%(created)s::json) AS r(
         t text, s smallint, st text, f text, re text, a integer, fa integer, cr integer, cz text,
-        dl boolean, w text, tr text, lu bigint, qu text, jt text, pr text, rn text, so text,
+        dl boolean, qu text, jt text, pr text, rn text, so text,
         n integer, i integer, q integer, du integer, sc integer, sa integer, fi integer,
         ca integer, rk integer, ex integer, c integer, d integer, p integer, rs integer,
         er integer, pg integer
@@ -83,7 +85,7 @@ changed AS MATERIALIZED (
     SELECT *
     FROM json_to_recordset(%(changed)s::json) AS r(
         t text, s smallint, st text, f text, re text, a integer, fa integer, cr integer, cz text,
-        dl boolean, w text, tr text, lu bigint, qu text, jt text, pr text, rn text, so text,
+        dl boolean, qu text, jt text, pr text, rn text, so text,
         n integer, i integer, q integer, du integer, sc integer, sa integer, fi integer,
         ca integer, rk integer, ex integer, c integer, d integer, p integer, rs integer,
         er integer, pg integer
@@ -132,6 +134,7 @@ job_changed AS (
             SELECT e.ctid AS place
             FROM jobs e
             WHERE e.tenant_id = c.t AND e.job_id = (%(ids)s::uuid[])[c.i + k] AND e.state = c.f
+              AND (c.f <> 'running' OR e.started_at = (%(numbers)s::bigint[])[c.sa + k])
             OFFSET 0
         ) found
     ) c
@@ -213,33 +216,45 @@ waiting_entered AS (
     CROSS JOIN LATERAL generate_series(0, n - 1) AS k
     WHERE st IN ('pending', 'scheduled')
 ),
-lease_ended AS (
+lease_due AS MATERIALIZED (
+    SELECT r.*, found.place, coalesce(found.running, 0) + n - e AS running
+    FROM json_to_recordset(%(leases)s::json) AS r(
+        t text, s smallint, at bigint, n integer, e integer, i integer, b integer[], w text[],
+        tr text[]
+    )
+    LEFT JOIN LATERAL (
+        SELECT l.ctid AS place, l.running
+        FROM leases l
+        WHERE l.tenant_id = r.t AND l.granted_at = r.at
+        OFFSET 0
+    ) found ON true
+    WHERE (SELECT held FROM fence)
+),
+lease_over AS (
     DELETE FROM leases
-    WHERE ctid = ANY (ARRAY(
-        SELECT found.place
-        FROM changed c
-        CROSS JOIN LATERAL generate_series(0, n - 1) AS k
-        CROSS JOIN LATERAL (
-            SELECT l.ctid AS place
-            FROM leases l
-            WHERE l.tenant_id = c.t AND l.job_id = (%(ids)s::uuid[])[c.i + k]
-            OFFSET 0
-        ) found
-        WHERE c.f = 'running' AND c.st <> 'running'
-    ))
+    WHERE ctid = ANY (ARRAY(SELECT place FROM lease_due WHERE running = 0))
+),
+lease_changed AS (
+    UPDATE leases l
+    SET running = d.running,
+        begins = CASE WHEN n = 0 THEN l.begins
+            ELSE l.begins || ARRAY(SELECT cardinality(l.job_ids) + each FROM unnest(b) AS each) END,
+        worker_ids = CASE WHEN n = 0 THEN l.worker_ids
+            WHEN w IS NOT NULL THEN l.worker_ids || w END,
+        task_runner_ids = CASE WHEN n = 0 THEN l.task_runner_ids
+            WHEN tr IS NOT NULL THEN l.task_runner_ids || tr END,
+        job_ids = CASE WHEN n = 0 THEN l.job_ids
+            ELSE l.job_ids || (%(ids)s::uuid[])[i : i + n - 1] END
+    FROM lease_due d
+    WHERE l.ctid = d.place AND d.running <> 0
 ),
 lease_granted AS (
     INSERT INTO leases (
-        tenant_id, job_id, shard, attempt, worker_id, task_runner_id, granted_at, lease_us
+        tenant_id, granted_at, shard, running, begins, worker_ids, task_runner_ids, job_ids
     )
-    SELECT t, (%(ids)s::uuid[])[c.i + k], s, a, w, tr, (%(numbers)s::bigint[])[sa + k], lu
-    FROM (
-        SELECT * FROM created
-        UNION ALL
-        SELECT * FROM changed WHERE f <> 'running'
-    ) c
-    CROSS JOIN LATERAL generate_series(0, n - 1) AS k
-    WHERE st = 'running'
+    SELECT t, at, s, running, b, w, tr, (%(ids)s::uuid[])[i : i + n - 1]
+    FROM lease_due
+    WHERE place IS NULL
 ),
 gate_given AS MATERIALIZED (
     SELECT *
@@ -275,8 +290,9 @@ SELECT commit_guard(
 --   webhooks_pkey
 -- locks: as commit_jobs; those of the other kinds after them
 -- parameters: batch_id text, blocks json, octets bytea, created json, changed json,
---   ids uuid[], numbers bigint[], dead_letters json, artifacts json, logs json, unique_keys json, answers json, api_keys json,
---   revocations json, redrives json, gate_states json, controls json, runs json, run_parts json,
+--   ids uuid[], numbers bigint[], leases json, dead_letters json, artifacts json, logs json,
+--   unique_keys json, answers json, api_keys json, revocations json, redrives json,
+--   gate_states json, controls json, runs json, run_parts json,
 --   registry json, webhooks_made json, webhooks_changed json
 WITH
 block AS MATERIALIZED (
@@ -321,7 +337,7 @@ created AS MATERIALIZED (
     SELECT *
     FROM json_to_recordset(%(created)s::json) AS r(
         t text, s smallint, st text, f text, re text, a integer, fa integer, cr integer, cz text,
-        dl boolean, w text, tr text, lu bigint, qu text, jt text, pr text, rn text, so text,
+        dl boolean, qu text, jt text, pr text, rn text, so text,
         n integer, i integer, q integer, du integer, sc integer, sa integer, fi integer,
         ca integer, rk integer, ex integer, c integer, d integer, p integer, rs integer,
         er integer, pg integer
@@ -332,7 +348,7 @@ changed AS MATERIALIZED (
     SELECT *
     FROM json_to_recordset(%(changed)s::json) AS r(
         t text, s smallint, st text, f text, re text, a integer, fa integer, cr integer, cz text,
-        dl boolean, w text, tr text, lu bigint, qu text, jt text, pr text, rn text, so text,
+        dl boolean, qu text, jt text, pr text, rn text, so text,
         n integer, i integer, q integer, du integer, sc integer, sa integer, fi integer,
         ca integer, rk integer, ex integer, c integer, d integer, p integer, rs integer,
         er integer, pg integer
@@ -381,6 +397,7 @@ job_changed AS (
             SELECT e.ctid AS place
             FROM jobs e
             WHERE e.tenant_id = c.t AND e.job_id = (%(ids)s::uuid[])[c.i + k] AND e.state = c.f
+              AND (c.f <> 'running' OR e.started_at = (%(numbers)s::bigint[])[c.sa + k])
             OFFSET 0
         ) found
     ) c
@@ -462,33 +479,45 @@ waiting_entered AS (
     CROSS JOIN LATERAL generate_series(0, n - 1) AS k
     WHERE st IN ('pending', 'scheduled')
 ),
-lease_ended AS (
+lease_due AS MATERIALIZED (
+    SELECT r.*, found.place, coalesce(found.running, 0) + n - e AS running
+    FROM json_to_recordset(%(leases)s::json) AS r(
+        t text, s smallint, at bigint, n integer, e integer, i integer, b integer[], w text[],
+        tr text[]
+    )
+    LEFT JOIN LATERAL (
+        SELECT l.ctid AS place, l.running
+        FROM leases l
+        WHERE l.tenant_id = r.t AND l.granted_at = r.at
+        OFFSET 0
+    ) found ON true
+    WHERE (SELECT held FROM fence)
+),
+lease_over AS (
     DELETE FROM leases
-    WHERE ctid = ANY (ARRAY(
-        SELECT found.place
-        FROM changed c
-        CROSS JOIN LATERAL generate_series(0, n - 1) AS k
-        CROSS JOIN LATERAL (
-            SELECT l.ctid AS place
-            FROM leases l
-            WHERE l.tenant_id = c.t AND l.job_id = (%(ids)s::uuid[])[c.i + k]
-            OFFSET 0
-        ) found
-        WHERE c.f = 'running' AND c.st <> 'running'
-    ))
+    WHERE ctid = ANY (ARRAY(SELECT place FROM lease_due WHERE running = 0))
+),
+lease_changed AS (
+    UPDATE leases l
+    SET running = d.running,
+        begins = CASE WHEN n = 0 THEN l.begins
+            ELSE l.begins || ARRAY(SELECT cardinality(l.job_ids) + each FROM unnest(b) AS each) END,
+        worker_ids = CASE WHEN n = 0 THEN l.worker_ids
+            WHEN w IS NOT NULL THEN l.worker_ids || w END,
+        task_runner_ids = CASE WHEN n = 0 THEN l.task_runner_ids
+            WHEN tr IS NOT NULL THEN l.task_runner_ids || tr END,
+        job_ids = CASE WHEN n = 0 THEN l.job_ids
+            ELSE l.job_ids || (%(ids)s::uuid[])[i : i + n - 1] END
+    FROM lease_due d
+    WHERE l.ctid = d.place AND d.running <> 0
 ),
 lease_granted AS (
     INSERT INTO leases (
-        tenant_id, job_id, shard, attempt, worker_id, task_runner_id, granted_at, lease_us
+        tenant_id, granted_at, shard, running, begins, worker_ids, task_runner_ids, job_ids
     )
-    SELECT t, (%(ids)s::uuid[])[c.i + k], s, a, w, tr, (%(numbers)s::bigint[])[sa + k], lu
-    FROM (
-        SELECT * FROM created
-        UNION ALL
-        SELECT * FROM changed WHERE f <> 'running'
-    ) c
-    CROSS JOIN LATERAL generate_series(0, n - 1) AS k
-    WHERE st = 'running'
+    SELECT t, at, s, running, b, w, tr, (%(ids)s::uuid[])[i : i + n - 1]
+    FROM lease_due
+    WHERE place IS NULL
 ),
 gate_given AS MATERIALIZED (
     SELECT *

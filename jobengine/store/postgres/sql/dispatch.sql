@@ -7,14 +7,28 @@
 -- locks: none
 -- parameters: shard smallint
 SELECT
-    l.worker_id, l.task_runner_id, l.granted_at,
+    l.worker_ids[width_bucket(held.place, l.begins)],
+    l.task_runner_ids[width_bucket(held.place, l.begins)],
+    l.granted_at,
     j.job_id, j.tenant_id, j.definition, j.payload, j.created_at, j.state, j.reason, j.attempt,
     j.failures, j.crashes, j.due_at, j.scheduled_at, j.started_at, j.finished_at,
     j.cancel_requested_at, j.cancel_reason, j.result, j.error, j.progress, j.seqs
 FROM leases l
-JOIN jobs j ON j.tenant_id = l.tenant_id AND j.job_id = l.job_id
+CROSS JOIN LATERAL (
+    -- Granted twice at one instant, a job is held by whom it was granted to last.
+    SELECT job_id, max(place)::integer AS place
+    FROM unnest(l.job_ids) WITH ORDINALITY AS granted(job_id, place)
+    GROUP BY job_id
+) held
+CROSS JOIN LATERAL (
+    SELECT *
+    FROM jobs
+    WHERE tenant_id = l.tenant_id AND job_id = held.job_id AND state = 'running'
+      AND started_at = l.granted_at
+    OFFSET 0
+) j
 WHERE l.shard = %(shard)s
-ORDER BY l.tenant_id, l.job_id;
+ORDER BY l.tenant_id, held.job_id;
 
 -- name: lanes
 -- purpose: the lanes of a shard that hold a scheduled job due by now

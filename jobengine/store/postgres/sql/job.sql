@@ -17,17 +17,23 @@ CROSS JOIN LATERAL (
 ) j;
 
 -- name: job_states
--- purpose: which of these jobs are in another state than expected, after a stale commit
--- rows: one for each job that is not in its expected state or does not exist
+-- purpose: which of these jobs are in another state than expected, or run since another instant,
+--   after a stale commit
+-- rows: one for each job that is not as expected or does not exist
 -- index: jobs_pkey
 -- locks: none
--- parameters: tenant_id text, job_ids uuid[], states text[]
+-- parameters: tenant_id text, job_ids uuid[], states text[], starts_at bigint[]
 SELECT expected.job_id
-FROM unnest(%(job_ids)s::uuid[], %(states)s::text[]) AS expected(job_id, state)
+FROM unnest(%(job_ids)s::uuid[], %(states)s::text[], %(starts_at)s::bigint[])
+    AS expected(job_id, state, started_at)
 LEFT JOIN LATERAL (
-    SELECT state FROM jobs WHERE tenant_id = %(tenant_id)s AND job_id = expected.job_id OFFSET 0
+    SELECT state, started_at
+    FROM jobs
+    WHERE tenant_id = %(tenant_id)s AND job_id = expected.job_id
+    OFFSET 0
 ) j ON true
 WHERE j.state IS DISTINCT FROM expected.state
+   OR (j.state = 'running' AND j.started_at IS DISTINCT FROM expected.started_at)
 ORDER BY expected.job_id;
 
 -- name: job_list
@@ -74,7 +80,8 @@ LIMIT %(jobs_max)s;
 
 -- name: job_list_live
 -- purpose: as job_list, for filters that name only pending, scheduled and running: it looks only at
---   jobs in those states, however many others there are
+--   jobs in those states, and at those that have ended since they were granted together with one
+--   that still runs, however many others there are
 -- rows: as job_list
 -- index: waiting_pkey, leases_pkey, jobs_pkey
 -- locks: none
@@ -89,13 +96,14 @@ WITH live AS MATERIALIZED (
         ORDER BY job_id DESC
         LIMIT %(rows_max)s
     )
-    UNION ALL
+    UNION
     (
-        SELECT job_id
-        FROM leases
-        WHERE tenant_id = %(tenant_id)s AND job_id < %(before_id)s
+        SELECT DISTINCT granted.job_id
+        FROM leases l
+        CROSS JOIN LATERAL unnest(l.job_ids) AS granted(job_id)
+        WHERE l.tenant_id = %(tenant_id)s AND granted.job_id < %(before_id)s
           AND 'running' = ANY (%(states)s)
-        ORDER BY job_id DESC
+        ORDER BY granted.job_id DESC
         LIMIT %(rows_max)s
     )
     ORDER BY job_id DESC
@@ -112,6 +120,7 @@ LEFT JOIN (
     live
     JOIN jobs j
         ON j.tenant_id = %(tenant_id)s AND j.job_id = live.job_id
+        AND j.state = ANY (%(states)s)
         AND (%(job_type)s::text IS NULL OR j.job_type = %(job_type)s)
         AND (%(queue)s::text IS NULL OR j.queue = %(queue)s)
         AND (%(run_id)s::text IS NULL OR j.run_id = %(run_id)s)
@@ -138,7 +147,7 @@ FROM waiting
 WHERE tenant_id = %(tenant_id)s
 GROUP BY state
 UNION ALL
-SELECT 'running', count(*)
+SELECT 'running', coalesce(sum(running), 0)::bigint
 FROM leases
 WHERE tenant_id = %(tenant_id)s;
 
