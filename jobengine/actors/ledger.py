@@ -1,7 +1,7 @@
 """Shell of the ledger: its commits through the store, answers to their senders."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 
 import attrs
 import trio
@@ -63,7 +63,6 @@ class LedgerActor:
     _calls: SlowCalls[Message] = attrs.field(init=False)
     _began_mono: dict[int, float] = attrs.field(init=False, factory=dict)
     _owed: list[tuple[int, Committed | CommitRefused]] = attrs.field(init=False, factory=list)
-    _writes: bool = attrs.field(init=False, default=False)
 
     async def run(self, life: Life) -> None:
         core = LedgerCore(self.limits, life.incarnation)
@@ -83,11 +82,12 @@ class LedgerActor:
             life.ready()
             self._owed = []
             await run_shell(
-                core, self.mailbox, perform, self.clock, asks=self.asks, flush=self._pay
+                core, self.mailbox, perform, self.clock, asks=self.asks, flush=self._tell
             )
 
     def _write(self, command: Write) -> None:
-        self._writes = True
+        """Begin a commit at once: those of one tenant have to reach the store in their order, and
+        the database works while shards are told of the last ones."""
 
         def failed(error: Exception) -> Message:
             assert isinstance(error, StoreUnavailableError)
@@ -95,14 +95,17 @@ class LedgerActor:
             self._note_trouble(error, in_doubt=unknown)
             return BatchUnavailable(stamp=command.stamp, unknown=unknown, why=str(error))
 
-        self._calls.spawn(self._commit, command, failed=failed)
-
-    async def _commit(self, command: Write) -> Message:
-        state = self.state
         began_mono = self._began_mono[command.stamp] = trio.current_time()
         self._show_oldest()
+        committed = self.store.commit(command.batch)
+        self._calls.spawn(self._commit, command, committed, began_mono, failed=failed)
+
+    async def _commit(
+        self, command: Write, committed: Awaitable[None], began_mono: float
+    ) -> Message:
+        state = self.state
         try:
-            await self.store.commit(command.batch)
+            await committed
         except HeadMovedError as error:
             self.state.trouble = "doubt"
             return BatchUnavailable(stamp=command.stamp, unknown=True, why=str(error))
@@ -114,6 +117,8 @@ class LedgerActor:
         state.last_commit_s = trio.current_time() - began_mono
         state.commits_total += 1
         state.commits_s_total += state.last_commit_s
+        if state.away_since_mono is None:
+            state.trouble = None
         return BatchCommitted(stamp=command.stamp, took_s=state.last_commit_s)
 
     def _show_oldest(self) -> None:
@@ -138,20 +143,8 @@ class LedgerActor:
     def _deny(self, command: Deny) -> None:
         self._owed.append((command.sender, CommitRefused(stamp=command.stamp, why=command.why)))
 
-    def _pay(self) -> None:
-        """Tell shards what became of their changes. Where the next commit starts in this step they
-        hear of it in the next turn of the loop: by then it has been sent, and the database works
-        while they do."""
-        if self._owed and self._writes:
-            self._calls.spawn(self._tell_owed, failed=_never)
-        else:
-            self._tell()
-        self._writes = False
-
-    async def _tell_owed(self) -> None:
-        self._tell()
-
     def _tell(self) -> None:
+        """Tell shards what became of their changes, once what the step commits is on its way."""
         owed, self._owed = self._owed, []
         for sender, told in owed:
             self.shards[sender].deliver(told)
@@ -202,7 +195,3 @@ class LedgerActor:
 
     def _abandon(self, command: Abandon) -> None:
         raise LedgerAbandonedError(command.why)
-
-
-def _never(error: Exception) -> Message:
-    raise error

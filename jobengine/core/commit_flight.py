@@ -2,10 +2,13 @@
 
 I1  A tenant's entries are numbered from its head, in the order of the changes, without a gap.
 I2  Numbers are given once: a batch that is sent again is the same batch.
+I3  A batch may *follow* another one: it goes on from the heads that one will leave, so it takes
+    effect after that one or not at all.
 
 Not here: which changes a batch holds (``commit_queue``), when it is sent (``ledger``).
 """
 
+from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -27,16 +30,20 @@ class Flight:
 
     ``batch`` is there, with ``first_seqs`` of its requests and the ``heads`` it leaves behind, once
     it is numbered. It is ``unknown`` when it was sent and may have taken effect, and ``troubled``
-    from when the store could not be asked about it until the store answers again.
+    from when the store could not be asked about it until the store answers again. It is ``void``
+    when the one that it followed will never take effect, and so neither will it.
     """
 
     requests: Sequence[Append]
+    front: "Flight | None" = None
+    """The one that it follows, until that is settled."""
     stamp: int = 0
     batch: CommitBatch | None = None
     first_seqs: list[int] = attrs.field(factory=list)
     heads: dict[str, Head] = attrs.field(factory=dict)
     unknown: bool = False
     troubled: bool = False
+    void: bool = False
 
     @property
     def tenant_ids(self) -> list[str]:
@@ -48,7 +55,10 @@ class Flight:
         return sum(request.changes.entries_total() for request in self.requests)
 
     def number(self, known: Mapping[str, Head]) -> CommitBatch:
-        """Number what it carries from the heads of its tenants, all of which are ``known``."""
+        """Number what it carries from the heads of its tenants, all of which are ``known`` or left
+        by the one in front."""
+        if self.front is not None:
+            known = ChainMap(self.front.heads, known)  # type: ignore[arg-type]
         by_tenant: dict[str, _Body] = {}
         for request in self.requests:
             changes = request.changes
@@ -70,10 +80,15 @@ class Flight:
         )
         return self.batch
 
-    def took_effect(self, heads: Mapping[str, Head]) -> bool | None:
-        """What the store's heads say of it; None when they stand neither before nor after it."""
+    def took_effect(self, heads: Mapping[str, Head], follower: "Flight | None") -> bool | None:
+        """What the store's heads say of it; None when they stand neither before nor after it. Where
+        the ``follower`` took effect, they stand after that."""
         assert self.batch is not None
-        if all(heads.get(tenant_id) == head for tenant_id, head in self.heads.items()):
+        later = {} if follower is None else follower.heads
+        if all(
+            heads.get(tenant_id) in (head, later.get(tenant_id, head))
+            for tenant_id, head in self.heads.items()
+        ):
             return True
         before = {b.tenant_id: Head(b.first_seq, b.previous) for b in self.batch.blocks}
         if all(heads.get(tenant_id, NEW) == head for tenant_id, head in before.items()):

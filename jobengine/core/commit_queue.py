@@ -2,8 +2,9 @@
 
 Decides what the next batch of the ledger holds.
 
-I1  The changes of one tenant leave in the order in which they came, and none while a batch that
-    holds others of it is on its way: such a tenant is *held* until that batch is settled.
+I1  The changes of one tenant leave in the order in which they came. A tenant is *held* by the batch
+    on its way that took changes of it last, until that is settled; more of them leave only in a
+    batch that is to follow that one.
 I2  Tenants that wait at the same time share a batch by entries, in deficit round robin
     (``deficit_ring``), so one who sends little passes those who send much; if a tenant waits that
     is not held, the batch is not empty, however large its first change is.
@@ -18,7 +19,7 @@ Not here: numbers, links, what becomes of a batch (``ledger``).
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Final
 
 from jobengine.core.deficit_ring import DeficitRing
@@ -41,7 +42,8 @@ class CommitQueue:
         self._turns: DeficitRing[str] = DeficitRing(turn_entries)
         self._behind: deque[Append | Fence] = deque()
         self._open = 0
-        self._held: dict[str, None] = {}
+        self._entries: dict[str, int] = {}
+        self._held: dict[str, Sequence[Append]] = {}
         self._credentials_held = False
 
     def __len__(self) -> int:
@@ -68,51 +70,70 @@ class CommitQueue:
                 self._admit(message)
         return taken
 
-    def compose(self, entries_max: int, requests_max: int) -> list[Append]:
+    def compose(
+        self, entries_max: int, requests_max: int, behind: Sequence[Append] | None = None
+    ) -> list[Append]:
         """Take the next batch: up to the bounds, or to the next fence; one change at least, if any
-        may leave. It holds its tenants from now on."""
+        may leave. It holds its tenants from now on. ``behind`` is the batch that it follows, of
+        whose tenants it may take as well."""
+        if behind is not None:
+            for request in behind:
+                self._offer(request.changes.tenant_id)
         batch: list[Append] = []
         entries = 0
         turns, by_tenant = self._turns, self._by_tenant
         while len(batch) < requests_max and (turn := turns.peek()) is not None:
             waiting = by_tenant[turn.key]
-            if not self.may_leave(waiting[0]):
+            if not self.may_leave(waiting[0], behind):
                 turns.withhold(turn.key)
                 continue
-            entries += waiting[0].changes.entries_total()
+            more = waiting[0].changes.entries_total()
+            entries += more
             if batch and entries > entries_max:
                 break
             batch.append(waiting.popleft())
             turns.charge(turn)
             if waiting:
+                self._entries[turn.key] -= more
                 turns.offer(turn.key, _cost(waiting[0]))
             else:
                 turns.drop(turn.key)
-                del by_tenant[turn.key]
+                del by_tenant[turn.key], self._entries[turn.key]
         self._open -= len(batch)
         self.hold(batch)
         return batch
 
-    def may_leave(self, request: Append) -> bool:
-        """Whether no batch on its way stands against it."""
-        changes = request.changes
+    def may_leave(self, request: Append, behind: Sequence[Append] | None = None) -> bool:
+        """Whether no batch on its way stands against it but the one that it is to follow."""
         if self._credentials_held and _has_credentials(request):
             return False
-        return changes.tenant_id not in self._held
+        holder = self._held.get(request.changes.tenant_id)
+        return holder is None or holder is behind
 
-    def hold(self, batch: Iterable[Append]) -> None:
+    def may_follow(self, tenant_id: str, entries_min: int) -> Sequence[Append] | None:
+        """The batch that holds a tenant of which so much waits."""
+        if self._entries.get(tenant_id, 0) < entries_min:
+            return None
+        return self._held.get(tenant_id)
+
+    def hold(self, batch: Sequence[Append]) -> None:
         """These are on their way: what waits of their tenants stays, until they are settled."""
         for request in batch:
-            self._held[request.changes.tenant_id] = None
+            self._held[request.changes.tenant_id] = batch
             self._credentials_held = self._credentials_held or _has_credentials(request)
 
-    def release(self, batch: Iterable[Append]) -> None:
+    def put_back(self, batch: Sequence[Append]) -> None:
+        """These go first of their tenants, as if they had never left."""
+        for request in reversed(batch):
+            self._admit(request, first=True)
+
+    def release(self, batch: Sequence[Append]) -> None:
         """These are settled, or are to be sent again one by one."""
         credentials = False
         for request in batch:
             tenant_id = request.changes.tenant_id
             credentials = credentials or _has_credentials(request)
-            if tenant_id in self._held:
+            if self._held.get(tenant_id) is batch:
                 del self._held[tenant_id]
                 self._offer(tenant_id)
         if credentials:
@@ -125,15 +146,22 @@ class CommitQueue:
         if waiting is not None:
             self._turns.offer(tenant_id, _cost(waiting[0]))
 
-    def _admit(self, request: Append) -> None:
+    def _admit(self, request: Append, *, first: bool = False) -> None:
         self._open += 1
         tenant_id = request.changes.tenant_id
+        entries = request.changes.entries_total()
         waiting = self._by_tenant.get(tenant_id)
-        if waiting is not None:
-            waiting.append(request)
+        if waiting is None:
+            self._by_tenant[tenant_id] = deque((request,))
+            self._entries[tenant_id] = entries
+            self._offer(tenant_id)
             return
-        self._by_tenant[tenant_id] = deque((request,))
-        self._offer(tenant_id)
+        self._entries[tenant_id] += entries
+        if first:
+            waiting.appendleft(request)
+            self._offer(tenant_id)
+        else:
+            waiting.append(request)
 
 
 class CommitPace:

@@ -4,10 +4,14 @@ Decides the sequence numbers and chain links of every tenant, what goes into the
 what to do when a commit did not answer.
 
 Definitions. A *batch* is one transaction. A *head* is a tenant's next sequence number and the link
-to chain on. A batch is *unknown* when its commit was sent and the connection was lost.
+to chain on. A batch is *unknown* when its commit was sent and the connection was lost. Batches are
+*beside* each other when they share no tenant; one *follows* another when it goes on from the heads
+that the other will leave, and then it takes effect after that one or not at all.
 
-I1  At most ``commits_in_flight_max`` batches are in flight, and a tenant is in one of them at most;
-    so changes of one tenant are committed, confirmed and published in the order they came in.
+I1  At most ``commits_in_flight_max`` batches are in flight beside each other, and at most one
+    follows each. All in flight that hold changes of one tenant are one such pair, which is settled
+    front first; so changes of one tenant are committed, confirmed and published in the order they
+    came in.
 I2  A tenant's numbers have no gap: a head moves only when the batch that holds the numbers commits.
 I3  A sender hears of its change exactly once: ``Confirm`` after the commit, or ``Deny``.
 I4  An unknown batch is settled by the store's heads, never guessed. The compare-and-set on them
@@ -18,9 +22,14 @@ I6  A fence is answered when everything appended before it has been settled, all
     included.
 I7  While a batch is in trouble no other is started; those in flight beside it are settled. The
     database is away from the first batch in trouble until the last of them is out of it.
+I8  What follows a batch that is refused is *void*, and so is what is refused before the one it
+    follows is settled. It is numbered anew, and nothing else is started, once the store has said of
+    it that it is over.
 
 A batch is started beside another at the wake-up that ends a burst of messages, so that it carries
-what came in it; there is no timer. A tenant that is alone has one batch in flight.
+what came in it; there is no timer. Behind another one it is started when enough waits of a tenant
+(``follow_entries_min``): the database goes on with it at once, and small changes are not divided
+into more commits than they need.
 
 Not here: whose changes go first and how many (``commit_queue``), numbers and links
 (``commit_flight``), the bytes in the store (``store``), who may write what (``lease_shard``).
@@ -69,7 +78,8 @@ class LedgerLimits:
 
     ``batch_entries_min`` is the least that a batch may hold while tenants share the ledger, and
     the step by which it grows towards ``commit_target_s``. The commit of fewer is mostly its fixed
-    cost: it would take no less time and carry less.
+    cost: it would take no less time and carry less. ``follow_entries_min`` is what has to wait of a
+    tenant before a batch is sent behind the one that holds it.
     """
 
     backoff_s_max: float = 2.0
@@ -77,6 +87,7 @@ class LedgerLimits:
     batch_entries_max: int = 12_000
     commit_target_s: float = 0.05
     commits_in_flight_max: int = 2
+    follow_entries_min: int = 2_000
     batch_requests_max: int = 2_000
     heads_max: int = 100_000
 
@@ -101,7 +112,7 @@ class LedgerCore:
 
     @property
     def wakeup_at(self) -> float | None:
-        if self._retry_at is None and self._has_room():
+        if self._retry_at is None and self._has_peace():
             return self._burst_at
         return self._retry_at
 
@@ -136,8 +147,10 @@ class LedgerCore:
         self._pace.note(request.changes.tenant_id, now.mono)
         if not self._flights:
             return self._next(now)
-        if self._burst_at is None and self._has_room() and self._waiting.may_leave(request):
-            self._burst_at = now.mono
+        if self._burst_at is None and self._has_peace():
+            beside = self._has_room() and self._waiting.may_leave(request)
+            if beside or self._front_for(request.changes.tenant_id) is not None:
+                self._burst_at = now.mono
         return ()
 
     def _told(self, message: Any, now: Moment) -> Sequence[Any]:
@@ -146,6 +159,12 @@ class LedgerCore:
         if flight is None:
             return ()
         flight.stamp = 0
+        if flight.front is not None and type(message) is BatchRefused:
+            flight.void = True
+        if flight.void:
+            if type(message) is BatchCommitted:
+                return [Abandon(why="a batch took effect behind one that was refused")]
+            return self._number_anew(now)
         match message:
             case BatchCommitted():
                 self._pace.learn(flight.entries, message.took_s)
@@ -161,24 +180,48 @@ class LedgerCore:
 
     # ---- making a batch
 
+    def _has_peace(self) -> bool:
+        """Whether nothing in flight forbids to start a batch (I7, I8)."""
+        return not any(flight.troubled or flight.void for flight in self._flights)
+
     def _has_room(self) -> bool:
-        """Whether a batch may be started now."""
-        return len(self._flights) < self._limits.commits_in_flight_max and not any(
-            flight.troubled for flight in self._flights
-        )
+        """Whether one more batch may go beside those in flight (I1)."""
+        beside = sum(flight.front is None for flight in self._flights)
+        return beside < self._limits.commits_in_flight_max
+
+    def _front_for(self, tenant_id: str) -> Flight | None:
+        """The batch that the next one of this tenant is to follow, if enough waits for that."""
+        held_by = self._waiting.may_follow(tenant_id, self._limits.follow_entries_min)
+        if held_by is None:
+            return None
+        front = next(flight for flight in self._flights if flight.requests is held_by)
+        may = front.batch is not None and front.front is None and self._follower(front) is None
+        return front if may else None
+
+    def _follower(self, front: Flight) -> Flight | None:
+        return next((flight for flight in self._flights if flight.front is front), None)
 
     def _next(self, now: Moment) -> list[Any]:
-        """Start the next batch, if there is room for it and anything that may leave."""
+        """Start the next batches: beside others, then behind them."""
         commands: list[Any] = []
-        if not self._has_room():
+        if not self._has_peace():
             return commands
-        requests = self._compose(commands, now)
         self._burst_at = None
-        if requests:
-            flight = Flight(requests)
-            self._flights.append(flight)
-            commands.append(self._send(flight))
+        if self._has_room() and (requests := self._compose(commands, now)):
+            self._start(Flight(requests), commands)
+        if self._alone:
+            return commands
+        for front in tuple(self._flights):
+            tenants = front.tenant_ids
+            if any(self._front_for(tenant_id) is front for tenant_id in tenants) and (
+                requests := self._take(now, front.requests)
+            ):
+                self._start(Flight(requests, front), commands)
         return commands
+
+    def _start(self, flight: Flight, commands: list[Any]) -> None:
+        self._flights.append(flight)
+        commands.append(self._send(flight))
 
     def _compose(self, commands: list[Any], now: Moment) -> list[Append]:
         """What goes next, after the fences that have been reached; suspects go alone."""
@@ -190,7 +233,11 @@ class LedgerCore:
             return suspect
         if not self._flights:
             commands.extend(Answer(fence.ask_id, None) for fence in self._waiting.take_fences())
-        return self._waiting.compose(self._pace.bound(now.mono), self._limits.batch_requests_max)
+        return self._take(now)
+
+    def _take(self, now: Moment, behind: Sequence[Append] | None = None) -> list[Append]:
+        entries_max = self._pace.bound(now.mono)
+        return self._waiting.compose(entries_max, self._limits.batch_requests_max, behind)
 
     def _send(self, flight: Flight) -> LoadHeads | Write:
         """Ask the store for what a batch needs next: heads to number or to settle it by, or its
@@ -199,7 +246,10 @@ class LedgerCore:
         flight.stamp = self._stamp
         batch = flight.batch
         if batch is None:
-            if missing := [each for each in flight.tenant_ids if each not in self._heads]:
+            left = () if flight.front is None else flight.front.heads
+            if missing := [
+                each for each in flight.tenant_ids if each not in self._heads and each not in left
+            ]:
                 return LoadHeads(stamp=self._stamp, tenant_ids=missing)
             batch = flight.number(self._heads)
         elif flight.unknown and flight.heads:
@@ -210,6 +260,16 @@ class LedgerCore:
     # ---- what became of it
 
     def _committed(self, flight: Flight, now: Moment) -> list[Any]:
+        """It took effect, and so did the one that it follows, whatever the store says of that."""
+        commands = [] if flight.front is None else self._confirm(flight.front)
+        follower = self._follower(flight)
+        commands.extend(self._confirm(flight))
+        if follower is not None and not follower.stamp:
+            commands.append(self._send(follower))
+        commands.extend(self._next(now))
+        return commands
+
+    def _confirm(self, flight: Flight) -> list[Any]:
         assert flight.batch is not None
         commands = self._land(flight)
         self._remember(flight.heads)
@@ -220,22 +280,33 @@ class LedgerCore:
         batch = flight.batch
         if batch.blocks or any(changes.logs for changes in batch.changes):
             commands.append(Publish(blocks=batch.blocks, changes=batch.changes))
-        commands.extend(self._next(now))
         return commands
 
     def _refused(self, flight: Flight, why: str, now: Moment) -> list[Any]:
+        if follower := self._follower(flight):
+            follower.void = True
         commands = self._land(flight)
         if len(flight.requests) == 1:
             [request] = flight.requests
             commands.append(Deny(sender=request.sender, stamp=request.stamp, why=why))
         else:
             self._alone.extend(flight.requests)
+        commands.extend(self._number_anew(now))
+        return commands
+
+    def _number_anew(self, now: Moment) -> list[Any]:
+        """Put back what is void and over (I8), and go on."""
+        commands: list[Any] = []
+        for flight in tuple(self._flights):
+            if flight.void and not flight.stamp:
+                commands.extend(self._land(flight))
+                self._waiting.put_back(flight.requests)
         commands.extend(self._next(now))
         return commands
 
     def _heads_loaded(self, flight: Flight, message: HeadsLoaded, now: Moment) -> list[Any]:
         if flight.batch is not None:
-            took_effect = flight.took_effect(message.heads)
+            took_effect = flight.took_effect(message.heads, self._follower(flight))
             if took_effect is None:
                 return [Abandon(why="another writer has moved the heads of tenants that are ours")]
             if took_effect:
@@ -252,7 +323,11 @@ class LedgerCore:
             if now.mono < self._retry_at:
                 return []
             self._retry_at = None
-            return [self._send(flight) for flight in self._flights if not flight.stamp]
+            return [
+                self._send(flight)
+                for flight in self._flights
+                if flight.front is None and not flight.stamp
+            ]
         if self._burst_at is None or now.mono < self._burst_at:
             return []
         return self._next(now)
@@ -272,7 +347,11 @@ class LedgerCore:
     def _land(self, flight: Flight) -> list[Any]:
         """It is settled, or taken apart: its tenants may go on."""
         self._flights.remove(flight)
+        if follower := self._follower(flight):
+            follower.front = None
         self._waiting.release(flight.requests)
+        if flight.front is not None:
+            self._waiting.hold(flight.front.requests)
         return self._back(flight)
 
     def _back(self, flight: Flight) -> list[Any]:
@@ -281,6 +360,7 @@ class LedgerCore:
         if any(other.troubled for other in self._flights):
             return []
         self._failures = 0
+        self._retry_at = None
         if not self._away:
             return []
         self._away = False

@@ -13,7 +13,7 @@ I4  A tenant's ledger starts at sequence number 1, chained on ``GENESIS``.
 I5  Job ids are unique across tenants; cursors that name a job rely on it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import attrs
@@ -144,8 +144,13 @@ class StoreHealth:
 
 
 class Store(ArtifactStore, AdmissionStore, RunStore, WebhookStore, FeedStore, Protocol):
-    async def commit(self, batch: CommitBatch) -> None:
-        """Apply a batch.
+    def commit(self, batch: CommitBatch) -> Awaitable[None]:
+        """Begin to apply a batch; it is applied when what is returned has been awaited.
+
+        A batch may go on from the heads that one under way will leave, of whose tenants it shares
+        some, and of no other's: batches that share tenants take effect in the order in which they
+        were begun. When the one in front fails, this one finds a head moved, or its outcome is
+        unknown.
 
         JSON ``null`` as a result, error or progress says nothing: what was stored stays. A unique
         key whose window is over at the block's ``at``, or which its holder drops in the same batch,

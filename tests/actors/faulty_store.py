@@ -19,7 +19,8 @@ class Fault:
     """What befalls one call: a pause before it takes effect, a pause after, then an error or none.
 
     ``lost`` is an error after the call took effect; ``away`` one before it did. ``unknown`` tells
-    the caller of a commit that it may have taken effect, which a lost one always does.
+    the caller of a commit that it may have taken effect, which a lost one always does. ``error`` is
+    the class that is raised.
     """
 
     before_s: float = 0.0
@@ -27,6 +28,7 @@ class Fault:
     away: bool = False
     lost: bool = False
     unknown: bool = False
+    error: type[StoreUnavailableError] = StoreUnavailableError
 
 
 Plan = Callable[[str, int], Fault | None]
@@ -55,12 +57,12 @@ class FaultyStore:
             if fault.before_s:
                 await trio.sleep(fault.before_s)
             if fault.away:
-                raise StoreUnavailableError("away", may_have_committed=fault.unknown)
+                raise fault.error("away", may_have_committed=fault.unknown)
             result = await method(*args)
             if fault.after_s:
                 await trio.sleep(fault.after_s)
             if fault.lost:
-                raise StoreUnavailableError("lost", may_have_committed=name == "commit")
+                raise fault.error("lost", may_have_committed=name == "commit")
             return result
 
         return call

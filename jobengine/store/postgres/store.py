@@ -2,7 +2,8 @@
 
 I1  A commit is one statement outside of a transaction: it happens wholly or not at all. Where its
     outcome is unknown (`may_have_committed`) the error is passed on; nothing is tried again here.
-I2  Commits have connections of their own, so that no read delays one.
+I2  Commits have connections of their own, so that no read delays one; those of one tenant are sent
+    behind each other on one (`driver/line.py`).
 I3  What is asked for one tenant is read as a role that sees this tenant alone, by the tenant set in
     the transaction of the read; the questions of shards and of the ledger span tenants.
 I4  Nothing waits for ever: whatever is sent has a deadline (`opening.py`).
@@ -12,7 +13,7 @@ set up (``opening.py``); artifacts, admission, credentials, feeds, dead letters,
 each in its own module.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -40,8 +41,9 @@ from jobengine.store.port import (
 from jobengine.store.postgres.admission import PostgresAdmission
 from jobengine.store.postgres.artifacts import PostgresArtifacts
 from jobengine.store.postgres.credentials import PostgresCredentials
+from jobengine.store.postgres.driver.line import Lines
 from jobengine.store.postgres.driver.pool import Pool
-from jobengine.store.postgres.encode import commit_parameters
+from jobengine.store.postgres.encode import COMMITS, commit_parameters
 from jobengine.store.postgres.feeds import PostgresFeeds
 from jobengine.store.postgres.letters import PostgresLetters
 from jobengine.store.postgres.migrate import status
@@ -90,17 +92,25 @@ class PostgresStore(
     ) -> None:
         self._tenants = tenants
         self._shards = shards
-        self._commits = commits
         self._rows_per_page_max = rows_per_page_max
         self._statements: Mapping[str, Statement] = load_statements()
+        self._lines = Lines(commits, [self._statements[name] for name in COMMITS])
         self._definitions = StoredDefinitions()
         self._tenant_set = self._statements["tenant_set"]
 
-    async def commit(self, batch: CommitBatch) -> None:
-        name, parameters = commit_parameters(batch)
+    def commit(self, batch: CommitBatch) -> Awaitable[None]:
         try:
-            async with self._commits.connection() as connection:
-                await connection.fetch(self._statements[name], parameters)
+            name, parameters = commit_parameters(batch)
+        except StatementRefusedError as error:
+            return _refused(error)
+        tenant_ids = {changes.tenant_id for changes in batch.changes}
+        return self._answer(
+            batch, self._lines.begin(tenant_ids, self._statements[name], parameters)
+        )
+
+    async def _answer(self, batch: CommitBatch, outcome: Awaitable[None]) -> None:
+        try:
+            await outcome
         except StatementRefusedError as error:
             if refusal := await explain(error, batch, self._fetch):
                 raise refusal from None
@@ -315,3 +325,7 @@ class PostgresStore(
             return await connection.fetch_after(
                 self._tenant_set, (tenant_id,), self._statements[name], parameters
             )
+
+
+async def _refused(error: StatementRefusedError) -> None:
+    raise error

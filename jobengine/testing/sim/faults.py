@@ -30,6 +30,8 @@ RATES: Final[Mapping[str, float]] = {
     "store.commit.lost": 0.02,
     "store.commit.slow": 0.05,
     "store.commit.orphaned": 0.02,
+    # The connection is lost between the answers to two commits.
+    "store.commit.torn": 0.05,
     "store.read.away": 0.02,
     "store.read.lost": 0.02,
     "store.read.slow": 0.05,
@@ -71,8 +73,9 @@ class Faults:
         self._dice: dict[str, random.Random] = {site: chance.fork(site) for site in SITES}
         drawn = {site: self._dice[site].random() for site in SITES}
         self.on = frozenset(site for site in sites if drawn[site] < share)
-        self._rates = {
-            site: RATES[site] * self._dice[site].choice((0.3, 1.0, 3.0)) for site in SITES
+        rates = {site: RATES[site] * self._dice[site].choice((0.3, 1.0, 3.0)) for site in SITES}
+        self._odds = {
+            site: (dice.random, rates[site]) for site, dice in self._dice.items() if site in self.on
         }
         self._healed = False
         self.chances: Counter[tuple[str, str]] = Counter()
@@ -83,7 +86,8 @@ class Faults:
     def strike(self, site: str, state: str = "") -> bool:
         """Whether the fault happens here and now. `state` says what it hits, in one word."""
         self.chances[site, state] += 1
-        if self._healed or site not in self.on or self._dice[site].random() >= self._rates[site]:
+        odds = self._odds.get(site)
+        if odds is None or odds[0]() >= odds[1]:
             return False
         self.note(site, state)
         return True
@@ -105,4 +109,5 @@ class Faults:
     def heal(self) -> None:
         """From now on everything works."""
         self._healed = True
+        self._odds = {}
         self._trace.note("fault", "healed")

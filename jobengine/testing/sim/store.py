@@ -7,12 +7,14 @@ answer is lost, maybe with the ledger that waits for it. An *outage* befalls eve
 I1  What a call did or did not do is exact: `StoreUnavailableError.may_have_committed` is set where
     a commit took effect and its answer was lost, and also now and then where it did not.
 I2  A call that is cancelled while it waits for its answer has taken effect, like a real one.
+I3  Commits that share a tenant take effect in the order in which they were begun. Where the answer
+    to one is lost, so is the answer to the one behind it.
 
 Not here: which faults there are (`faults`), what is stored (`store/memory`).
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, Literal
 
 import attrs
@@ -54,6 +56,7 @@ class SimulatedStore:
         self.committed: dict[str, list[tuple[float, int]]] = {}
         self._faults = faults
         self._nth = nth
+        self._last: dict[str, _Asked] = {}
         self._away_until = 0.0
         self.kill_ledger: Callable[[], None] | None = None
         """Lets the one who commits fail; None while there is none."""
@@ -65,16 +68,41 @@ class SimulatedStore:
             self.calls[name] += 1
             if name in SPARED:
                 return await method(*args, **named)
-            site = "store.commit" if name == "commit" else "store.read"
-            state = _state(name, args)
-            await self._before(name, site, state)
+            asked = _Asked(name, "store.read", name, self.calls[name])
+            await self._before(asked)
             result = await method(*args, **named)
-            if name == "commit":
-                self._date(args[0])
-            await self._after(name, site, state)
+            await self._after(asked)
             return result
 
+        setattr(self, name, call)
         return call
+
+    def commit(self, batch: CommitBatch) -> Awaitable[None]:
+        self.calls["commit"] += 1
+        asked = _Asked("commit", "store.commit", _kind(batch), self.calls["commit"])
+        tenants = sorted({change.tenant_id for change in batch.changes})
+        front = next((self._last[each] for each in tenants if each in self._last), None)
+        for tenant_id in tenants:
+            self._last[tenant_id] = asked
+        return self._commit(batch, asked, front)
+
+    async def _commit(self, batch: CommitBatch, asked: "_Asked", front: "_Asked | None") -> None:
+        try:
+            await self._before(asked)
+            if front is not None:
+                await front.over.wait()
+            try:
+                await self.inner.commit(batch)
+            finally:
+                self._date(batch)
+        finally:
+            asked.over.set()
+            for change in batch.changes:
+                if self._last.get(change.tenant_id) is asked:
+                    del self._last[change.tenant_id]
+        await self._after(asked)
+        if front is not None and self._is_torn(front, asked):
+            raise StoreUnavailableError("lost behind another", may_have_committed=True)
 
     def _date(self, batch: CommitBatch) -> None:
         heads, now = self.inner.tables.heads, trio.current_time()
@@ -84,8 +112,8 @@ class SimulatedStore:
                 dates = self.committed.setdefault(change.tenant_id, [])
                 dates.append((now, head.next_seq - 1))
 
-    async def _before(self, name: str, site: str, state: str) -> None:
-        faults = self._faults
+    async def _before(self, asked: "_Asked") -> None:
+        faults, site, state = self._faults, asked.site, asked.state
         if faults.strike("store.outage", state):
             self._away_until = trio.current_time() + faults.pause_s("store.outage", *_OUTAGES_S)
         if trio.current_time() < self._away_until and not faults.healed:
@@ -93,34 +121,51 @@ class SimulatedStore:
             raise StoreUnavailableError("an outage", may_have_committed=False)
         if faults.strike(f"{site}.slow", state):
             await sleep(faults.pause_s(f"{site}.slow", *_PAUSES_S))
-        if faults.strike(f"{site}.away", state) or self._is_nth(name, "before"):
+        if faults.strike(f"{site}.away", state) or self._is_nth(asked, "before"):
             raise StoreUnavailableError("away", may_have_committed=False)
-        if name == "commit" and faults.strike("store.commit.unknown", state):
+        if asked.verb == "commit" and faults.strike("store.commit.unknown", state):
             raise StoreUnavailableError("away", may_have_committed=True)
 
-    async def _after(self, name: str, site: str, state: str) -> None:
-        faults = self._faults
-        kill = self.kill_ledger if name == "commit" else None
+    async def _after(self, asked: "_Asked") -> None:
+        faults, site, state = self._faults, asked.site, asked.state
+        kill = self.kill_ledger if asked.verb == "commit" else None
         if kill is not None and faults.strike("store.commit.orphaned", state):
             kill()
             await sleep(_ORPHANED_S)
-        if faults.strike(f"{site}.lost", state) or self._is_nth(name, "after"):
+        if faults.strike(f"{site}.lost", state) or self._is_nth(asked, "after"):
+            asked.torn = True
             await sleep(faults.pause_s(f"{site}.lost", *_PAUSES_S))
-            raise StoreUnavailableError("lost", may_have_committed=name == "commit")
+            raise StoreUnavailableError("lost", may_have_committed=asked.verb == "commit")
 
-    def _is_nth(self, name: str, when: str) -> bool:
+    def _is_torn(self, front: "_Asked", asked: "_Asked") -> bool:
+        if front.torn:
+            self._faults.note("store.commit.torn", asked.state)
+        return front.torn or self._faults.strike("store.commit.torn", asked.state)
+
+    def _is_nth(self, asked: "_Asked", when: str) -> bool:
         nth = self._nth
-        if nth is None or (nth.verb, nth.when, nth.number) != (name, when, self.calls[name]):
+        if nth is None or (nth.verb, nth.when, nth.number) != (asked.verb, when, asked.number):
             return False
-        self._faults.note("store.nth", f"{name} {when}")
+        self._faults.note("store.nth", f"{asked.verb} {when}")
         return True
 
 
-def _state(name: str, args: tuple[Any, ...]) -> str:
-    """What a call is about: the verb, of a commit the kind of its first entry."""
-    if name != "commit" or not args or not isinstance(args[0], CommitBatch):
-        return name
-    for change in args[0].changes:
+@attrs.define(eq=False)
+class _Asked:
+    """A call under way; ``state`` is what it is about. It is ``over`` when it took effect or failed
+    before it could, and ``torn`` when its answer is lost."""
+
+    verb: str
+    site: str
+    state: str
+    number: int
+    over: trio.Event = attrs.field(factory=trio.Event)
+    torn: bool = False
+
+
+def _kind(batch: CommitBatch) -> str:
+    """What a commit is about: the kind of its first entry."""
+    for change in batch.changes:
         for kind in change.kinds():
             return kind
-    return name
+    return "commit"

@@ -14,13 +14,13 @@ I3  A statement whose plan went stale (a migration by a newer node) is prepared 
 
 A call that was cancelled, or failed with `may_have_committed`, may have taken effect: the caller
 looks for its traces. Deliberately not here: the exchange with the server and its faults
-(`session.py`), retries, pooling, COPY.
+(`session.py`), which calls share a line (`line.py`), retries, pooling, COPY.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from math import inf
@@ -167,6 +167,37 @@ class Connection:
         """Several statements without parameters in one message, in one transaction by default."""
         await self._command(sql, label="script", may_commit=not self._in_transaction)
 
+    def has_prepared(self, statements: Iterable[Statement]) -> bool:
+        return all(statement.sql in self._plans for statement in statements)
+
+    def enter_line(self) -> None:
+        """From now on the connection serves `prepare` and the calls of a line alone."""
+        self._session.claim()
+
+    def leave_line(self) -> None:
+        self._session.in_use = False
+
+    async def prepare(self, statements: Iterable[Statement]) -> None:
+        """Have these prepared, those that are not."""
+        for statement in statements:
+            await self._plan_of(statement)
+
+    def send_in_line(self, statement: Statement, params: Params) -> None:
+        """Send a prepared statement, a transaction of its own, behind those without an answer."""
+        plan = self._plans[statement.sql]
+        self._session.send_in_pipeline(self._sender(plan, params), plan.label)
+
+    async def answer_in_line(self, statement: Statement) -> None:
+        """The end of the statement that was sent first of those without an answer.
+
+        One whose plan is stale is not run anew here, since others may be under way behind it.
+        """
+        try:
+            await self._session.answer_in_pipeline(_label(statement), may_commit=True)
+        except StalePlanError:
+            self._plans.clear()
+            raise
+
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:
         """BEGIN … COMMIT; any exception, a cancellation too, rolls back. Does not nest.
@@ -232,7 +263,8 @@ class Connection:
             first_send()
             last_send()
 
-        return await self._session.exchange_pipeline(send, plan.label, may_commit=True)
+        self._session.send_in_pipeline(send, plan.label)
+        return await self._session.answer_in_pipeline(plan.label, may_commit=True)
 
     def _sender(self, plan: _Plan, params: Params) -> Callable[[], None]:
         values = encode(_in_order(params, plan), plan.encoders, plan.names)

@@ -128,7 +128,7 @@ class Pool:
         was asked in vain, else `StoreBusyError`; `trio.ClosedResourceError` when the pool is
         closed. Not a checkpoint when a connection is idle.
         """
-        return Lease(self, self._acquire_timeout_s if timeout_s is None else timeout_s)
+        return Lease(self, timeout_s)
 
     @property
     def statistics(self) -> PoolStatistics:
@@ -160,12 +160,20 @@ class Pool:
             self._retire_at[connection] = trio.current_time() + life_s
             self.give_back(connection)
 
-    async def acquire(self, timeout_s: float) -> Connection:
+    async def acquire(self, timeout_s: float | None = None) -> Connection:
         """As `connection`, for callers that `give_back` by themselves."""
         if self._closed:
             raise trio.ClosedResourceError("the pool is closed")
+        if timeout_s is None:
+            timeout_s = self._acquire_timeout_s
         connection = self._take_idle() or await self._wait_in_line(timeout_s)
         self._acquired_total += 1
+        return connection
+
+    def acquire_nowait(self) -> Connection | None:
+        """As `acquire`, if a connection is idle."""
+        connection = None if self._closed else self._take_idle()
+        self._acquired_total += connection is not None
         return connection
 
     def give_back(self, connection: Connection) -> None:
@@ -256,7 +264,7 @@ class Lease:
 
     __slots__ = ("_connection", "_pool", "_timeout_s")
 
-    def __init__(self, pool: Pool, timeout_s: float) -> None:
+    def __init__(self, pool: Pool, timeout_s: float | None) -> None:
         self._pool = pool
         self._timeout_s = timeout_s
         self._connection: Connection | None = None

@@ -1,10 +1,12 @@
 """One PostgreSQL session and its exchanges: a message out, its answer in, nothing half-way.
 
 I1  Between two exchanges the session is at rest or closed. An interrupted exchange is cancelled on
-    the server and drained; where that fails within `cancel_timeout_s` the session is closed.
+    the server and drained, with all that was sent behind it; where that fails within
+    `cancel_timeout_s` the session is closed.
 I2  Whatever makes a session unusable closes it at once, and nothing revives it: a lost socket, a
     server that shuts down, a FATAL report, a standby that refuses to write.
-I3  One exchange at a time: a second one raises `trio.BusyResourceError` and disturbs nothing.
+I3  One owner at a time: a second one raises `trio.BusyResourceError` and disturbs nothing. An owner
+    may send several things in a pipeline before it takes their answers, one by one in that order.
 I4  No error carries a parameter value.
 I5  An exchange ends within `answer_s_max`: a server that is silent for longer is given up with its
     session, at once. It would not hear a cancel either, if packets vanish on the way.
@@ -15,14 +17,13 @@ Deliberately not here: statements, parameters, rows and transactions (`connectio
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
 import psycopg
 import trio
-from psycopg.abc import PQGen
-from psycopg.pq import DiagnosticField, ExecStatus, PipelineStatus, TransactionStatus
+from psycopg.pq import DiagnosticField, ExecStatus, TransactionStatus
 from psycopg.pq.abc import PGconn, PGresult
 from psycopg.pq.misc import PGnotify
 
@@ -64,6 +65,8 @@ class Session:
         self._fileno = pgconn.socket
         self._cancel_timeout_s = cancel_timeout_s
         self._answer_s_max = answer_s_max
+        self._unanswered = 0
+        self._reader = waiting.Reader()
         self._notifications: deque[PGnotify] = deque(maxlen=_NOTIFICATIONS_MAX)
         pgconn.notify_handler = self._notifications.append
         if on_notice is not None:
@@ -106,31 +109,42 @@ class Session:
 
         Raises what `errors.error_of` says, with `label` for the statement's name.
         """
-        results = await self._answer(send, waiting.execute, label, may_commit=may_commit)
+
+        def run() -> Awaitable[list[PGresult]]:
+            send()
+            return waiting.drive(waiting.execute(self.pgconn), self._fileno)
+
+        results = await self._answer(run, label, may_commit=may_commit)
         for result in results:
             if result.status not in _SUCCESS:
                 raise self._failure(result, label, may_commit=may_commit)
         return results[-1]
 
-    async def exchange_pipeline(
-        self, send: Callable[[], None], label: str, *, may_commit: bool
-    ) -> PGresult:
-        """As `exchange`, for queries that `send` queues: one message out, the last one's answer.
+    def send_in_pipeline(self, send: Callable[[], None], label: str) -> None:
+        """Send what `send` queues, behind what waits for its answer. Not a checkpoint.
 
-        Outside of a transaction they are one of their own, which fails as a whole.
+        Outside of a transaction the queries are one of their own, which fails as a whole.
         """
-
-        def send_all() -> None:
-            self.pgconn.enter_pipeline_mode()
+        try:
+            if not self._unanswered:
+                self.pgconn.enter_pipeline_mode()
             send()
             self.pgconn.pipeline_sync()
+            self.pgconn.flush()
+        except psycopg.Error as error:
+            raise self._lost(label, one_line(error), may_commit=False) from None
+        self._unanswered += 1
+        self._reader.look_again()
 
+    async def answer_in_pipeline(self, label: str, *, may_commit: bool) -> PGresult:
+        """The last answer to what was sent first of all that waits for one."""
+        answer = waiting.answer_in_pipeline(self.pgconn)
         results = await self._answer(
-            send_all, waiting.execute_pipeline, label, may_commit=may_commit
+            lambda: self._reader.drive(answer, self._fileno), label, may_commit=may_commit
         )
         is_whole = bool(results) and results[-1].status == ExecStatus.PIPELINE_SYNC
         if is_whole:
-            self.pgconn.exit_pipeline_mode()
+            self._answered()
             results.pop()
         for result in results:
             if result.status not in _SUCCESS:
@@ -153,17 +167,15 @@ class Session:
 
     async def _answer(
         self,
-        send: Callable[[], None],
-        execute: Callable[[PGconn], PQGen[list[PGresult]]],
+        run: Callable[[], Awaitable[list[PGresult]]],
         label: str,
         *,
         may_commit: bool,
     ) -> list[PGresult]:
-        """Everything the server says to what is sent (I1, I5)."""
+        """Everything the server says to what `run` sends (I1, I5)."""
         with trio.move_on_after(self._answer_s_max) as patience:
             try:
-                send()
-                return await waiting.drive(execute(self.pgconn), self._fileno)
+                return await run()
             except psycopg.Error as error:
                 raise self._lost(label, one_line(error), may_commit=may_commit) from None
             except BaseException:
@@ -224,10 +236,15 @@ class Session:
             await waiting.drive_connecting(waiting.cancel(request))
         finally:
             request.finish()
-        if self.pgconn.pipeline_status == PipelineStatus.OFF:
+        if not self._unanswered:
             await waiting.drive(waiting.fetch_many(self.pgconn), self._fileno)
-        else:
+        while self._unanswered:
             await waiting.drive(waiting.fetch_pipeline(self.pgconn), self._fileno)
+            self._answered()
+
+    def _answered(self) -> None:
+        self._unanswered -= 1
+        if not self._unanswered:
             self.pgconn.exit_pipeline_mode()
 
 

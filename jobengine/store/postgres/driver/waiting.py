@@ -24,13 +24,14 @@ from psycopg.pq.abc import PGconn, PGresult
 from psycopg.waiting import Ready, Wait
 
 __all__ = [
+    "Reader",
+    "answer_in_pipeline",
     "cancel",
     "connect",
     "conninfo_attempts",
     "drive",
     "drive_connecting",
     "execute",
-    "execute_pipeline",
     "fetch_many",
     "fetch_pipeline",
     "has_input",
@@ -45,15 +46,13 @@ _READABLE = Ready.R
 _WRITABLE = Ready.W
 
 
-def execute_pipeline(pgconn: PGconn) -> PQGen[list[PGresult]]:
-    """Send what is queued up to a sync; the results of every query, the sync's at the end.
+def answer_in_pipeline(pgconn: PGconn) -> PQGen[list[PGresult]]:
+    """Flush what is queued; the results of every query up to the next sync, the sync's at the end.
 
     The sync is missing where the session was lost.
     """
-    results: list[PGresult] = yield from execute(pgconn)
-    if results:
-        results += yield from fetch_pipeline(pgconn)
-    return results
+    yield from send(pgconn)
+    return (yield from fetch_pipeline(pgconn))
 
 
 def fetch_pipeline(pgconn: PGconn) -> PQGen[list[PGresult]]:
@@ -80,6 +79,36 @@ async def drive(generator: PQGen[_T], fileno: int) -> _T:
     except StopIteration as stop:
         result: _T = stop.value
         return result
+
+
+class Reader:
+    """Drives what waits for an answer while others send on the same connection.
+
+    libpq reads as well when it cannot send at once. What it has read by then makes no socket
+    readable, so whoever sends has the reader look again.
+    """
+
+    def __init__(self) -> None:
+        self._wait: trio.CancelScope | None = None
+
+    async def drive(self, generator: PQGen[_T], fileno: int) -> _T:
+        """As `drive`."""
+        try:
+            wait = next(generator)
+            while True:
+                ready = _READABLE
+                with trio.CancelScope() as self._wait:
+                    ready = await _ready(fileno, wait)
+                wait = generator.send(ready)
+        except StopIteration as stop:
+            result: _T = stop.value
+            return result
+        finally:
+            self._wait = None
+
+    def look_again(self) -> None:
+        if self._wait is not None:
+            self._wait.cancel()
 
 
 async def drive_connecting(generator: PQGenConn[_T]) -> _T:
