@@ -4,6 +4,7 @@ Doors adapt their transport to it; `memory_channels` makes a connected pair for 
 simulator, with the same manners.
 """
 
+from collections import deque
 from typing import Protocol
 
 import attrs
@@ -29,6 +30,15 @@ class FrameChannel(Protocol):
 
         A checkpoint only when it has to wait.
         """
+        ...
+
+    def send_nowait(self, text: str) -> bool:
+        """Take a text frame without waiting. Whether it has left whole; if not, `flush` waits until
+        it has. Frames leave in the order in which they were taken. Raises `ChannelClosedError`."""
+        ...
+
+    async def flush(self) -> None:
+        """Return when all that was taken has left. Raises `ChannelClosedError`."""
         ...
 
     async def receive(self) -> str | bytes:
@@ -63,12 +73,30 @@ class MemoryChannel:
         self._sender = sender
         self._receiver = receiver
         self._farewell = farewell
+        self._unsent: deque[str] = deque()
 
     async def send(self, text: str | bytes) -> None:
         try:
             await self._sender.send(text)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             raise self._closed() from None
+
+    def send_nowait(self, text: str) -> bool:
+        try:
+            if not self._unsent:
+                self._sender.send_nowait(text)
+                return True
+        except trio.WouldBlock:
+            pass
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            raise self._closed() from None
+        self._unsent.append(text)
+        return False
+
+    async def flush(self) -> None:
+        while self._unsent:
+            await self.send(self._unsent[0])
+            self._unsent.popleft()
 
     async def receive(self) -> str | bytes:
         try:

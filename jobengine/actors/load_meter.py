@@ -77,11 +77,11 @@ class LoadMeterActor:
             self._perform[type(command)](command)
 
     def _sampled(self) -> Sampled:
-        fill, name = max((box.depth / box.capacity, box.name) for box in self.mailboxes)
+        fill, name = max([(box.depth / box.capacity, box.name) for box in self.mailboxes])
         ledger = self.ledger
         before, before_s = self._commits
         self._commits = (ledger.commits_total, ledger.commits_s_total)
-        taken, self._taken = self._taken, sum(box.taken_total for box in self.mailboxes)
+        taken, self._taken = self._taken, sum([box.taken_total for box in self.mailboxes])
         waiting_s = self._waiting_s()
         return Sampled(
             mailbox=name,

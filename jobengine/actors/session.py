@@ -4,7 +4,8 @@ What the worker says is handed to the shard with backpressure: while the shard's
 nothing more is read from this worker. Everything else that the core wants of the shard (to attach
 again, to detach) is an answer to an event and needs no room.
 
-I1  Everything said within one step of the engine leaves in as few frames as their size allows.
+I1  Everything said within one step of the engine leaves in as few frames as their size allows
+    (`session_outbox`).
 I2  What waits to be sent is bounded: past ``outbox_bytes_max`` the worker is not read from, and a
     worker that takes nothing for ``send_s_max`` is cut off. Its leases live on.
 I3  However a session ends, it is dismissed from the registry and its shard hears ``Detach``.
@@ -22,6 +23,7 @@ import trio
 
 from jobengine.actors.frame_channel import ChannelClosedError, FrameChannel
 from jobengine.actors.runtime.mailbox import MailboxClosedError, MailboxFullError
+from jobengine.actors.session_outbox import Outbox
 from jobengine.actors.session_ports import Codec, SessionPorts, ShellLimits
 from jobengine.actors.session_submits import Submits
 from jobengine.core.session import GOING_AWAY, Session
@@ -33,7 +35,6 @@ from jobengine.messages.session import (
     Opened,
     Peer,
     Received,
-    SendLeases,
 )
 from jobengine.messages.wake import Wake
 from jobengine.messages.worker_reports import Attach, Beat, Detach, Drain, Reports, SetCredit
@@ -42,8 +43,6 @@ __all__ = ["Codec", "SessionPorts", "ShellLimits", "run_session"]
 
 _TO_SHARD: Final = frozenset({AskSubmit, Attach, Beat, Detach, Drain, Reports, SetCredit})
 R = TypeVar("R")
-_MESSAGE_BYTES: Final = 160
-"""What a message without a payload takes in the outbox, roughly."""
 
 
 async def run_session(
@@ -65,18 +64,14 @@ class _Shell:
         "_channel",
         "_core",
         "_cut_mono",
-        "_farewell",
         "_nursery",
         "_outbox",
-        "_outbox_bytes",
         "_peer",
         "_ports",
         "_reader_waits",
-        "_sending_since",
         "_shard",
         "_submits",
         "_telling",
-        "_writer_waits",
     )
 
     def __init__(self, channel: FrameChannel, peer: Peer, ports: SessionPorts) -> None:
@@ -84,15 +79,17 @@ class _Shell:
         self._peer = peer
         self._ports = ports
         self._shard = ports.registry.shard(peer.tenant_id)
-        self._outbox: list[Any] = []
-        self._outbox_bytes = 0
-        self._sending_since = inf
+        self._outbox = Outbox(
+            channel,
+            ports.codec,
+            ports.registry.step_end,
+            failed=self._fail,
+            room=self._wake_reader,
+        )
         self._cut_mono = inf
-        self._farewell: HangUp | None = None
         self._telling = False
         self._nursery: trio.Nursery | None = None
         self._reader_waits: trio.Event | None = None
-        self._writer_waits: trio.Event | None = None
         self._core = Session(ports.registry.enlist(peer.tenant_id, self), ports.limits)
         self._submits = Submits(ports.gateway, peer, self.hear)
 
@@ -125,7 +122,10 @@ class _Shell:
         if wakeup_at is not None and wakeup_at <= mono:
             self.hear(Wake())
         self._submits.tick(mono)
-        if mono - self._sending_since >= self._ports.shell.send_s_max or mono >= self._cut_mono:
+        if (
+            mono - self._outbox.sending_since >= self._ports.shell.send_s_max
+            or mono >= self._cut_mono
+        ):
             self._cut()
 
     # Deciding and performing.
@@ -149,29 +149,21 @@ class _Shell:
             elif kind is HangUp:
                 self._say_farewell(command)
             else:
-                self._say(command)
+                self._outbox.say(command)
         if commands:
-            self._wake_writer()
+            self._outbox.send_soon()
             self._wake_reader()
         return to_shard
 
-    def _say(self, command: Any) -> None:
-        messages = self._ports.codec.write(command)
-        self._outbox.extend(messages)
-        self._outbox_bytes += _MESSAGE_BYTES * len(messages)
-        if type(command) is SendLeases:
-            self._outbox_bytes += sum(
-                len(grant.job.payload) + len(grant.job.definition_json) for grant in command.leases
-            )
-
     def _say_farewell(self, farewell: HangUp) -> None:
-        self._farewell = farewell
         self._cut_mono = trio.current_time() + self._ports.shell.farewell_s_max
-        self._wake_writer()
+        self._outbox.say_farewell(farewell)
 
-    def _fail(self, error: BaseException) -> None:
-        self._ports.registry.failed()
-        self._ports.failed(error)
+    def _fail(self, error: Exception) -> None:
+        """Nothing more can be done for this worker: its connection is gone, or ours to blame."""
+        if not isinstance(error, ChannelClosedError):
+            self._ports.registry.failed()
+            self._ports.failed(error)
         self._cut()
 
     def _cut(self) -> None:
@@ -185,20 +177,19 @@ class _Shell:
 
     async def _read(self) -> None:
         core, codec, channel, peer = self._core, self._ports.codec, self._channel, self._peer
-        clock = self._ports.clock
+        clock, step_end = self._ports.clock, self._ports.registry.step_end
         try:
             while not core.ended:
                 frame = await channel.receive()
                 reading = codec.reading(frame, peer, clock.moment().at)
                 said = await _in_steps(reading)
-                to_shard = self._perform(core.handle(Received(said=said), clock.moment()))
+                with step_end:
+                    to_shard = self._perform(core.handle(Received(said=said), clock.moment()))
                 if to_shard:
                     await self._tell(to_shard)
                 while self._must_wait():
                     self._reader_waits = trio.Event()
                     await self._reader_waits.wait()
-        except ChannelClosedError:
-            self._cut()
         except MailboxClosedError:
             self._say_farewell(HangUp(code=GOING_AWAY, reason="the engine stops"))
         except Exception as error:  # noqa: BLE001 - I4
@@ -207,7 +198,7 @@ class _Shell:
     def _must_wait(self) -> bool:
         if self._core.ended:
             return False
-        return self._core.congested or self._outbox_bytes > self._ports.shell.outbox_bytes_max
+        return self._core.congested or self._outbox.bytes > self._ports.shell.outbox_bytes_max
 
     async def _tell(self, to_shard: list[Any]) -> None:
         """Hand requests over in order, waiting for room."""
@@ -244,37 +235,9 @@ class _Shell:
             self._reader_waits.set()
             self._reader_waits = None
 
-    # Writing.
-
     async def _write(self) -> None:
-        codec, channel = self._ports.codec, self._channel
-        try:
-            while True:
-                if self._outbox:
-                    messages, self._outbox = self._outbox, []
-                    weight = self._outbox_bytes
-                    for frame in codec.encode(messages):
-                        self._sending_since = trio.current_time()
-                        await channel.send(frame)
-                    self._sending_since = inf
-                    self._outbox_bytes -= weight
-                    self._wake_reader()
-                elif self._farewell is not None:
-                    await channel.aclose(self._farewell.code, self._farewell.reason)
-                    break
-                else:
-                    self._writer_waits = trio.Event()
-                    await self._writer_waits.wait()
-        except ChannelClosedError:
-            pass
-        except Exception as error:  # noqa: BLE001 - I4
-            self._fail(error)
+        await self._outbox.write()
         self._cut()
-
-    def _wake_writer(self) -> None:
-        if self._writer_waits is not None:
-            self._writer_waits.set()
-            self._writer_waits = None
 
 
 async def _in_steps(steps: Generator[None, None, R]) -> R:

@@ -17,6 +17,7 @@ import trio
 
 from jobengine.actors.runtime.address import Address
 from jobengine.actors.runtime.clock import Clock
+from jobengine.actors.runtime.step_end import StepEnd
 from jobengine.domain.ids import shard_of
 from jobengine.domain.instant import SECOND
 from jobengine.messages.session import (
@@ -55,7 +56,8 @@ class SessionStatistics(NamedTuple):
 
 
 class SessionRegistry:
-    """``shards`` in the order in which ``shard_of`` numbers them."""
+    """``shards`` in the order in which ``shard_of`` numbers them. ``step_end`` is entered for every
+    step that tells sessions something, so that what it told one leaves together."""
 
     def __init__(self, shards: Sequence[Address[Any]], clock: Clock) -> None:
         self._shards = shards
@@ -65,6 +67,7 @@ class SessionRegistry:
         self._given_back_total = 0
         self._failed_total = 0
         self._stopping: EngineStops | None = None
+        self.step_end = StepEnd()
         self._changed = trio.Event()
 
     def shard(self, tenant_id: str) -> Address[Any]:

@@ -105,6 +105,7 @@ def build_engine(
             batch_entries_max=settings.batch_entries_max,
             commit_target_s=settings.commit_target_s,
             commits_in_flight_max=settings.commits_in_flight_max,
+            follow_entries_min=settings.commit_follow_entries_min,
         ),
     )
     limits = _shard_limits(settings)
@@ -140,6 +141,7 @@ def build_engine(
             asks=asks,
             limits=limits,
             tell=registry.deliver,
+            telling=registry.step_end,
             tell_bucket=rates[number].deliver,
             tell_governor=governor_address.deliver,
             tell_planner=planners[number].hear,

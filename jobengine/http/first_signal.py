@@ -20,7 +20,7 @@ from jobengine.domain.node import WORKERLESS_PREFIX, NodeKind
 from jobengine.domain.run import RunState
 from jobengine.domain.run_record import NodeRecord, RunRecord
 from jobengine.wire.jobs import ProgressNote
-from jobengine.wire.runs import FirstSignal, FirstSignalView
+from jobengine.wire.run_views import FirstSignal, FirstSignalView
 
 __all__ = ["first_signal"]
 

@@ -213,12 +213,25 @@ class _QuartChannel:
     def __init__(self) -> None:
         self._closed: ChannelClosedError | None = None
         self._sending = trio.Lock()
+        self._unsent: list[str] = []
 
     async def send(self, text: str) -> None:
         async with self._sending:
             if self._closed is not None:
                 raise self._closed
             await websocket.send(text)
+
+    def send_nowait(self, text: str) -> bool:
+        if self._closed is not None:
+            raise self._closed
+        self._unsent.append(text)
+        return False
+
+    async def flush(self) -> None:
+        while self._unsent:
+            unsent, self._unsent = self._unsent, []
+            for text in unsent:
+                await self.send(text)
 
     async def receive(self) -> str | bytes:
         data: str | bytes = await websocket.receive()

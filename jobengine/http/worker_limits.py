@@ -64,6 +64,12 @@ class MeteredChannel:
     async def send(self, text: str) -> None:
         await self._channel.send(text)
 
+    def send_nowait(self, text: str) -> bool:
+        return self._channel.send_nowait(text)
+
+    async def flush(self) -> None:
+        await self._channel.flush()
+
     async def receive(self) -> str | bytes:
         frame = await self._channel.receive()
         if not self._take():

@@ -52,6 +52,7 @@ from jobengine.messages.session import (
 from jobengine.messages.worker_reports import Completed, LeaseClaim
 from jobengine.wire.fields import raw_null
 from jobengine.wire.frames import FRAME_BYTES_MAX, Malformed, decode_worker_frame
+from jobengine.wire.job_texts import in_strides
 from jobengine.wire.jobs import JobRequest
 from jobengine.wire.translate import JobTranslator
 from jobengine.wire.worker_messages import (
@@ -89,10 +90,6 @@ _NOT_TEXT: Final = Unreadable(
 )
 _NULL: Final = b"null"
 _NO_RESULT: Final = raw_null()
-_STRIDE_JOBS: Final = 128
-_STRIDE_BYTES: Final = 64 << 10
-"""So much of a submit is translated in one go: half a millisecond where its jobs are alike, and
-less than two where each is unlike the others."""
 
 
 class WorkerReader:
@@ -211,12 +208,10 @@ class WorkerReader:
         texts = [bytes(item) for item in message.jobs]
         job_ids = self._new_job_ids(len(texts))
         jobs: list[NewJob | Refusal] = []
-        while len(jobs) < len(texts):
+        for stride in in_strides(texts):
             if jobs:
                 yield
-            start = len(jobs)
-            end = _stride_end(texts, start)
-            jobs += self._translator.new_jobs(texts[start:end], job_ids[start:end])
+            jobs += self._translator.new_jobs(texts[stride], job_ids[stride])
         claim = None
         if message.idempotency_key is not None:
             check_storable(message.idempotency_key, "idempotencyKey")
@@ -226,14 +221,6 @@ class WorkerReader:
                 digest(b"\n".join(texts)),
             )
         return SubmitSaid(ref=message.ref, jobs=jobs, claim=claim)
-
-
-def _stride_end(texts: Sequence[bytes], start: int) -> int:
-    """Where the step ends that begins with this text; one text is not divided."""
-    end = min(start + _STRIDE_JOBS, len(texts))
-    while end > start + 1 and sum(map(len, texts[start:end])) > _STRIDE_BYTES:
-        end = (start + end) // 2
-    return max(end, start + 1)
 
 
 def _run(steps: Generator[None, None, R]) -> R:

@@ -8,8 +8,8 @@ I3  Frames that came in one piece are handed out without waiting in between; how
 I4  A connection that this side closed drops what still comes, until the peer closes too or
     ``close_s_max`` has passed, so that the farewell is not lost to a reset.
 
-Not here: the frames' bytes (`websocket_frames`), the opening handshake (`worker_upgrade`), the end
-of the transport (`worker_door`).
+Not here: the frames' bytes (`wire/websocket_frames`), the opening handshake (`worker_upgrade`), the
+end of the transport (`worker_door`).
 """
 
 from collections import deque
@@ -19,10 +19,11 @@ import trio
 
 from jobengine.actors.frame_channel import ChannelClosedError
 from jobengine.http.byte_stream import ByteStream
-from jobengine.http.websocket_frames import (
+from jobengine.wire.websocket_frames import (
     CloseFrame,
     Event,
     FrameReader,
+    Peer,
     Ping,
     Violation,
     close_frame,
@@ -50,16 +51,19 @@ class SocketChannel:
         "_receiving",
         "_sending",
         "_stream",
+        "_unsent",
     )
 
     def __init__(
         self, stream: ByteStream, behind: bytes, *, message_bytes_max: int, close_s_max: float
     ) -> None:
         self._stream = stream
-        self._reader = FrameReader(message_bytes_max)
+        self._reader = FrameReader(message_bytes_max, Peer.CLIENT)
         self._close_s_max = close_s_max
         self._events: deque[Event] = deque(self._reader.feed(behind))
         self._sending = trio.Lock()
+        # Taken without waiting, and not taken by the kernel; leaves before all that is sent next.
+        self._unsent = bytearray()
         self._receiving = False
         # Whether a close frame was sent, and what the connection ended with once it has.
         self._leaving = False
@@ -82,6 +86,27 @@ class SocketChannel:
         if self._leaving:
             raise ChannelClosedError
         await self._send(text_frame(text))
+
+    def send_nowait(self, text: str) -> bool:
+        """See ``FrameChannel``."""
+        if self._leaving:
+            raise ChannelClosedError
+        data = text_frame(text)
+        sent = 0
+        if not self._unsent and not self._sending.locked():
+            try:
+                sent = self._stream.send_nowait(data)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                raise self._end(_WITHOUT_FAREWELL, "") from None
+            if sent == len(data):
+                return True
+        self._unsent += data[sent:]
+        return False
+
+    async def flush(self) -> None:
+        """See ``FrameChannel``."""
+        while self._unsent:
+            await self._send(b"")
 
     async def aclose(self, code: int, reason: str) -> None:
         with trio.move_on_after(self._close_s_max):
@@ -136,6 +161,8 @@ class SocketChannel:
             lock.acquire_nowait()
         except trio.WouldBlock:
             await lock.acquire()
+        if self._unsent:
+            data, self._unsent = bytes(self._unsent + data), bytearray()
         try:
             await self._stream.send_all(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError):

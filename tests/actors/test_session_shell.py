@@ -200,6 +200,41 @@ async def test_all_that_one_step_of_the_engine_says_is_one_frame() -> None:
         assert ops == ["lease", "lease", "ack", "ack", "nack", "cancel"]
 
 
+async def test_at_the_end_of_a_step_what_it_said_has_left_in_one_frame() -> None:
+    async with open_world() as world, world.session() as worker:
+        await worker.hello()
+        with world.registry.step_end:
+            world.registry.deliver(1, granted(2))
+            world.registry.deliver(1, Settled(acks=[1]))
+            wakeups = trio.lowlevel.current_statistics().tasks_runnable
+            world.registry.deliver(1, Settled(acks=[2]))
+            assert trio.lowlevel.current_statistics().tasks_runnable == wakeups
+        ops = [message["op"] for message in await worker.frame()]
+        assert ops == ["lease", "lease", "ack", "ack"]
+
+
+async def test_what_finds_no_room_at_the_end_of_a_step_leaves_in_order_when_there_is() -> None:
+    async with open_world() as world, world.session(frames_max=0) as worker:
+        await worker.hello()
+        for ref in range(3):
+            with world.registry.step_end:
+                world.registry.deliver(1, Settled(acks=[ref]))
+            await wait_all_tasks_blocked()
+        refs = [message["ref"] for _ in range(2) for message in await worker.frame()]
+        assert refs == [0, 1, 2]
+
+
+async def test_a_worker_that_takes_nothing_from_the_end_of_a_step_is_cut_off(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_world() as world, world.session(frames_max=0) as worker:
+        await worker.hello()
+        with world.registry.step_end:
+            world.registry.deliver(1, Settled(acks=[1]))
+        await trio.sleep(ShellLimits().send_s_max + 3)
+        assert world.shard.kinds() == [Attach, Detach]
+
+
 async def test_a_lease_is_read_when_it_is_granted_not_when_it_is_sent() -> None:
     async with open_world() as world, world.session() as worker:
         await worker.hello()

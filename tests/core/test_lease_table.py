@@ -54,6 +54,17 @@ def test_lease_time_stands_still_while_the_ledger_is_away() -> None:
     assert table.now_s(600.0) == 100.0
 
 
+def test_a_table_does_not_ask_to_be_woken_for_a_lease_that_has_ended() -> None:
+    table = LeaseTable()
+    ended, held = lease(1, 0.0), lease(2, 7.0)
+    for each in (ended, held):
+        table.add(each)
+    table.remove([ended])
+    assert table.wakeup_at == held.due_s()
+    table.remove([held])
+    assert table.wakeup_at is None
+
+
 def test_a_renewed_lease_is_looked_at_when_it_falls_due_now() -> None:
     table = LeaseTable()
     held = lease(1, 0.0)

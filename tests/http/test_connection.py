@@ -63,9 +63,9 @@ def refusal_in(said: bytes, status: int, code: str) -> dict[str, str]:
     ],
 )
 async def test_what_is_no_request_is_told_so_in_the_envelope(
-    rest: Rest, data: bytes, status: int, code: str
+    shared: Rest, data: bytes, status: int, code: str
 ) -> None:
-    refusal_in(await rest.raw(data), status, code)
+    refusal_in(await shared.raw(data), status, code)
 
 
 async def test_a_body_that_is_no_body_is_refused_in_the_envelope() -> None:

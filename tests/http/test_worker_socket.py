@@ -10,8 +10,8 @@ from trio.testing import wait_all_tasks_blocked
 
 from jobengine.actors.frame_channel import ChannelClosedError
 from jobengine.http.byte_stream import PlainStream
-from jobengine.http.websocket_frames import close_frame, text_frame
 from jobengine.http.worker_socket import SocketChannel
+from jobengine.wire.websocket_frames import close_frame, text_frame
 from tests.http.worker_socket import open_door
 
 LIMIT = 1 << 20
@@ -152,6 +152,35 @@ async def test_frames_leave_whole_and_in_order_while_the_peer_reads_slowly() -> 
         assert got.startswith(wanted[0])
         rest = bytes(got[len(wanted[0]) :])
         assert rest in (wanted[1] + wanted[2], wanted[2] + wanted[1])
+
+
+async def test_what_is_sent_without_waiting_leaves_whole_before_what_comes_next() -> None:
+    async with connected() as (channel, far), trio.open_nursery() as nursery:
+        assert channel.send_nowait("short")
+        long = "x" * 300_000
+        assert not channel.send_nowait(long)
+        assert not channel.send_nowait("behind")
+        await far.send_all(frame(0x89, b"p") + say("hello"))
+        nursery.start_soon(channel.receive)
+        await wait_all_tasks_blocked()
+        nursery.start_soon(channel.flush)
+        wanted = [text_frame("short"), text_frame(long), text_frame("behind"), b"\x8a\x01p"]
+        got = bytearray()
+        while len(got) < sum(map(len, wanted)):
+            got += await far.receive_some(10_000)
+        assert bytes(got) == b"".join(wanted)
+        assert channel.send_nowait("more")
+
+
+async def test_after_the_farewell_or_without_a_peer_nothing_is_taken() -> None:
+    async with connected() as (channel, far):
+        await far.aclose()
+        with pytest.raises(ChannelClosedError):
+            channel.send_nowait("anybody?")
+    async with connected() as (channel, far):
+        await channel.aclose(1001, "")
+        with pytest.raises(ChannelClosedError):
+            channel.send_nowait("too late")
 
 
 async def test_words_right_behind_the_handshake_are_heard_and_answered(tmp_path: Path) -> None:

@@ -159,23 +159,26 @@ class Mailbox(Generic[M]):
         self._delivered.append(self._taken_total + len(self._items))
         self._add(message)
 
-    async def take(self, until: float | None = None) -> list[M]:
+    async def take(self) -> list[M]:
         """Everything that waits, in order, at most `take_max`; waits for a first message.
 
-        Returns [] when `until` (monotonic seconds) passes first. Raises `MailboxClosedError` once
-        the box is closed and empty. Always a checkpoint, also when messages lie ready, so that a
-        busy actor lets others run once a burst. Cancelled: nothing was taken.
+        Raises `MailboxClosedError` once the box is closed and empty. Always a checkpoint, also when
+        messages lie ready, so that a busy actor lets others run once a burst. Cancelled: nothing
+        was taken.
         """
         if self._items or self._closed:
             await checkpoint()
-        elif until is None:
-            await self._wait()
         else:
-            with trio.CancelScope(deadline=until):
-                await self._wait()
-        if not self._items and self._closed:
+            await self._wait()
+        return self.take_nowait()
+
+    def take_nowait(self) -> list[M]:
+        """Like `take`, without waiting: [] when nothing lies ready. No checkpoint."""
+        if self._items:
+            return self._drain()
+        if self._closed:
             raise MailboxClosedError(self.name)
-        return self._drain()
+        return []
 
     def close(self) -> None:
         """Refuse all putters from now on, waiting ones too; what lies in the box can be taken."""

@@ -19,7 +19,7 @@ Not here: decisions (`core`), what to restart (`supervisor.py`).
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 import trio
@@ -37,6 +37,9 @@ SLICE_S: Final = 0.005
 
 Perform = Mapping[type, Callable[[Any], None]]
 """Per command type (exactly that type) the synchronous, non-blocking function that performs it."""
+
+
+_PLAINLY: Final = nullcontext()
 
 
 class UnknownCommandError(Exception):
@@ -60,41 +63,68 @@ async def run_shell(
     *,
     asks: Asks,
     flush: Callable[[], None] | None = None,
+    performing: AbstractContextManager[object] = _PLAINLY,
     observe: Callable[[Wakeup], None] | None = None,
 ) -> None:
     """Drive `machine` until its mailbox is closed and empty, or for ever.
 
     `Answer` and `Refuse` are performed here. `flush` is called after the commands of a wake-up, if
-    there were any: ports that gather (one frame for many leases) send then. Cancellation takes
-    effect between wake-ups only, so a wake-up is performed whole or not at all; what was taken and
-    not decided by then is lost, as it is in a crash.
+    there were any: ports that gather (one frame for many leases) send then. They are performed
+    within `performing`, which is entered again for every wake-up. Cancellation takes effect between
+    wake-ups only, so a wake-up is performed whole or not at all; what was taken and not decided by
+    then is lost, as it is in a crash.
     """
     ports: dict[type, Callable[[Any], None]] = {
         Answer: lambda command: asks.answer(command.ask_id, command.value),
         Refuse: lambda command: asks.refuse(command.ask_id, command.error),
         **perform,
     }
+
+    def turn(messages: list[M]) -> None:
+        """One wake-up; takes from `messages` what it decided."""
+        started_at = trio.current_time()
+        commands, decided = _decide(machine, messages, clock)
+        if commands:
+            with performing:
+                _perform(commands, ports, mailbox.name)
+            if flush is not None:
+                flush()
+        if observe is not None:
+            busy_s = trio.current_time() - started_at
+            observe(Wakeup(mailbox.name, decided, len(commands), busy_s))
+        del messages[:decided]
+
+    waiting: list[M] = []
     try:
         while True:
-            try:
-                messages = await mailbox.take(machine.wakeup_at)
-            except MailboxClosedError:
-                return
-            while True:
-                started_at = trio.current_time()
-                commands, decided = _decide(machine, messages, clock)
-                _perform(commands, ports, mailbox.name)
-                if commands and flush is not None:
-                    flush()
-                if observe is not None:
-                    busy_s = trio.current_time() - started_at
-                    observe(Wakeup(mailbox.name, decided, len(commands), busy_s))
-                if decided == len(messages):
-                    break
-                del messages[:decided]
-                await trio.lowlevel.checkpoint()
+            # One scope serves many waits: to enter one costs more than a wake-up that has little
+            # to decide.
+            with trio.CancelScope() as alarm:
+                while not _is_due(machine.wakeup_at):
+                    if waiting:
+                        await trio.lowlevel.checkpoint()
+                    else:
+                        _set(alarm, machine.wakeup_at)
+                        waiting = await mailbox.take()
+                    turn(waiting)
+            await trio.lowlevel.checkpoint()
+            waiting = waiting or mailbox.take_nowait()
+            turn(waiting)
+    except MailboxClosedError:
+        return
     finally:
         asks.refuse_taken(mailbox.name, mailbox.taken_total)
+
+
+def _set(alarm: trio.CancelScope, wakeup_at: float | None) -> None:
+    """Have it ring by then. One that is set to ring earlier stays as it is: to ring for nothing now
+    and then costs less than to be set anew for each message."""
+    if wakeup_at is not None and wakeup_at < alarm.deadline:
+        alarm.deadline = wakeup_at
+
+
+def _is_due(wakeup_at: float | None) -> bool:
+    return wakeup_at is not None and wakeup_at <= trio.current_time()
 
 
 def _decide(machine: Machine[M, Any], messages: list[M], clock: Clock) -> tuple[list[Any], int]:

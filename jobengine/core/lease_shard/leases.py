@@ -123,9 +123,10 @@ class LeaseTable:
     @property
     def wakeup_at(self) -> float | None:
         """Monotonic instant of the next lease that may fall due; None while the clock stands."""
-        if self._away_since is not None or not self._due:
+        if self._away_since is not None:
             return None
-        return self._due[0][0] + self._away_total
+        self._forget_passed()
+        return self._due[0][0] + self._away_total if self._due else None
 
     def add(self, lease: Lease) -> None:
         self._by_job[lease.job.job_id] = lease
@@ -172,14 +173,12 @@ class LeaseTable:
         """Live leases that have fallen due, in order; each is returned once until watched."""
         if self._away_since is not None:
             return []
+        self._forget_passed()
         if self._due and self._has_come(self._due[0][0] + _OVERSLEPT_S, mono):
             self._spare(self.now_s(mono))
         due: list[Lease] = []
         while self._due and self._has_come(self._due[0][0], mono):
-            watched_s, name = heappop(self._due)
-            lease = self._by_id.get(name)
-            if lease is None or lease.watched_s != watched_s:
-                continue
+            lease = self._by_id[heappop(self._due)[1]]
             lease.watched_s = _NEVER_S
             at_s = lease.due_s()
             if not self._has_come(at_s, mono):
@@ -188,7 +187,19 @@ class LeaseTable:
                 due.append(lease)
             else:
                 self.watch_later(lease, mono)
+            self._forget_passed()
         return due
+
+    def _forget_passed(self) -> None:
+        """Take from the head of the order what nobody waits for: a lease that has ended, or that is
+        looked at earlier. To wake for it would be in vain."""
+        order, by_id = self._due, self._by_id
+        while order:
+            watched_s, name = order[0]
+            lease = by_id.get(name)
+            if lease is not None and lease.watched_s == watched_s:
+                return
+            heappop(order)
 
     def _spare(self, now_s: float) -> None:
         for lease in self._by_job.values():

@@ -32,19 +32,16 @@ class Supply:
     @property
     def wakeup_at(self) -> float | None:
         """The first delayed job, expiry or gate to fall due, or the time to read again."""
-        state, now = self._state, self._state.now
-        candidates = [self.again_at]
-        opens_at = state.waiting_room.opens_at
-        if opens_at is not None:
-            candidates.append(now.mono + min((opens_at - now.at) / 1_000_000, _WALL_CHECK_S))
-        windows: list[Window[Any]] = [state.delayed]
-        if self.again_at is None:
-            windows.append(state.expiring)
-        for window in windows:
+        state, now, again_at = self._state, self._state.now, self.again_at
+        due_at = state.waiting_room.opens_at
+        for window in (state.delayed, state.expiring) if again_at is None else (state.delayed,):
             first = window.first()
-            if first is not None:
-                candidates.append(now.mono + min((first[0] - now.at) / 1_000_000, _WALL_CHECK_S))
-        return min((at for at in candidates if at is not None), default=None)
+            if first is not None and (due_at is None or first[0] < due_at):
+                due_at = first[0]
+        if due_at is None:
+            return again_at
+        mono = now.mono + min((due_at - now.at) / 1_000_000, _WALL_CHECK_S)
+        return mono if again_at is None else min(again_at, mono)
 
     def wake(self) -> None:
         """Read again what could not be read, and let go of what has fallen due."""

@@ -103,6 +103,13 @@ class LinkEnd:
     async def send(self, text: str | bytes) -> None:
         self.put(text)
 
+    def send_nowait(self, text: str) -> bool:
+        self.put(text)
+        return True
+
+    async def flush(self) -> None:
+        """Nothing waits here."""
+
     def put(self, text: str | bytes) -> None:
         """`send`, which never waits: the sender's buffer has no end."""
         out = self._out

@@ -9,7 +9,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from jobengine.actors.runtime.address import ActorStoppedError, Address, Asks
-from jobengine.actors.runtime.clock import SimulatedClock
+from jobengine.actors.runtime.clock import SimulatedClock, SystemClock
 from jobengine.actors.runtime.mailbox import Mailbox
 from jobengine.actors.runtime.shell import (
     SLICE_S,
@@ -19,6 +19,7 @@ from jobengine.actors.runtime.shell import (
     open_calls,
     run_shell,
 )
+from jobengine.actors.runtime.step_end import StepEnd
 from jobengine.core.machine import Answer, Refuse
 from jobengine.domain.instant import Moment
 from jobengine.messages.wake import Wake
@@ -148,6 +149,80 @@ async def test_a_core_is_woken_at_the_time_it_asked_for(autojump_clock: MockCloc
         await trio.sleep(100)
         nursery.cancel_scope.cancel()
     assert heard == [(Wake(), 5.0), ("between", 12.0), (Wake(), 20.0)]
+
+
+async def test_a_time_that_moves_back_and_forth_wakes_the_core_when_it_stands(
+    autojump_clock: MockClock,
+) -> None:
+    box = Mailbox[float | None]("actor", 10)
+    woken: list[float] = []
+
+    def decide(message: Any, now: Moment) -> tuple[Any, ...]:
+        if isinstance(message, Wake):
+            woken.append(now.mono)
+            machine.wakeup_at = None
+        else:
+            machine.wakeup_at = message
+        return ()
+
+    machine = Scripted(decide, wakeup_at=5.0)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lambda: run_shell(machine, box, {}, SimulatedClock(0), asks=Asks()))
+        for at in (50.0, 20.0, 30.0, None, 40.0):
+            await trio.sleep(1)
+            box.put_nowait(at)
+        await trio.sleep(100)
+        nursery.cancel_scope.cancel()
+    assert woken == [40.0]
+
+
+async def test_a_core_that_wants_to_be_woken_at_once_hears_its_messages_all_the_same() -> None:
+    box = Mailbox[str]("actor", 10)
+    heard: list[str] = []
+
+    def decide(message: Any, _: Moment) -> tuple[Any, ...]:
+        if not isinstance(message, Wake):
+            heard.append(message)
+        return ()
+
+    async with trio.open_nursery() as nursery:
+        machine = Scripted(decide, wakeup_at=trio.current_time())
+        nursery.start_soon(lambda: run_shell(machine, box, {}, SystemClock(), asks=Asks()))
+        with trio.fail_after(5):
+            for text in "abc":
+                box.put_nowait(text)
+                while box.depth:
+                    await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
+    assert heard == ["a", "b", "c"]
+
+
+async def test_what_commands_defer_is_done_once_at_the_end_of_their_wakeup() -> None:
+    box, end = Mailbox[str]("actor", 10), StepEnd()
+    log: list[str] = []
+
+    def say(command: Say) -> None:
+        log.append(command.text)
+        assert end.defer(lambda: log.append(f"end of {command.text}"))
+
+    box.put_nowait("a")
+    box.close()
+    await run_shell(Scripted(said), box, {Say: say}, SimulatedClock(0), asks=Asks(), performing=end)
+    assert log == ["a.1", "a.2", "end of a.1", "end of a.2"]
+    assert not end.defer(lambda: log.append("never"))
+
+
+async def test_what_was_deferred_is_done_also_where_its_step_fails() -> None:
+    end, log = StepEnd(), list[str]()
+
+    def step() -> None:
+        with end:
+            end.defer(lambda: log.append("done"))
+            raise ValueError("step")
+
+    with pytest.raises(ValueError, match="step"):
+        step()
+    assert log == ["done"]
 
 
 async def test_answers_and_refusals_reach_their_askers() -> None:
