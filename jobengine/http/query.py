@@ -4,6 +4,7 @@ I1  A parameter that the type does not name is refused, naming it; so is one giv
     is a list. A list is given by repeating the parameter or by commas.
 """
 
+from functools import cache
 from typing import Any, Generic, TypeVar, get_origin, get_type_hints
 from urllib.parse import parse_qsl
 
@@ -26,13 +27,8 @@ class QueryReader(Generic[Q]):
     """Reads the query strings of one endpoint."""
 
     def __init__(self, kind: type[Q]) -> None:
-        hints = get_type_hints(kind)
         self._kind = kind
-        self._lists = frozenset(
-            field.encode_name
-            for field in msgspec.structs.fields(kind)
-            if get_origin(hints[field.name]) is list
-        )
+        self._lists = _lists_of(kind)
 
     def read(self, raw: bytes) -> tuple[Q, str]:
         """The parameters, and the part of them that a page token is bound to.
@@ -70,3 +66,14 @@ class QueryReader(Generic[Q]):
             else:
                 values[name] = value
         return values
+
+
+@cache
+def _lists_of(kind: type[msgspec.Struct]) -> frozenset[str]:
+    """The parameters that are lists; most endpoints share a kind with others."""
+    hints = get_type_hints(kind)
+    return frozenset(
+        field.encode_name
+        for field in msgspec.structs.fields(kind)
+        if get_origin(hints[field.name]) is list
+    )

@@ -251,7 +251,6 @@ class Page(msgspec.Struct, Generic[T], rename="camel"):
 
 
 _request: Final = msgspec.json.Decoder(JobRequest)
-_items: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 def decode_job_request(data: bytes | str | msgspec.Raw) -> JobRequest | Refusal:
@@ -265,22 +264,3 @@ def decode_job_request(data: bytes | str | msgspec.Raw) -> JobRequest | Refusal:
 def decode_job_requests(items: Iterable[bytes | str | msgspec.Raw]) -> list[JobRequest | Refusal]:
     """Decode each item by itself, in order (I3)."""
     return [decode_job_request(item) for item in items]
-
-
-def decode_bulk(body: bytes, *, ndjson: bool) -> list[JobRequest | Refusal] | Refusal:
-    """Decode a bulk body: a JSON array, or one request a line (blank lines are skipped).
-
-    A body that cannot be divided into items at all, or holds too many, is refused as a whole.
-    """
-    try:
-        text = body.decode()
-        items: list[bytes | str | msgspec.Raw]
-        if ndjson:
-            items = [line for line in text.split("\n") if line and not line.isspace()]
-        else:
-            items = list(_items.decode(text))
-    except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
-        return refusal_of(error)
-    if len(items) > BULK_ITEMS_MAX:
-        return Refusal("TOO_MANY_ITEMS", f"at most {BULK_ITEMS_MAX} jobs a request", "$")
-    return decode_job_requests(items)

@@ -7,7 +7,7 @@ I1  A ``JobTranslator`` gives what ``new_job`` gives, byte for byte, and says wh
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -35,6 +35,7 @@ from jobengine.wire.refusal import Refusal as WireRefusal
 
 __all__ = ["JobTranslator", "canonical_payload", "invalid_field", "new_job"]
 
+ShowRefusal = Callable[[WireRefusal], Refusal]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _DEFAULT_BACKOFF = Backoff()
@@ -125,6 +126,10 @@ class _Shape:
         return self._maker
 
 
+def _refused(refusal: WireRefusal) -> Refusal:
+    return Refusal(ErrorCode(refusal.code), refusal.message, {"path": refusal.path})
+
+
 class JobTranslator:
     """``new_job`` for many requests with the same arguments.
 
@@ -159,8 +164,14 @@ class JobTranslator:
         payload = canonical_payload(bytes(request.payload), self._redactor)
         return shape.maker()(payload, job_id)
 
-    def new_jobs(self, texts: Sequence[bytes], job_ids: Sequence[str]) -> list[NewJob | Refusal]:
+    def new_jobs(
+        self,
+        texts: Sequence[bytes],
+        job_ids: Sequence[str],
+        refused: ShowRefusal = _refused,
+    ) -> list[NewJob | Refusal]:
         """The jobs of requests that come as JSON, or why there is none, each in its place.
+        `refused` is how the door shows a text that is no request.
 
         A text that is like an earlier one but for its payload is not decoded, unless payloads are
         searched for secrets or it is a very large one.
@@ -174,17 +185,17 @@ class JobTranslator:
             if not (text.startswith(before) and text.endswith(behind)):
                 form = self._form_of(text)
                 if form is None:
-                    add(self._read(text, job_id))
+                    add(self._read(text, job_id, refused))
                     continue
                 before, behind, make = form
                 start, end = len(before), -len(behind)
             if searched or len(text) > PAYLOAD_BYTES_MAX:
-                add(self._read(text, job_id))
+                add(self._read(text, job_id, refused))
                 continue
             try:
                 payload = canonical(text[start:end])
             except NotCanonicalError:
-                add(self._read(text, job_id))
+                add(self._read(text, job_id, refused))
             else:
                 add(make(payload, job_id))
         return jobs
@@ -195,10 +206,10 @@ class JobTranslator:
                 return form
         return None
 
-    def _read(self, text: bytes, job_id: str) -> NewJob | Refusal:
+    def _read(self, text: bytes, job_id: str, refused: ShowRefusal) -> NewJob | Refusal:
         request = decode_job_request(text)
         if isinstance(request, WireRefusal):
-            return Refusal(ErrorCode(request.code), request.message, {"path": request.path})
+            return refused(request)
         try:
             shape = self._shape_of(request)
             if shape is None:

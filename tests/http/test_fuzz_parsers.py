@@ -157,7 +157,7 @@ def test_any_traceparent_gives_a_trace_id(text: str) -> None:
         (b"", 400),
     ],
 )
-async def test_an_idempotency_key_is_visible_ascii(rest: Rest, key: bytes, status: int) -> None:
+async def test_an_idempotency_key_is_visible_ascii(shared: Rest, key: bytes, status: int) -> None:
     headers = [(b"Idempotency-Key", key), (b"Content-Type", b"application/json")]
-    answer = await rest.client.post("/jobs", content=b'{"jobType": "scan"}', headers=headers)
+    answer = await shared.client.post("/jobs", content=b'{"jobType": "scan"}', headers=headers)
     assert answer.status_code == status, answer.text

@@ -145,6 +145,48 @@ async def test_a_bulk_may_come_as_lines(rest: Rest) -> None:
     assert [item["outcome"] for item in result["items"]] == ["created", "created", "rejected"]
 
 
+async def test_values_of_a_bulk_in_lines_may_share_a_line_or_take_several(rest: Rest) -> None:
+    answer = await rest.client.post(
+        "/jobs:bulk",
+        content=b'{"jobType":"a","payload":1} {"jobType":"a","payload":2}\n{"jobType":\n"a"}',
+        headers={"Content-Type": "application/x-ndjson"},
+    )
+    assert answer.json()["created"] == 3
+
+
+@pytest.mark.parametrize("ndjson", [False, True])
+async def test_a_bad_item_between_alike_ones_is_refused_as_it_is_by_itself(
+    rest: Rest, ndjson: bool
+) -> None:
+    alike = [b'{"jobType":"a","payload":{"n":%d}}' % n for n in range(4)]
+    bad = [
+        b'{"jobType":"a","payload":{"n":1e999}}',
+        b'{"jobType":"a b","payload":{"n":3}}',
+        b'{"jobType":"a","payload":{"n":3},"priority":99}',
+        b'{"payload":{"n":3}}',
+    ]
+    items = [*alike, *bad, *alike]
+    answer = await rest.client.post(
+        "/jobs:bulk",
+        content=b"\n".join(items) if ndjson else b"[%b]" % b",".join(items),
+        headers={"Content-Type": "application/x-ndjson" if ndjson else "application/json"},
+    )
+    shown = answer.json()["items"]
+    assert [item["outcome"] for item in shown] == [
+        *["created"] * 4,
+        *["rejected"] * 4,
+        *["created"] * 4,
+    ]
+    for item, text in zip(shown[4:8], bad, strict=True):
+        single = await rest.client.post("/jobs", content=text)
+        error = single.json()["error"]
+        assert item["error"] == {key: error[key] for key in ("code", "message", "details")}
+    payloads = [
+        (await rest.client.get(f"/jobs/{item['jobId']}")).json()["payload"] for item in shown[8:]
+    ]
+    assert payloads == [{"n": n} for n in range(4)]
+
+
 async def test_a_bulk_over_ten_thousand_jobs_is_refused_whole(rest: Rest) -> None:
     answer = await rest.client.post("/jobs:bulk", json=[{"jobType": "a"}] * 10_001)
     assert answer.status_code == 413

@@ -17,7 +17,8 @@ from jobengine.wire.frames import (
     encode_frame,
     encode_frames,
 )
-from jobengine.wire.jobs import JobRequest, decode_bulk
+from jobengine.wire.job_texts import bulk_texts
+from jobengine.wire.jobs import JobRequest, decode_job_requests
 from jobengine.wire.refusal import Refusal
 from jobengine.wire.worker_messages import WORKER_TYPES, Complete, Drain, Heartbeat, WorkerMessage
 
@@ -112,8 +113,9 @@ def test_frames_are_divided_in_order_under_their_limit(sizes: list[int], bytes_m
 
 def test_a_bulk_body_is_judged_item_by_item() -> None:
     body = b'{"jobType":"a"}\n\n{"jobType":"b","priority":10}\n{"jobType":"c"'
-    items = decode_bulk(body, ndjson=True)
-    assert isinstance(items, list)
+    texts = bulk_texts(body, ndjson=True)
+    assert isinstance(texts, list)
+    items = decode_job_requests(texts)
     assert isinstance(items[0], JobRequest)
     assert [item.code for item in items[1:] if isinstance(item, Refusal)] == [
         "INVALID_FIELD",
@@ -137,8 +139,8 @@ def test_a_bulk_body_is_judged_item_by_item() -> None:
 )
 def test_a_request_that_contradicts_the_contract_is_refused(changes: dict) -> None:
     body = msgspec.json.encode([{"jobType": "a", **changes}])
-    found = decode_bulk(body, ndjson=False)
-    assert isinstance(found, list)
-    [refused] = found
+    texts = bulk_texts(body, ndjson=False)
+    assert isinstance(texts, list)
+    [refused] = decode_job_requests(texts)
     assert isinstance(refused, Refusal)
     assert refused.code == "INVALID_FIELD"

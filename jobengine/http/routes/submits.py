@@ -1,11 +1,11 @@
 """Creating jobs: one, or up to 10,000 in one commit.
 
-I1  A bulk body costs one decode; only a body with a bad item is taken apart, item by item.
+I1  Items that differ in their payloads alone are not decoded one by one.
 I2  One item that cannot be a job is an outcome of its own and spoils no other (`rejected`).
-I3  A large bulk lets other tasks run every `_STRIDE` jobs.
+I3  A large bulk lets other tasks run about every millisecond.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Final
 
 import attrs
@@ -28,13 +28,8 @@ from jobengine.messages.answers import (
 )
 from jobengine.messages.lease_shard import SubmitAnswer
 from jobengine.wire import refusal as wire
-from jobengine.wire.jobs import (
-    BULK_ITEMS_MAX,
-    BulkAnswer,
-    JobRequest,
-    JobView,
-    decode_bulk,
-)
+from jobengine.wire.job_texts import bulk_texts, in_strides
+from jobengine.wire.jobs import BULK_ITEMS_MAX, BulkAnswer, JobRequest, JobView
 from jobengine.wire.translate import JobTranslator
 
 __all__ = ["NDJSON", "ROUTES"]
@@ -65,29 +60,87 @@ async def create_job(call: Call[NoQuery, JobRequest]) -> Answer:
 
 
 async def create_jobs(call: Call[NoQuery, RawBody]) -> Answer:
-    requests = _decode(call.body)
-    outcomes: list[OutcomeFacts | None] = [None] * len(requests)
-    jobs: list[NewJob] = []
-    ids = call.front.gateway.new_job_ids(len(requests))
-    translator = _translator(call)
-    for index, request in enumerate(requests):
-        if index % _STRIDE == _STRIDE - 1:
-            await trio.lowlevel.checkpoint()
-        if isinstance(request, wire.Refusal):
-            outcomes[index] = _rejected(refused_by_wire(request))
-            continue
-        try:
-            jobs.append(translator.new_job(request, ids[index]))
-        except RefusedError as error:
-            outcomes[index] = _rejected(error.refusal)
+    translated = await _translate(call)
+    jobs = [job for job in translated if type(job) is NewJob]
     replayed, told = False, {}
+    decided: Iterator[OutcomeFacts] = iter(())
     if jobs:
         answer = await call.front.gateway.submit(call.tenant_id, call.actor, jobs, call.claim)
         replayed, told = answer.replayed, {"X-JobEngine-Backlog": str(answer.backlog)}
         decided = iter(_facts(answer).outcomes)
-        outcomes = [next(decided) if one is None else one for one in outcomes]
-    shown = bulk_answer([one for one in outcomes if one is not None], replayed=replayed)
+    outcomes = [_rejected(job) if type(job) is Refusal else next(decided) for job in translated]
+    shown = bulk_answer(outcomes, replayed=replayed)
     return attrs.evolve(shown, headers={**shown.headers, **told})
+
+
+async def _translate(call: Call[NoQuery, RawBody]) -> Sequence[NewJob | Refusal]:
+    """A job an item, or why it is none (I2); a body that has no items is refused whole."""
+    ndjson = call.body.media_type == NDJSON
+    texts = bulk_texts(call.body.data, ndjson=ndjson)
+    if isinstance(texts, wire.Refusal):
+        requests = _read_whole(call.body)
+        if requests is None:
+            raise RefusedError(refused_by_wire(texts))
+        return await _of_requests(call, requests)
+    jobs, all_read = await _of_texts(call, texts)
+    # Values do not have to lie as lines do, as long as all of them are requests.
+    if ndjson and not all_read and (requests := _read_whole(call.body)) is not None:
+        return await _of_requests(call, requests)
+    return jobs
+
+
+async def _of_texts(
+    call: Call[NoQuery, RawBody], texts: Sequence[bytes]
+) -> tuple[list[NewJob | Refusal], bool]:
+    """Also whether every text is a request."""
+    unread = 0
+
+    def refused(refusal: wire.Refusal) -> Refusal:
+        nonlocal unread
+        unread += 1
+        return refused_by_wire(refusal)
+
+    translator, ids = _translator(call), call.front.gateway.new_job_ids(len(texts))
+    jobs: list[NewJob | Refusal] = []
+    for stride in in_strides(texts):
+        if jobs:
+            await trio.lowlevel.checkpoint()
+        jobs += translator.new_jobs(texts[stride], ids[stride], refused)
+    return jobs, not unread
+
+
+async def _of_requests(
+    call: Call[NoQuery, RawBody], requests: Sequence[JobRequest]
+) -> list[NewJob | Refusal]:
+    if len(requests) > BULK_ITEMS_MAX:
+        raise RefusedError(
+            Refusal(
+                ErrorCode.BULK_TOO_LARGE,
+                f"{len(requests)} jobs are more than {BULK_ITEMS_MAX}; send several requests",
+                {"path": "$", "itemsMax": BULK_ITEMS_MAX},
+            )
+        )
+    translator, ids = _translator(call), call.front.gateway.new_job_ids(len(requests))
+    jobs: list[NewJob | Refusal] = []
+    for index, request in enumerate(requests):
+        if index % _STRIDE == _STRIDE - 1:
+            await trio.lowlevel.checkpoint()
+        try:
+            jobs.append(translator.new_job(request, ids[index]))
+        except RefusedError as error:
+            jobs.append(error.refusal)
+    return jobs
+
+
+def _read_whole(body: RawBody) -> Sequence[JobRequest] | None:
+    """All items in one decode; None when one of them is no request."""
+    try:
+        text = body.data.decode()
+        if body.media_type == NDJSON:
+            return _request.decode_lines(text)
+        return _requests.decode(text)
+    except (msgspec.DecodeError, RecursionError, UnicodeError):
+        return None
 
 
 def _translator(call: Call[NoQuery, Any]) -> JobTranslator:
@@ -103,28 +156,6 @@ def _facts(answer: SubmitAnswer) -> SubmitFacts:
     if answer.stored is not None:
         return decode_submit_facts(answer.stored)
     return submit_facts(answer.outcomes, answer.jobs)
-
-
-def _decode(body: RawBody) -> Sequence[JobRequest | wire.Refusal]:
-    """One request or refusal an item; a body that has no items is refused whole."""
-    ndjson = body.media_type == NDJSON
-    requests: Sequence[JobRequest | wire.Refusal] | wire.Refusal
-    try:
-        text = body.data.decode()
-        requests = _request.decode_lines(text) if ndjson else _requests.decode(text)
-    except (msgspec.DecodeError, RecursionError, UnicodeError):
-        requests = decode_bulk(body.data, ndjson=ndjson)
-    if isinstance(requests, wire.Refusal):
-        raise RefusedError(refused_by_wire(requests))
-    if len(requests) > BULK_ITEMS_MAX:
-        raise RefusedError(
-            Refusal(
-                ErrorCode.BULK_TOO_LARGE,
-                f"{len(requests)} jobs are more than {BULK_ITEMS_MAX}; send several requests",
-                {"path": "$", "itemsMax": BULK_ITEMS_MAX},
-            )
-        )
-    return requests
 
 
 def _rejected(refusal: Refusal) -> OutcomeFacts:
