@@ -12,14 +12,15 @@ from jobengine.actors.runtime.address import Address, Asks
 from jobengine.actors.runtime.clock import Clock
 from jobengine.actors.runtime.mailbox import Mailbox
 from jobengine.actors.runtime.shell import Perform, SlowCalls, open_calls, run_shell
+from jobengine.actors.runtime.step_end import StepEnd
 from jobengine.actors.runtime.supervisor import Life
+from jobengine.actors.store_trouble import refusal_of
 from jobengine.core.lease_shard import LeaseShard, ShardLimits
 from jobengine.domain.change import DeadLetterRow, RegistryRow
 from jobengine.domain.ids import lease_id
 from jobengine.domain.job import Job, State
 from jobengine.domain.run_record import RunRecord
 from jobengine.messages.admission import SetLoad
-from jobengine.messages.dag_planner import JobsEnded, RunStarted
 from jobengine.messages.governor import (
     Allotted,
     Demands,
@@ -38,6 +39,7 @@ from jobengine.messages.rate_bucket import (
     Reserve,
     Started,
 )
+from jobengine.messages.run_facts import JobsEnded, RunStarted
 from jobengine.messages.runs import ShardBegun as RunsShardBegun
 from jobengine.messages.session import Tell
 from jobengine.messages.shard_commands import (
@@ -71,7 +73,8 @@ class ShardAbandonedError(Exception):
 
 @attrs.define(kw_only=True)
 class LeaseShardActor:
-    """``tell`` hands a session what its shard says, ``tell_bucket`` the rate bucket of a tenant,
+    """``tell`` hands a session what its shard says, and what it makes of that in one step leaves at
+    the end of it (``telling``); ``tell_bucket`` speaks to the rate bucket of a tenant,
     ``tell_planner`` the planner of this shard's runs; ``restarted`` tells all sessions of this
     shard to attach again. ``governed``: whether the shards were told to start nothing that is not
     allotted."""
@@ -85,6 +88,7 @@ class LeaseShardActor:
     asks: Asks
     limits: ShardLimits
     tell: Callable[[int, Any], None]
+    telling: StepEnd
     tell_bucket: Callable[[Any], None]
     tell_governor: Callable[[Any], None]
     tell_planner: Callable[[Any], None]
@@ -118,7 +122,14 @@ class LeaseShardActor:
             self.core = core
             self.restarted(self.shard)
             life.ready()
-            await run_shell(core, self.mailbox, perform, self.clock, asks=self.asks)
+            await run_shell(
+                core,
+                self.mailbox,
+                perform,
+                self.clock,
+                asks=self.asks,
+                performing=self.telling,
+            )
 
     async def _recover_patiently(self) -> Recovered:
         """A database that is away is no failure of the shard: it starts when there is one again."""
@@ -223,4 +234,8 @@ class LeaseShardActor:
         }
 
     def _read(self, call: Callable[[], Any], stamp: int, tenant_id: str | None = None) -> None:
-        self._calls.spawn(call, failed=lambda _: ReadFailed(stamp=stamp, tenant_id=tenant_id))
+        def failed(error: Exception) -> ReadFailed:
+            assert isinstance(error, StoreUnavailableError)
+            return ReadFailed(stamp=stamp, tenant_id=tenant_id, refusal=refusal_of(error))
+
+        self._calls.spawn(call, failed=failed)

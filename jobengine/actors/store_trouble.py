@@ -9,6 +9,7 @@ from typing import Final, Literal
 
 import attrs
 
+from jobengine.domain.errors import ErrorCode, Refusal
 from jobengine.store.errors import (
     StoreBusyError,
     StoreFullError,
@@ -16,7 +17,7 @@ from jobengine.store.errors import (
     StoreUnavailableError,
 )
 
-__all__ = ["Told", "Trouble", "told_of", "trouble_of"]
+__all__ = ["Told", "Trouble", "refusal_of", "told_of", "trouble_of"]
 
 Trouble = Literal["away", "busy", "doubt", "full", "silent"]
 """It cannot be reached; all connections to it are taken; a commit was sent and its outcome is not
@@ -65,3 +66,8 @@ def trouble_of(error: StoreUnavailableError) -> Trouble:
 def told_of(trouble: Trouble | None) -> Told:
     """What is said of it; of an unknown one, that the database is away."""
     return _TOLD[trouble or "away"]
+
+
+def refusal_of(error: StoreUnavailableError) -> Refusal:
+    """The answer to what could not be decided because a read failed so; nothing has changed."""
+    return Refusal(ErrorCode.STORE_UNAVAILABLE, told_of(trouble_of(error)).message)

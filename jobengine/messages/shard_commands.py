@@ -18,6 +18,7 @@ from jobengine.domain.change import (
     IdempotencyRow,
     RegistryRow,
 )
+from jobengine.domain.errors import Refusal
 from jobengine.domain.job import Job
 from jobengine.domain.records import DueJob, Lane, LeasedJob, Ranked
 from jobengine.domain.run_record import RunRecord
@@ -160,9 +161,11 @@ class SubjectsLoaded(_Message, frozen=True, kw_only=True):
 
 
 class ReadFailed(_Message, frozen=True, kw_only=True):
-    """A read did not succeed; the store is away for now. ``tenant_id``: whose subjects."""
+    """A read did not succeed; the store does not serve for now. ``refusal`` says why, to whoever
+    waits for what was to be read. ``tenant_id``: whose subjects."""
 
     stamp: int
+    refusal: Refusal
     tenant_id: str | None = None
 
 

@@ -6,7 +6,9 @@ from trio.testing import MockClock
 
 from jobengine.actors.gateway import UnavailableError
 from jobengine.actors.store_trouble import told_of, trouble_of
+from jobengine.domain.errors import ErrorCode, RefusedError
 from jobengine.engine import Engine
+from jobengine.messages.lease_shard import IdempotencyClaim
 from jobengine.settings import Settings
 from jobengine.store.errors import (
     StoreBusyError,
@@ -106,8 +108,24 @@ async def test_while_commits_wait_requests_are_told_why_and_later_nothing(
         await submit_as("other", engine, done)
 
 
+ERRORS = (StoreUnavailableError, StoreSilentError, StoreFullError, StoreBusyError)
+
+
 def test_each_failure_of_the_store_has_its_own_words() -> None:
-    errors = (StoreUnavailableError, StoreSilentError, StoreFullError, StoreBusyError)
-    told = [told_of(trouble_of(error("any"))) for error in errors]
-    assert len({each.message for each in told}) == len(errors)
+    told = [told_of(trouble_of(error("any"))) for error in ERRORS]
+    assert len({each.message for each in told}) == len(ERRORS)
     assert all(each.retry_after_s >= 1 for each in told)
+
+
+@pytest.mark.parametrize("error", ERRORS)
+async def test_a_request_that_a_shard_could_not_read_for_is_told_why(
+    autojump_clock: MockClock, error: type[StoreUnavailableError]
+) -> None:
+    store = FaultyStore()
+    async with memory_engine(store=store) as engine:
+        store.plan = fail_call("claims", Fault(away=True, error=error))
+        claim = IdempotencyClaim("key", "POST /jobs", "digest")
+        with pytest.raises(RefusedError) as refused:
+            await engine.gateway.submit("acme", PRODUCER, [new_job(engine)], claim)
+        assert refused.value.refusal.code is ErrorCode.STORE_UNAVAILABLE
+        assert refused.value.refusal.message == told_of(trouble_of(error("any"))).message

@@ -11,8 +11,9 @@ from jobengine.domain.node import Node, NodeKind
 from jobengine.domain.records import NewJob
 from jobengine.domain.run import JobIds, RollUp, RunState
 from jobengine.domain.run_record import RunRecord
-from jobengine.messages.dag_planner import JobEnd, JobsEnded, ReleaseJobs
 from jobengine.messages.lease_shard import Actor
+from jobengine.messages.planner_commands import ReleaseJobs
+from jobengine.messages.run_facts import JobEnd, JobsEnded
 from jobengine.messages.runs import CarryOut, CreateRun, FilledIn, RunPlan
 from jobengine.messages.worker_reports import Completed, Failed
 from jobengine.store.memory.tables import Tables

@@ -11,6 +11,7 @@ from jobengine.core.rate_bucket import RateBucket
 from jobengine.domain.canonical import canonical_of, digest
 from jobengine.domain.change import ControlRow, GateStateRow
 from jobengine.domain.control import Control, ControlKind
+from jobengine.domain.errors import ErrorCode, Refusal
 from jobengine.domain.instant import Moment
 from jobengine.domain.job import Definition, Job, State
 from jobengine.domain.records import Lane, LeasedJob, NewJob
@@ -30,6 +31,7 @@ from jobengine.messages.shard_commands import (
     Commit,
     Committed,
     LoadSubjects,
+    ReadFailed,
     Recovered,
     SubjectsLoaded,
 )
@@ -40,6 +42,7 @@ C = TypeVar("C")
 TO_BUCKETS = (Configure, Reserve, Refund, Started, Peek, PushedBack, Learn)
 EPOCH_AT = 1_767_225_600_000_000
 LANE = Lane("acme", "scan", "scan")
+UNREAD = Refusal(ErrorCode.STORE_UNAVAILABLE, "the reason")
 
 
 class ShardDriver:
@@ -211,6 +214,11 @@ def attach(session_id: int, *, tenant_id: str = "acme", kind: Any = Attach, **fi
         "capacity": 100,
     }
     return kind(session_id=session_id, tenant_id=tenant_id, **given | fields)
+
+
+def read_failed(wanted: LoadSubjects) -> ReadFailed:
+    """The store did not serve, for `UNREAD`."""
+    return ReadFailed(stamp=wanted.stamp, refusal=UNREAD)
 
 
 def job_id(number: int) -> str:

@@ -32,7 +32,6 @@ from jobengine.messages.shard_commands import (
     LoadLane,
     LoadSubjects,
     RankedLoaded,
-    ReadFailed,
     SubjectsLoaded,
 )
 from jobengine.messages.worker_reports import (
@@ -44,7 +43,17 @@ from jobengine.messages.worker_reports import (
     LeaseClaim,
     SetCredit,
 )
-from tests.core.shard_driver import EPOCH_AT, LANE, ShardDriver, attach, job_id, new_job, stored_job
+from tests.core.shard_driver import (
+    EPOCH_AT,
+    LANE,
+    UNREAD,
+    ShardDriver,
+    attach,
+    job_id,
+    new_job,
+    read_failed,
+    stored_job,
+)
 
 PERIOD_US = 60_000_000
 
@@ -96,7 +105,7 @@ def test_a_job_whose_turn_came_during_an_operation_that_could_not_read_is_grante
     shard.send(operation(RetryJob, 1))
     shard.attach()
     assert shard.grants() == []
-    shard.send(ReadFailed(stamp=wants(shard).stamp))
+    shard.send(read_failed(wants(shard)))
     shard.settle()
     assert [grant.token for grant in shard.grants()] == [1]
 
@@ -121,7 +130,7 @@ def test_a_delayed_job_that_falls_due_during_a_failed_operation_is_granted_after
     shard.settle()
     shard.send(operation(RetryJob, 1))
     shard.wait(6)
-    shard.send(ReadFailed(stamp=wants(shard).stamp))
+    shard.send(read_failed(wants(shard)))
     shard.settle()
     assert len(shard.grants()) == 1
 
@@ -134,7 +143,7 @@ def test_a_job_read_into_its_lane_during_a_failed_operation_is_granted_after_it(
     shard.attach()
     shard.send(RankedLoaded(stamp=shard.last(LoadLane).stamp, rows=[ranked(1)]))
     assert shard.grants() == []
-    shard.send(ReadFailed(stamp=subjects.stamp))
+    shard.send(read_failed(subjects))
     shard.settle()
     assert len(shard.grants()) == 1
 
@@ -295,7 +304,7 @@ def test_expiries_that_cannot_be_read_are_tried_again_after_a_pause_only() -> No
     for tries in range(1, 6):
         shard.wait(1.1)
         assert len(shard.all(LoadSubjects)) == tries
-        shard.send(ReadFailed(stamp=wants(shard).stamp))
+        shard.send(read_failed(wants(shard)))
         assert len(shard.all(LoadSubjects)) == tries
 
 
@@ -305,7 +314,7 @@ def test_a_job_past_its_expiry_is_not_granted_while_its_expiry_cannot_be_read() 
     shard.submit(new_job(1, expires_at=shard.now.at + 1_000_000))
     shard.settle()
     shard.wait(2)
-    shard.send(ReadFailed(stamp=wants(shard).stamp))
+    shard.send(read_failed(wants(shard)))
     shard.attach()
     shard.settle()
     assert shard.grants() == []
@@ -382,8 +391,8 @@ def test_keys_and_claims_are_free_again_after_a_failed_read() -> None:
     nothing_due(shard)
     claim = IdempotencyClaim("key", "POST /jobs", "digest")
     shard.submit(new_job(1, unique_key="k"), claim=claim)
-    shard.send(ReadFailed(stamp=wants(shard).stamp))
-    assert shard.answers()[-1].code is ErrorCode.STORE_UNAVAILABLE
+    shard.send(read_failed(wants(shard)))
+    assert shard.answers()[-1] == UNREAD
     shard.submit(new_job(1, unique_key="k"), claim=claim)
     shard.send(SubjectsLoaded(stamp=wants(shard).stamp))
     shard.settle()

@@ -13,7 +13,7 @@ from jobengine.core.lease_shard.claims import settle_claim
 from jobengine.core.lease_shard.state import ShardState
 from jobengine.core.lease_shard.submits import Submitter
 from jobengine.core.machine import Answer
-from jobengine.domain.errors import ErrorCode, Refusal
+from jobengine.domain.errors import Refusal
 from jobengine.messages.lease_shard import IdempotencyClaim
 from jobengine.messages.shard_commands import ClaimsWanted, LoadSubjects, SubjectsLoaded
 
@@ -82,11 +82,10 @@ class ClaimedChanges(Generic[C]):
             self.answer(change, self._replay(change, settled.stored))
         return []
 
-    def read_failed(self, stamp: int) -> list[Any] | None:
+    def read_failed(self, stamp: int, refusal: Refusal) -> list[Any] | None:
         change = self._reading.pop(stamp, None)
         if change is None:
             return None
-        refusal = Refusal(ErrorCode.STORE_UNAVAILABLE, "the database does not answer; retry later")
         self.answer(change, refusal)
         return []
 

@@ -20,7 +20,7 @@ from jobengine.core.lease_shard.kinds import Kind
 from jobengine.core.lease_shard.pending_gates import gate_of_pending
 from jobengine.core.lease_shard.state import ShardState
 from jobengine.core.machine import Answer
-from jobengine.domain.errors import ErrorCode, Refusal
+from jobengine.domain.errors import Refusal
 from jobengine.domain.instant import to_rfc3339
 from jobengine.domain.job import Job, State
 from jobengine.domain.records import Lane
@@ -80,11 +80,10 @@ class Explainer:
         state.commands.extend(state.proposals.ask(peek))
         return []
 
-    def read_failed(self, stamp: int) -> list[Any] | None:
+    def read_failed(self, stamp: int, refusal: Refusal) -> list[Any] | None:
         asked = self._reading.pop(stamp, None)
         if asked is None:
             return None
-        refusal = Refusal(ErrorCode.STORE_UNAVAILABLE, "the database does not answer; retry later")
         self._state.commands.append(Answer(asked.ask_id, refusal))
         return []
 

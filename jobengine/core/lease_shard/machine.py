@@ -158,14 +158,16 @@ class LeaseShard:
     def wakeup_at(self) -> float | None:
         """The first lease, delayed job, expiry or gate to fall due, a failed read to repeat, a
         calendar to turn, demand to tell, or the turn of a tenant."""
-        candidates = (
-            self._state.leases.wakeup_at,
+        first = self._state.leases.wakeup_at
+        for at in (
             self._supply.wakeup_at,
             self._allotments.wakeup_at,
             self._calendars.wakeup_at,
             self._turns.wakeup_at,
-        )
-        return min((at for at in candidates if at is not None), default=None)
+        ):
+            if at is not None and (first is None or at < first):
+                first = at
+        return first
 
     @property
     def leases(self) -> int:

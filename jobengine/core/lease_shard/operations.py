@@ -112,7 +112,7 @@ class Operator:
         answer = self._carry_out(subject, job, lease, message)
         return [] if answer is None else self._answer(subject, answer, job)
 
-    def read_failed(self, stamp: int) -> list[Any] | None:
+    def read_failed(self, stamp: int, refusal: Refusal) -> list[Any] | None:
         subject = self._reading.pop(stamp, None)
         if subject is None:
             return None
@@ -122,7 +122,6 @@ class Operator:
                 released.extend(self._held_jobs.let_go(row.job_id, None))
                 self._state.expiring.offer((row.at, row.job_id), row, DUE_ENTRY_BYTES)
             return released
-        refusal = Refusal(ErrorCode.STORE_UNAVAILABLE, "the database does not answer; retry later")
         return self._answer(subject, refusal, None)
 
     def _carry_out(

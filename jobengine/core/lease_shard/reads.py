@@ -8,17 +8,19 @@ from typing import Any, Protocol
 
 from jobengine.core.lease_shard.reports import Reporter
 from jobengine.core.lease_shard.supply import Supply
+from jobengine.domain.errors import Refusal
 from jobengine.messages.shard_commands import ReadFailed, SubjectsLoaded
 
 __all__ = ["Reads"]
 
 
 class _Reader(Protocol):
-    """Each returns what may be handled again now, or None when the stamp is none of its own."""
+    """Each returns what may be handled again now, or None when the stamp is none of its own.
+    ``refusal`` is the answer to whoever waits for what could not be read."""
 
     def loaded(self, message: SubjectsLoaded, /) -> Iterable[Any] | None: ...
 
-    def read_failed(self, stamp: int, /) -> Iterable[Any] | None: ...
+    def read_failed(self, stamp: int, refusal: Refusal, /) -> Iterable[Any] | None: ...
 
 
 class Reads:
@@ -39,7 +41,7 @@ class Reads:
         if self._supply.read_failed(message.stamp):
             return ()
         for part in self._readers:
-            again = part.read_failed(message.stamp)
+            again = part.read_failed(message.stamp, message.refusal)
             if again is not None:
                 return again
-        return self._reporter.read_failed(message.stamp) or ()
+        return self._reporter.read_failed(message.stamp, message.refusal) or ()

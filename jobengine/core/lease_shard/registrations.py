@@ -83,11 +83,10 @@ class Registrar:
             return self._register(change, message)
         return self._disable(change, message.version)
 
-    def read_failed(self, stamp: int) -> list[Any] | None:
+    def read_failed(self, stamp: int, refusal: Refusal) -> list[Any] | None:
         change = self._reading.pop(stamp, None)
         if change is None:
             return None
-        refusal = Refusal(ErrorCode.STORE_UNAVAILABLE, "the database does not answer; retry later")
         return self._answer(change, refusal)
 
     def _register(self, change: RegisterDocument, read: SubjectsLoaded) -> list[Any]:

@@ -26,6 +26,7 @@ from jobengine.core.lease_shard.slices import Slices, Steps
 from jobengine.core.lease_shard.state import ENGINE, ShardState
 from jobengine.core.lease_shard.stray_reports import StrayReports, tell_unread
 from jobengine.core.lease_shard.submits import Submitter
+from jobengine.domain.errors import Refusal
 from jobengine.domain.job import Job, Reason
 from jobengine.domain.outcome import Outcome
 from jobengine.messages.lease_shard import Actor
@@ -118,17 +119,17 @@ class Reporter:
         self._finish_follow_ups(session, lease, report, message.holders)
         return True
 
-    def read_failed(self, stamp: int) -> list[Any] | None:
-        """Nothing could be read: say so, the worker will report again.
+    def read_failed(self, stamp: int, refusal: Refusal) -> list[Any] | None:
+        """Nothing could be read: say why, the worker will report again.
 
         Returns what had waited for the keys of this report, or None when the stamp is not ours.
         """
         waiting = self._reading.pop(stamp, None)
         if waiting is None:
-            return self._strays.read_failed(stamp)
+            return self._strays.read_failed(stamp, refusal)
         session, report, lease = waiting
         lease.phase = Phase.LIVE
-        tell_unread(self._state, session, report)
+        tell_unread(self._state, session, report, refusal)
         return self._submitter.claims.release_keys(keys_of(session.tenant_id, report))
 
     def _unheard(self, message: Reports) -> None:

@@ -9,7 +9,8 @@ import attrs
 
 from jobengine.core.lease_shard.state import ENGINE
 from jobengine.domain.job import Job
-from jobengine.messages.dag_planner import (
+from jobengine.messages.lease_shard import Actor
+from jobengine.messages.planner_commands import (
     CancelJobs,
     CommitCancel,
     EndNodes,
@@ -17,7 +18,6 @@ from jobengine.messages.dag_planner import (
     OpenNodes,
     ReleaseJobs,
 )
-from jobengine.messages.lease_shard import Actor
 from jobengine.messages.runs import CarryOut, RunCommand
 
 __all__ = ["Batch", "actor_of", "job_ids_of"]

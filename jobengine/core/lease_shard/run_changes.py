@@ -21,7 +21,7 @@ from jobengine.core.lease_shard.state import ENGINE, ShardState
 from jobengine.domain.canonical import canonical_of
 from jobengine.domain.failure import Failure
 from jobengine.domain.job import Job, Reason, State, find_transition
-from jobengine.messages.dag_planner import NodeEnd, OpenNode
+from jobengine.messages.planner_commands import NodeEnd, OpenNode
 from jobengine.messages.runs import FilledIn
 
 __all__ = ["RunChanges"]

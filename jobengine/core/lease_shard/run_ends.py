@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from jobengine.domain.job import Job, Reason, State
-from jobengine.messages.dag_planner import JobEnd, JobsEnded
+from jobengine.messages.run_facts import JobEnd, JobsEnded
 
 __all__ = ["ends_of"]
 

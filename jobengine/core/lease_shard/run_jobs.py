@@ -26,10 +26,10 @@ from jobengine.core.lease_shard.run_rows import begin, finish, grow, request_can
 from jobengine.core.lease_shard.slices import Slices, Steps
 from jobengine.core.lease_shard.state import ShardState
 from jobengine.core.machine import Answer
-from jobengine.domain.errors import ErrorCode, Refusal
+from jobengine.domain.errors import Refusal
 from jobengine.domain.node import NodeKind
 from jobengine.domain.run import ENDED, RunState
-from jobengine.messages.dag_planner import (
+from jobengine.messages.planner_commands import (
     CancelJobs,
     CommitCancel,
     EndNodes,
@@ -115,11 +115,10 @@ class RunJobs:
         ended = message.run.state if message.run is not None else None
         return self._decide(batch, ended)
 
-    def read_failed(self, stamp: int) -> list[Any] | None:
+    def read_failed(self, stamp: int, refusal: Refusal) -> list[Any] | None:
         batch = self._reading.pop(stamp, None)
         if batch is None:
             return None
-        refusal = Refusal(ErrorCode.STORE_UNAVAILABLE, "the database does not answer; retry later")
         return self._answer(batch, refusal)
 
     # ---- deciding

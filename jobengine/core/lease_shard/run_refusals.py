@@ -10,7 +10,7 @@ from jobengine.core.lease_shard.state import ShardState
 from jobengine.domain.errors import ErrorCode, Refusal
 from jobengine.domain.job import State
 from jobengine.domain.run import RunState, refuse_run_transition
-from jobengine.messages.dag_planner import CommitCancel, FinishRun, GrowRun, ReleaseJobs
+from jobengine.messages.planner_commands import CommitCancel, FinishRun, GrowRun, ReleaseJobs
 
 __all__ = ["refuse"]
 

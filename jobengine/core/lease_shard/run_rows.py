@@ -18,7 +18,7 @@ from jobengine.core.lease_shard.pending import Pending
 from jobengine.domain.canonical import canonical_of
 from jobengine.domain.change import RunRow
 from jobengine.domain.run import RunState, find_run_transition
-from jobengine.messages.dag_planner import FinishRun
+from jobengine.messages.planner_commands import FinishRun
 
 __all__ = ["begin", "finish", "grow", "request_cancel"]
 

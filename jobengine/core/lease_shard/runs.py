@@ -26,7 +26,7 @@ from jobengine.domain.entry import NO_DATA
 from jobengine.domain.errors import ErrorCode, Refusal
 from jobengine.domain.run import RunState
 from jobengine.domain.run_record import RunRecord
-from jobengine.messages.dag_planner import ParentNode, RunStarted
+from jobengine.messages.run_facts import ParentNode, RunStarted
 from jobengine.messages.runs import CreateRun, RunCreated, RunFacts, RunPlan
 from jobengine.messages.shard_commands import ClaimsWanted, LoadSubjects, SubjectsLoaded
 
@@ -85,11 +85,10 @@ class RunCreator:
             return self._answer(request, refusal)
         return self._create(request)
 
-    def read_failed(self, stamp: int) -> list[Any] | None:
+    def read_failed(self, stamp: int, refusal: Refusal) -> list[Any] | None:
         request = self._reading.pop(stamp, None)
         if request is None:
             return None
-        refusal = Refusal(ErrorCode.STORE_UNAVAILABLE, "the database does not answer; retry later")
         return self._answer(request, refusal)
 
     def _find(self, request: CreateRun, run: RunRecord) -> list[Any]:

@@ -68,12 +68,12 @@ class StrayReports:
         self._late(session, report, message.jobs.get(parts[0]) if parts is not None else None)
         return True
 
-    def read_failed(self, stamp: int) -> list[Any] | None:
+    def read_failed(self, stamp: int, refusal: Refusal) -> list[Any] | None:
         """None when the stamp is not ours."""
         waiting = self._reading.pop(stamp, None)
         if waiting is None:
             return None
-        tell_unread(self._state, *waiting)
+        tell_unread(self._state, *waiting, refusal)
         return []
 
     def _read_job(self, session: Session, report: Report) -> None:
@@ -131,9 +131,8 @@ class StrayReports:
         pending.nacks.setdefault(session_id, []).append(Nacked(report.ref, refusal))
 
 
-def tell_unread(state: ShardState, session: Session, report: Report) -> None:
-    """Nothing could be read: say so, the worker will report again."""
+def tell_unread(state: ShardState, session: Session, report: Report, refusal: Refusal) -> None:
+    """Nothing could be read: say why, the worker will report again."""
     pending = Pending()
-    refusal = Refusal(ErrorCode.STORE_UNAVAILABLE, "the database does not answer; report again")
     pending.nacks.setdefault(session.session_id, []).append(Nacked(report.ref, refusal))
     state.tell_settled(pending)

@@ -24,7 +24,7 @@ from jobengine.core.lease_shard.pending import Pending
 from jobengine.core.lease_shard.slices import Slices
 from jobengine.core.lease_shard.state import ShardState
 from jobengine.domain.change import UniqueRow
-from jobengine.domain.errors import ErrorCode, Refusal
+from jobengine.domain.errors import Refusal
 from jobengine.domain.job import Job, State
 from jobengine.domain.records import NewJob
 from jobengine.messages.lease_shard import SubmitAnswer, SubmitJobs
@@ -94,14 +94,11 @@ class Submitter:
             return self.creations.begin(request, holders)
         return self.creations.begin(request, holders, tokens, message.states)
 
-    def read_failed(self, stamp: int) -> list[Any] | None:
+    def read_failed(self, stamp: int, refusal: Refusal) -> list[Any] | None:
         request = self._reading.pop(stamp, None)
         if request is None:
             return None
-        return self.creations.answer(
-            request,
-            Refusal(ErrorCode.STORE_UNAVAILABLE, "the database does not answer; retry later"),
-        )
+        return self.creations.answer(request, refusal)
 
     def create(self, draft: Draft, pending: Pending, new: NewJob, tenant_id: str) -> Job:
         """Create one job in an open draft: held, waiting, or leased at once if it needs no tokens
