@@ -37,14 +37,8 @@ from jobengine.domain.job import State
 from jobengine.domain.node import Node
 from jobengine.domain.plan import plan_of
 from jobengine.domain.run import JobIds
-from jobengine.messages.dag_planner import (
-    FinishRun,
-    JobEnd,
-    JobsEnded,
-    Performed,
-    ReleaseJobs,
-    RunStarted,
-)
+from jobengine.messages.planner_commands import FinishRun, Performed, ReleaseJobs
+from jobengine.messages.run_facts import JobEnd, JobsEnded, RunStarted
 
 __all__ = ["run"]
 

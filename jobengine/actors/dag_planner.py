@@ -35,8 +35,10 @@ from jobengine.domain.node import NodeKind
 from jobengine.domain.run import ENDED
 from jobengine.domain.run_record import RunRecord
 from jobengine.domain.run_sheet import SignCallback
-from jobengine.messages.dag_planner import (
-    AdmitRun,
+from jobengine.messages.dag_planner import AdmitRun, PlannerMessage
+from jobengine.messages.ledger import Fence
+from jobengine.messages.ledger import Message as LedgerMessage
+from jobengine.messages.planner_commands import (
     CancelJobs,
     CommitCancel,
     EndNodes,
@@ -45,18 +47,13 @@ from jobengine.messages.dag_planner import (
     GrowRun,
     OpenNodes,
     Performed,
-    PlannerMessage,
     ReadRun,
     Refused,
     ReleaseJobs,
-    RunGone,
-    RunRef,
-    RunsFound,
     StartRerun,
     Unsettled,
 )
-from jobengine.messages.ledger import Fence
-from jobengine.messages.ledger import Message as LedgerMessage
+from jobengine.messages.run_facts import RunGone, RunRef, RunsFound
 from jobengine.messages.runs import CarryOut, RunCommand, ShardBegun
 from jobengine.store.errors import StoreUnavailableError
 from jobengine.store.port import Store

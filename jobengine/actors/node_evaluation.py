@@ -24,18 +24,16 @@ from jobengine.domain.records import NewJob
 from jobengine.domain.run_nodes import NodeJob, decode_nodes
 from jobengine.domain.run_plan import jobs_of_growth
 from jobengine.domain.run_sheet import Environment, EvaluationError, RunSheet, SignCallback
-from jobengine.messages.dag_planner import (
-    ExpandNode,
+from jobengine.messages.dag_planner import PlannerMessage
+from jobengine.messages.planner_commands import (
     GrowRun,
-    NodeDecided,
     NodeRef,
-    NodeSkipped,
     OpenNode,
     OpenNodes,
     Performed,
-    PlannerMessage,
     ReleaseJobs,
 )
+from jobengine.messages.run_facts import ExpandNode, NodeDecided, NodeSkipped
 from jobengine.messages.runs import CarryOut, FilledIn, RunCommand
 
 __all__ = ["NodeEvaluation"]

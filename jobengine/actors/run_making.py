@@ -28,15 +28,10 @@ from jobengine.domain.run_nodes import NodeJob, SubRunSpec
 from jobengine.domain.run_plan import plan_rerun
 from jobengine.domain.run_record import RunRecord
 from jobengine.domain.run_sheet import Environment, RunSheet
-from jobengine.messages.dag_planner import (
-    OpenNode,
-    ParentNode,
-    PlannerMessage,
-    StartRerun,
-    SubRunEnded,
-    sub_run_ended,
-)
+from jobengine.messages.dag_planner import PlannerMessage
 from jobengine.messages.lease_shard import Actor
+from jobengine.messages.planner_commands import OpenNode, StartRerun
+from jobengine.messages.run_facts import ParentNode, SubRunEnded, sub_run_ended
 from jobengine.messages.runs import CreateRun, RunCreated, RunPlan
 from jobengine.store.port import Store
 

@@ -14,7 +14,8 @@ from jobengine.domain.job import Reason, State
 from jobengine.domain.node import Node
 from jobengine.domain.run_part import RunPart
 from jobengine.domain.run_record import NodeRecord, RunRecord
-from jobengine.messages.dag_planner import EndedRun, JobEnd, ParentNode, RunStarted
+from jobengine.messages.dag_planner import EndedRun
+from jobengine.messages.run_facts import JobEnd, ParentNode, RunStarted
 from jobengine.store.runs import RunStore
 
 __all__ = ["kept_ends", "parent_of", "read_ended", "read_nodes", "read_run"]

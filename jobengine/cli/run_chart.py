@@ -7,7 +7,7 @@ from typing import Final
 from rich.text import Text
 
 from jobengine.cli.run_printing import took
-from jobengine.wire.runs import GanttLane, GanttSpan, GanttView
+from jobengine.wire.run_views import GanttLane, GanttSpan, GanttView
 
 __all__ = ["chart_lines"]
 

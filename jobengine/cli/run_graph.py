@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import attrs
 
-from jobengine.wire.runs import DagNode, DagView, RunView
+from jobengine.wire.run_views import DagNode, DagView, RunView
 
 __all__ = ["ENDED", "Group", "WatchedRun", "face_of"]
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Final
 from jobengine.cli.output import Form, print_fields, print_json
 
 if TYPE_CHECKING:
-    from jobengine.wire.runs import RunView
+    from jobengine.wire.run_views import RunView
 
 __all__ = ["dag_of", "print_run", "took"]
 

@@ -16,7 +16,7 @@ from rich.text import Text
 from jobengine.cli.output import printable
 from jobengine.cli.run_graph import ENDED, Group, WatchedRun, counted, face_of
 from jobengine.cli.run_printing import took
-from jobengine.wire.runs import DagNode
+from jobengine.wire.run_views import DagNode
 
 __all__ = ["counts_text", "screen_lines"]
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from jobengine.cli.run_graph import face_of
 from jobengine.cli.run_printing import took
-from jobengine.wire.runs import DagNode, DagView
+from jobengine.wire.run_views import DagNode, DagView
 
 __all__ = ["dag_rows", "dot_lines"]
 

@@ -23,7 +23,7 @@ from jobengine.cli.run_screen import counts_text, screen_lines
 
 if TYPE_CHECKING:
     from jobengine.sdk import Client
-    from jobengine.wire.runs import DagNode, FirstSignalView
+    from jobengine.wire.run_views import DagNode, FirstSignalView
 
 __all__ = ["watch_run"]
 

@@ -20,7 +20,7 @@ from jobengine.domain.job import State
 from jobengine.domain.run_record import NodeRecord, RunRecord
 from jobengine.http.run_views import RunGraph
 from jobengine.http.times import instant
-from jobengine.wire.runs import GanttLane, GanttSpan, GanttView
+from jobengine.wire.run_views import GanttLane, GanttSpan, GanttView
 
 __all__ = ["gantt_view", "spans_of"]
 

@@ -14,7 +14,7 @@ from jobengine.domain.run_part import RunPart
 from jobengine.domain.run_record import NodeRecord, RunRecord
 from jobengine.http.route import BASE
 from jobengine.http.times import instant, span_ms
-from jobengine.wire.runs import RunLedgerRecord, RunLedgerStep
+from jobengine.wire.run_views import RunLedgerRecord, RunLedgerStep
 
 __all__ = ["ledger_record"]
 

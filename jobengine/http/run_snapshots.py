@@ -22,7 +22,7 @@ from jobengine.domain.run_record import NodeRecord, RunRecord
 from jobengine.http.first_signal import first_signal
 from jobengine.http.run_views import RunGraph
 from jobengine.store.port import Store
-from jobengine.wire.runs import FirstSignalView
+from jobengine.wire.run_views import FirstSignalView
 
 __all__ = ["KnownSignal", "RunSnapshot", "RunSnapshots"]
 

@@ -21,7 +21,7 @@ from jobengine.domain.run import JobIds, RollUp
 from jobengine.domain.run_part import RunPart
 from jobengine.domain.run_record import NodeRecord, RunRecord
 from jobengine.http.times import instant, span_ms
-from jobengine.wire.runs import DagNode, DagView, NodeErrorView, RollUpView, RunView
+from jobengine.wire.run_views import DagNode, DagView, NodeErrorView, RollUpView, RunView
 
 __all__ = ["RunGraph", "dag_view", "is_open", "run_view"]
 

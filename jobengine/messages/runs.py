@@ -15,17 +15,17 @@ from jobengine.domain.graph import Edge, Graph
 from jobengine.domain.node import Node
 from jobengine.domain.records import NewJob
 from jobengine.domain.run_record import RunRecord
-from jobengine.messages.dag_planner import (
+from jobengine.messages.lease_shard import Actor, IdempotencyClaim
+from jobengine.messages.planner_commands import (
     CancelJobs,
     CommitCancel,
     EndNodes,
     FinishRun,
     GrowRun,
-    JobEnd,
     OpenNodes,
     ReleaseJobs,
 )
-from jobengine.messages.lease_shard import Actor, IdempotencyClaim
+from jobengine.messages.run_facts import JobEnd
 
 __all__ = [
     "CarryOut",

@@ -14,7 +14,8 @@ from jobengine.domain.pack_steps import CONDITION_MAX
 from jobengine.wire.documents import DocumentStateName
 from jobengine.wire.fields import Instant, Key, Labels, LongText, raw_object
 from jobengine.wire.jobs import JobRequest
-from jobengine.wire.runs import ExpressionText, JoinName, RunView, Version
+from jobengine.wire.run_views import RunView
+from jobengine.wire.runs import ExpressionText, JoinName, Version
 
 __all__ = [
     "ApprovalStep",

@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from jobengine.wire.packs import PackLogEvent
-from jobengine.wire.runs import FirstSignalView
+from jobengine.wire.run_views import FirstSignalView
 
 __all__ = [
     "STREAM_SUBPROTOCOL",

@@ -10,7 +10,7 @@ from jobengine.cli.run_chart import chart_lines
 from jobengine.cli.run_graph import WatchedRun
 from jobengine.cli.run_screen import counts_text, screen_lines
 from jobengine.cli.run_text import dag_rows, dot_lines
-from jobengine.wire.runs import DagNode, DagView, GanttLane, GanttSpan, GanttView, RunView
+from jobengine.wire.run_views import DagNode, DagView, GanttLane, GanttSpan, GanttView, RunView
 
 NOW = datetime(2026, 11, 22, 12, 0, 20, tzinfo=UTC)
 

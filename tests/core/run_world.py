@@ -21,33 +21,32 @@ from jobengine.domain.job import Reason, State
 from jobengine.domain.node import Node, NodeKind
 from jobengine.domain.run import JobIds, RunState
 from jobengine.domain.trigger_rule import TriggerRule
-from jobengine.messages.dag_planner import (
-    ApproveGate,
+from jobengine.messages.dag_planner import ApproveGate, CompleteCallback, ExtendRun, RejectGate
+from jobengine.messages.lease_shard import Actor
+from jobengine.messages.planner_commands import (
     CancelJobs,
     CommitCancel,
-    CompleteCallback,
     EndNodes,
-    ExpandNode,
-    ExtendRun,
     FinishRun,
     GrowRun,
+    OpenNodes,
+    Performed,
+    ReadRun,
+    Refused,
+    ReleaseJobs,
+    Unsettled,
+)
+from jobengine.messages.run_facts import (
+    ExpandNode,
     JobEnd,
     JobsEnded,
     NodeDecided,
     NodeSkipped,
-    OpenNodes,
     ParentNode,
-    Performed,
-    ReadRun,
-    Refused,
-    RejectGate,
-    ReleaseJobs,
     RunGone,
     RunStarted,
     SubRunEnded,
-    Unsettled,
 )
-from jobengine.messages.lease_shard import Actor
 from jobengine.messages.wake import Wake
 
 AT = 1_767_225_600_000_000

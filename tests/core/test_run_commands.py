@@ -12,7 +12,8 @@ from jobengine.domain.job import Reason, State
 from jobengine.domain.node import NodeKind
 from jobengine.domain.run import RunState
 from jobengine.domain.run_part import decode_part
-from jobengine.messages.dag_planner import (
+from jobengine.messages.lease_shard import CancelJob, PrioritizeJob
+from jobengine.messages.planner_commands import (
     CancelJobs,
     CommitCancel,
     EndNodes,
@@ -23,10 +24,9 @@ from jobengine.messages.dag_planner import (
     OpenNode,
     OpenNodes,
 )
-from jobengine.messages.lease_shard import CancelJob, PrioritizeJob
 from jobengine.messages.runs import FilledIn
 from jobengine.messages.session import StopLease, Tell
-from jobengine.messages.shard_commands import Commit, LoadSubjects, ReadFailed
+from jobengine.messages.shard_commands import Commit, LoadSubjects
 from jobengine.messages.worker_reports import Progressed
 from tests.core.run_shard import (
     OPERATOR,
@@ -37,6 +37,7 @@ from tests.core.run_shard import (
     node_job,
     node_of,
 )
+from tests.core.shard_driver import UNREAD, read_failed
 from tests.core.test_admission import OSV
 
 
@@ -409,8 +410,8 @@ def test_a_job_in_a_lane_that_a_command_leaves_alone_is_granted_afterwards() -> 
 def test_while_the_store_is_away_a_command_is_refused_and_lets_go_of_run_and_jobs() -> None:
     shard = created().restarted()
     shard.release("a", settle=False)
-    shard.send(ReadFailed(stamp=shard.last(LoadSubjects).stamp))
-    assert shard.answers()[-1].code is ErrorCode.STORE_UNAVAILABLE
+    shard.send(read_failed(shard.last(LoadSubjects)))
+    assert shard.answers()[-1] == UNREAD
     assert shard.release("a") is None
     assert shard.node("a").state is State.SCHEDULED
 

@@ -5,12 +5,12 @@ from jobengine.domain.errors import ErrorCode
 from jobengine.domain.job import State
 from jobengine.domain.run import RunState
 from jobengine.domain.run_part import decode_part
-from jobengine.messages.dag_planner import ParentNode, RunStarted
 from jobengine.messages.lease_shard import IdempotencyClaim
+from jobengine.messages.run_facts import ParentNode, RunStarted
 from jobengine.messages.runs import RunCreated, ShardBegun
-from jobengine.messages.shard_commands import Commit, LoadSubjects, ReadFailed
+from jobengine.messages.shard_commands import Commit, LoadSubjects
 from tests.core.run_shard import RUN, RunShard, node_job, plan_of
-from tests.core.shard_driver import new_job
+from tests.core.shard_driver import UNREAD, new_job, read_failed
 from tests.core.test_admission import OSV
 
 CLAIM = IdempotencyClaim("k1", "/runs", "digest")
@@ -130,8 +130,8 @@ def test_a_run_whose_jobs_have_no_room_to_wait_is_refused_whole() -> None:
 def test_while_the_store_is_away_a_run_is_refused_and_its_token_is_free_again() -> None:
     shard = RunShard()
     shard.create(node_job("a"), settle=False)
-    shard.send(ReadFailed(stamp=shard.last(LoadSubjects).stamp))
-    assert shard.answers()[-1].code is ErrorCode.STORE_UNAVAILABLE
+    shard.send(read_failed(shard.last(LoadSubjects)))
+    assert shard.answers()[-1] == UNREAD
     assert isinstance(shard.create(node_job("a")), RunCreated)
 
 

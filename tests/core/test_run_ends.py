@@ -8,8 +8,9 @@ from jobengine.domain.failure import Failure
 from jobengine.domain.instant import SECOND
 from jobengine.domain.job import Reason, State
 from jobengine.domain.node import NodeKind
-from jobengine.messages.dag_planner import CancelJobs, EndNodes, JobEnd, JobsEnded, NodeEnd
 from jobengine.messages.lease_shard import CancelJob
+from jobengine.messages.planner_commands import CancelJobs, EndNodes, NodeEnd
+from jobengine.messages.run_facts import JobEnd, JobsEnded
 from jobengine.messages.shard_commands import Commit
 from jobengine.messages.worker_reports import Completed, GivenBack
 from tests.core.run_shard import OPERATOR, RUN, RunShard, job_of, node_job

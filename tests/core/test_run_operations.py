@@ -8,8 +8,8 @@ from jobengine.domain.errors import ErrorCode, Refusal
 from jobengine.domain.failure import Failure
 from jobengine.domain.job import Reason, State
 from jobengine.domain.node import NodeKind
-from jobengine.messages.dag_planner import CancelJobs, EndNodes, NodeEnd, OpenNode, OpenNodes
 from jobengine.messages.lease_shard import ReleaseJob, ReplayJob, RetryJob
+from jobengine.messages.planner_commands import CancelJobs, EndNodes, NodeEnd, OpenNode, OpenNodes
 from tests.core.run_shard import OPERATOR, RUN, RunShard, job_of, node_job
 from tests.core.shard_driver import job_id, new_job
 

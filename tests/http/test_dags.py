@@ -157,10 +157,10 @@ async def test_what_is_not_there_is_not_found(rest: Rest) -> None:
     ],
 )  # fmt: skip
 async def test_a_template_that_could_not_run_is_not_registered(
-    rest: Rest, changes: Any, code: str, path: str
+    shared: Rest, changes: Any, code: str, path: str
 ) -> None:
-    refused(await rest.client.post("/dags", json={**NIGHTLY, **changes}), 422, code, path)
-    assert (await rest.client.get("/dags")).json()["items"] == []
+    refused(await shared.client.post("/dags", json={**NIGHTLY, **changes}), 422, code, path)
+    assert (await shared.client.get("/dags")).json()["items"] == []
 
 
 async def test_a_schema_of_inputs_also_knows_what_templates_may_name(rest: Rest) -> None:

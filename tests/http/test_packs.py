@@ -142,9 +142,9 @@ def _reading(key: str) -> dict[str, str]:
     ],
 )
 async def test_a_pack_that_cannot_run_is_refused_at_its_step(
-    rest: Rest, steps: list[Step], status: int, code: str, path: str
+    shared: Rest, steps: list[Step], status: int, code: str, path: str
 ) -> None:
-    refused(await ask_pack(rest, *steps), status, code, path)
+    refused(await ask_pack(shared, *steps), status, code, path)
 
 
 @pytest.mark.parametrize(

@@ -130,10 +130,10 @@ async def test_runs_are_listed_newest_first_and_filtered(rest: Rest) -> None:
     ],
 )
 async def test_what_is_no_graph_or_template_is_refused_by_name(
-    rest: Rest, jobs: list[dict[str, Any]], code: str, path: str | None
+    shared: Rest, jobs: list[dict[str, Any]], code: str, path: str | None
 ) -> None:
-    refused(await ask(rest, *jobs), 422, code, path)
-    assert (await rest.client.get("/runs")).json()["items"] == []
+    refused(await ask(shared, *jobs), 422, code, path)
+    assert (await shared.client.get("/runs")).json()["items"] == []
 
 
 async def test_a_cycle_is_named(rest: Rest) -> None:
@@ -165,9 +165,9 @@ async def test_a_cycle_is_named(rest: Rest) -> None:
     ],
 )
 async def test_a_field_that_is_wrong_is_named(
-    rest: Rest, fields: dict[str, Any], word: str
+    shared: Rest, fields: dict[str, Any], word: str
 ) -> None:
-    answer = await ask(rest, job("ok"), {**job("a"), **fields})
+    answer = await ask(shared, job("ok"), {**job("a"), **fields})
     assert answer.status_code == 400, answer.text
     assert word in refused(answer, 400, "INVALID_FIELD")
 

@@ -279,9 +279,9 @@ async def test_a_reader_that_stops_reading_holds_up_no_other(rest: Rest) -> None
     ],
 )
 async def test_a_cursor_or_filter_that_is_none_is_refused(
-    rest: Rest, query: str, headers: dict[str, str], path: str
+    shared: Rest, query: str, headers: dict[str, str], path: str
 ) -> None:
-    answer = await rest.client.get(f"/stream/events{query}", headers=headers)
+    answer = await shared.client.get(f"/stream/events{query}", headers=headers)
     assert answer.status_code == 400
     assert answer.json()["error"]["details"] == [{"path": path}]
 

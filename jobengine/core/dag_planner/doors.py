@@ -18,7 +18,6 @@ from jobengine.domain.node import NodeKind
 from jobengine.messages.dag_planner import (
     ApproveGate,
     CancelRun,
-    CommitCancel,
     CompleteCallback,
     ExplainNode,
     ExtendRun,
@@ -28,9 +27,9 @@ from jobengine.messages.dag_planner import (
     ReplayFrom,
     RetryFailed,
     RunAnswer,
-    StartRerun,
     UnmetDependency,
 )
+from jobengine.messages.planner_commands import CommitCancel, StartRerun
 
 __all__ = ["Doors"]
 

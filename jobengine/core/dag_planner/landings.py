@@ -18,19 +18,9 @@ from jobengine.core.dag_planner.requests import Growth
 from jobengine.core.dag_planner.state import UNKNOWN, GivenUp, PlannerState, Reading
 from jobengine.domain.errors import ErrorCode
 from jobengine.domain.run import RunState
-from jobengine.messages.dag_planner import (
-    CancelRun,
-    FindRuns,
-    FinishRun,
-    Performed,
-    Refused,
-    ReplayFrom,
-    RetryFailed,
-    RunAnswer,
-    SubRunEnded,
-    Unsettled,
-    sub_run_ended,
-)
+from jobengine.messages.dag_planner import CancelRun, ReplayFrom, RetryFailed, RunAnswer
+from jobengine.messages.planner_commands import FindRuns, FinishRun, Performed, Refused, Unsettled
+from jobengine.messages.run_facts import SubRunEnded, sub_run_ended
 
 __all__ = ["Landings", "end_of_sub_run"]
 

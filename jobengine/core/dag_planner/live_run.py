@@ -27,8 +27,9 @@ from jobengine.domain.job import State
 from jobengine.domain.node import Node, NodeKind
 from jobengine.domain.run import JobIds, RollUp, RunState, end_of_run, roll_up
 from jobengine.domain.trigger_rule import SEEN, TriggerRule, Verdict
-from jobengine.messages.dag_planner import JobEnd, NodeDecided, NodeEnd, ParentNode, RunStarted
 from jobengine.messages.lease_shard import Actor
+from jobengine.messages.planner_commands import NodeEnd
+from jobengine.messages.run_facts import JobEnd, NodeDecided, ParentNode, RunStarted
 
 __all__ = ["LiveRun"]
 

@@ -42,24 +42,24 @@ from jobengine.messages.dag_planner import (
     ApproveGate,
     CancelRun,
     CompleteCallback,
-    ExpandNode,
     ExplainNode,
     ExtendRun,
+    PlannerMessage,
+    RejectGate,
+    ReplayFrom,
+    RetryFailed,
+)
+from jobengine.messages.planner_commands import Performed, Refused, Unsettled
+from jobengine.messages.run_facts import (
+    ExpandNode,
     JobsEnded,
     NodeDecided,
     NodeSkipped,
     ParentNode,
-    Performed,
-    PlannerMessage,
-    Refused,
-    RejectGate,
-    ReplayFrom,
-    RetryFailed,
     RunGone,
     RunsFound,
     RunStarted,
     SubRunEnded,
-    Unsettled,
 )
 from jobengine.messages.runs import ShardBegun
 from jobengine.messages.wake import Wake

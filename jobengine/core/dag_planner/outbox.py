@@ -14,7 +14,7 @@ import attrs
 from jobengine.core.dag_planner.live_run import LiveRun
 from jobengine.core.dag_planner.phases import Wish
 from jobengine.domain.job import Reason
-from jobengine.messages.dag_planner import (
+from jobengine.messages.planner_commands import (
     CancelJobs,
     EndNodes,
     NodeRef,

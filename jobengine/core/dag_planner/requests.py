@@ -20,15 +20,9 @@ from jobengine.domain.graph import Edge, Graph
 from jobengine.domain.job import State
 from jobengine.domain.node import Node, NodeKind, instance_of, join_key
 from jobengine.domain.run import ENDED
-from jobengine.messages.dag_planner import (
-    EndedRun,
-    ExtendRun,
-    NewNode,
-    NodeEnd,
-    ReplayFrom,
-    RetryFailed,
-)
+from jobengine.messages.dag_planner import EndedRun, ExtendRun, ReplayFrom, RetryFailed
 from jobengine.messages.lease_shard import Actor
+from jobengine.messages.planner_commands import NewNode, NodeEnd
 
 __all__ = [
     "Growth",

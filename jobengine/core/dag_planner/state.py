@@ -16,21 +16,17 @@ from jobengine.core.machine import Answer
 from jobengine.domain.errors import ErrorCode, Refusal
 from jobengine.domain.instant import Moment
 from jobengine.domain.job import State
-from jobengine.messages.dag_planner import (
-    CommitCancel,
+from jobengine.messages.lease_shard import Actor
+from jobengine.messages.planner_commands import CommitCancel, FindRuns, FinishRun, GrowRun, ReadRun
+from jobengine.messages.run_facts import (
     ExpandNode,
-    FindRuns,
-    FinishRun,
-    GrowRun,
     JobsEnded,
     NodeDecided,
     NodeSkipped,
     ParentNode,
-    ReadRun,
     RunRef,
     SubRunEnded,
 )
-from jobengine.messages.lease_shard import Actor
 
 __all__ = ["READING", "UNKNOWN", "GivenUp", "PlannerState", "Reading", "Told"]
 

@@ -1,7 +1,8 @@
 """The notifier's core: what is posted to webhooks, when, and in what order (``machine``)."""
 
 from jobengine.core.notifier.limits import NotifierLimits
-from jobengine.core.notifier.machine import Notifier, NotifierCounts
+from jobengine.core.notifier.machine import Notifier
 from jobengine.core.notifier.records import ENGINE
+from jobengine.core.notifier.state import NotifierCounts
 
 __all__ = ["ENGINE", "Notifier", "NotifierCounts", "NotifierLimits"]

@@ -36,7 +36,7 @@ from jobengine.store.runs import RunFilter
 from jobengine.wire.fields import Instant
 from jobengine.wire.jobs import Page
 from jobengine.wire.packs import PackRunRequest, PackRunView
-from jobengine.wire.runs import RunStateName
+from jobengine.wire.run_views import RunStateName
 
 __all__ = ["ROUTES", "require_pack_run"]
 

@@ -26,7 +26,8 @@ from jobengine.http.worker_storable import storable_result
 from jobengine.messages.dag_planner import NodeAnswer
 from jobengine.messages.lease_shard import Actor
 from jobengine.wire.jobs import Page
-from jobengine.wire.runs import EndNodeRequest, NodeKeyRequest, NodeView
+from jobengine.wire.run_views import NodeView
+from jobengine.wire.runs import EndNodeRequest, NodeKeyRequest
 
 __all__ = ["ROUTES", "SIGNED_ROUTES"]
 

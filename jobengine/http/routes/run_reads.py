@@ -28,7 +28,7 @@ from jobengine.http.run_ledger import ledger_record
 from jobengine.http.run_snapshots import RunSnapshot
 from jobengine.http.run_views import dag_view
 from jobengine.wire.fields import Instant
-from jobengine.wire.runs import DagView, FirstSignalView, GanttView, RunLedgerRecord
+from jobengine.wire.run_views import DagView, FirstSignalView, GanttView, RunLedgerRecord
 
 __all__ = ["ROUTES"]
 

@@ -43,15 +43,8 @@ from jobengine.messages.runs import RunFacts, RunPlan
 from jobengine.store.runs import RunFilter
 from jobengine.wire.fields import Instant
 from jobengine.wire.jobs import Page
-from jobengine.wire.runs import (
-    ExtendedView,
-    ExtendRequest,
-    ReplayFromRequest,
-    RerunRequest,
-    RunRequest,
-    RunStateName,
-    RunView,
-)
+from jobengine.wire.run_views import ExtendedView, RunStateName, RunView
+from jobengine.wire.runs import ExtendRequest, ReplayFromRequest, RerunRequest, RunRequest
 from jobengine.wire.translate_runs import edges_of
 
 __all__ = ["ROUTES", "begin_run", "cancel_run", "require_run", "run_id_in"]

@@ -35,7 +35,7 @@ from jobengine.http.streams.socket_form import SocketForm
 from jobengine.http.streams.sse import ServerSentEvents
 from jobengine.http.streams.type_names import check_types
 from jobengine.wire.fields import INT64_MAX
-from jobengine.wire.runs import FirstSignalView
+from jobengine.wire.run_views import FirstSignalView
 
 __all__ = ["FULL", "ROUTES", "EventQuery", "LogQuery", "SubjectQuery", "follow_run"]
 

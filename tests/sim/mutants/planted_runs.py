@@ -26,10 +26,22 @@ RUNS: Final = (
         scenario="runs",
         seeds=20,
         mutation=Mutation(
-            module="jobengine.messages.dag_planner",
+            module="jobengine.messages.run_facts",
             function="sub_run_ended",
             old="state=state,",
             new="state=RunState.COMPLETED,",
+        ),
+    ),
+    Mutant(
+        name="rerun_keeps_what_follows",
+        bug="a rerun keeps what is behind the nodes that run again",
+        scenario="runs",
+        seeds=10,
+        mutation=Mutation(
+            module="jobengine.core.dag_planner.requests",
+            function="_behind",
+            old="if not marks[child]:",
+            new="if False:",
         ),
     ),
 )
