@@ -28,6 +28,10 @@ SHARED = {
     "throughput over http": ["--jobs", "300", "--warm-up", "50", "--via", "http"],
     "enqueue": ["--jobs", "200"],
     "pickup": ["--rate", "50", "--seconds", "0.5"],
+    "streams": [
+        *("--readers", "3", "--burst", "20", "--steady-readers", "3", "--rate", "100"),
+        *("--seconds", "0.3", "--jobs", "120"),
+    ],
 }
 OWN = {
     "throughput with limits": ["--jobs", "300", "--warm-up", "50", "--limits"],
@@ -35,7 +39,6 @@ OWN = {
     "fairness": ["--rate", "20", "--seconds", "0.5", "--ratio", "10", "--batch", "20"],
     "idle": ["--workers", "5", "--seconds", "0.5", "--beat-s", "0.2"],
     "memory": ["--jobs", "500"],
-    "streams": ["--readers", "3", "--burst", "20", "--seconds", "0.3", "--jobs", "120"],
     "recovery": ["--seconds", "1", "--rate", "200", "--batch", "10"],
 }
 
@@ -114,13 +117,13 @@ def test_an_interrupted_benchmark_leaves_no_process(number: int, scratch: Path) 
     environ = os.environ | {"TMPDIR": str(scratch)}
     with subprocess.Popen(command, cwd=ROOT, env=environ, stdout=subprocess.DEVNULL) as process:
         try:
-            started = until(lambda: in_full_swing(process.pid), 30)
+            started = until(lambda: in_full_swing(process.pid), WITHIN_S)
             process.send_signal(number)
             code = process.wait(WITHIN_S)
         finally:
             process.kill()
     assert code == (130 if number != signal.SIGKILL else -signal.SIGKILL)
-    until(lambda: not alive(started), 30)
+    until(lambda: not alive(started), WITHIN_S)
     left = list(scratch.glob("jobengine-bench-*"))
     assert bool(left) == (number == signal.SIGKILL)
     for path in left:

@@ -6,9 +6,9 @@ import trio
 from bench.load.frames import DisconnectedError, FrameClient, open_frames
 from jobengine.actors.frame_channel import ChannelClosedError
 from jobengine.http.byte_stream import PlainStream
-from jobengine.http.websocket_frames import text_frame
 from jobengine.http.worker_socket import SocketChannel
 from jobengine.http.worker_upgrade import read_upgrade
+from jobengine.wire.websocket_frames import text_frame
 
 
 class Door:

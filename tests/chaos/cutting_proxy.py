@@ -44,7 +44,8 @@ class _Link:
 
 @attrs.define(eq=False)
 class CuttingProxy:
-    """Forwards to one address. What has been read and not yet written is lost with a cut."""
+    """Forwards to one address. What has been read and not yet written is lost with a cut. `cuts`
+    counts connections, `vanished` the pieces of data that `swallow` has kept from an end."""
 
     dial: Dial
     dice: random.Random
@@ -52,6 +53,7 @@ class CuttingProxy:
     latency_s: float = 0.0
     bytes_per_s: float = inf
     cuts: int = 0
+    vanished: int = 0
     _links: list[_Link] = attrs.field(factory=list)
     _flows: trio.Event = attrs.field(factory=trio.Event)
 
@@ -133,7 +135,9 @@ class CuttingProxy:
                 await trio.sleep_until(due_at)
                 await trio.sleep(len(data) / self.bytes_per_s)
                 await self._flows.wait()
-                if not link.deaf and sink not in link.unreached:
+                if sink in link.unreached:
+                    self.vanished += 1
+                elif not link.deaf:
                     await sink.send_all(data)
         if link.deaf and sink is link.far:
             await receive.aclose()

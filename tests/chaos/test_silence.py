@@ -1,9 +1,10 @@
 """Packets between engine and PostgreSQL vanish, and neither end is told: commits whose statement
-never arrived, and commits whose answer never came, are settled within the time that a commit may
-take, with nothing lost and nothing created, committed or run twice."""
+never arrived, and commits whose answer never came, are given up and settled by the engine itself,
+with nothing lost and nothing created, committed or run twice.
+
+TCP alone would wait for ever: the proxy's end confirms what it drops."""
 
 import random
-import time
 from functools import partial
 
 import trio
@@ -21,9 +22,6 @@ SEED = 20261122
 PAUSE_S = (0.0, 0.1)
 TIMEOUT_S = 0.4
 CONNECT_S = 2.0
-SETTLED_S = 2 * TIMEOUT_S + CONNECT_S + 5.0
-"""From the first vanished packet until new work is taken again, at most: a commit or a read is
-given up, perhaps a connection that was being opened as well, and what is opened then is used."""
 DEADLINES = f"""
 commit_timeout_s = {TIMEOUT_S}
 read_timeout_s = {TIMEOUT_S}
@@ -45,39 +43,37 @@ async def test_what_becomes_of_commits_without_an_answer_is_found_out(stage: Sta
             workers.add()
             workers.add()
             producer = Producer(engine.http, engine)
-            settled_s: list[float] = []
             with trio.fail_after(WITHIN_S):
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(producer.run)
                     await come(workers.began)
-                    await strike(dice, _faults(proxy, producer, settled_s), PAUSE_S)
+                    await strike(dice, _faults(proxy, producer), PAUSE_S)
                     producer.stopping = True
                 await come(lambda: not unfinished(database.conninfo, engine.tenant), WITHIN_S)
             await trio.to_thread.run_sync(workers.end)
             assert await trio.to_thread.run_sync(engine.terminate) == 0
         ledger = require_all_done(database.conninfo, engine.tenant, producer.job_ids)
         assert require_one_owner(ledger, workers.spans()) == 0
-        assert max(settled_s) < SETTLED_S
-        assert max(settled_s) > TIMEOUT_S, "no commit was under way in any of it"
 
 
-def _faults(proxy: CuttingProxy, producer: Producer, settled_s: list[float]) -> list[Fault]:
+def _faults(proxy: CuttingProxy, producer: Producer) -> list[Fault]:
     """Each is over when work is taken again, on connections that were opened after it began."""
 
-    async def swallow(*, requests: bool = False, answers: bool = False) -> None:
-        began_at = time.monotonic()
-        proxy.swallow(requests=requests, answers=answers)
-        # What was answered before may still be on its way to the producer.
-        await come(lambda: producer.acked_at[-1] > began_at + TIMEOUT_S / 2)
-        settled_s.append(time.monotonic() - began_at)
+    async def settle() -> None:
+        # Of the batches that are acked from now on only the first may have been committed before.
+        acked = len(producer.accepted)
+        await come(lambda: len(producer.accepted) >= acked + 2)
         proxy.cut(1.0)
 
+    async def swallow(*, requests: bool = False, answers: bool = False) -> None:
+        vanished = proxy.vanished
+        proxy.swallow(requests=requests, answers=answers)
+        await settle()
+        assert proxy.vanished > vanished, "nothing was under way in it"
+
     async def lose_near_ends() -> None:
-        began_at = time.monotonic()
         proxy.lose_near_ends()
-        await come(lambda: producer.acked_at[-1] > began_at)
-        settled_s.append(time.monotonic() - began_at)
-        proxy.cut(1.0)
+        await settle()
 
     return [
         partial(swallow, requests=True),

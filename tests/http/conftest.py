@@ -1,6 +1,8 @@
 """A real engine in memory behind the real server on a free port of loopback."""
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import httpx
 import pytest
 import trio
 
+from jobengine.actors.runtime.clock import Clock, SystemClock
 from jobengine.auth.keys import KeyRing, load_or_create_key
 from jobengine.auth.scopes import Scope
 from jobengine.auth.tokens import Tokens
@@ -82,13 +85,13 @@ async def _metrics() -> bytes:
     return b"jobengine_up 1\n"
 
 
-@pytest.fixture
-async def rest(tmp_path: Path) -> AsyncIterator[Rest]:
-    key = load_or_create_key(tmp_path / "key.pem")
+@asynccontextmanager
+async def open_rest(directory: Path, clock: Clock | None = None) -> AsyncIterator[Rest]:
+    key = load_or_create_key(directory / "key.pem")
     ring = KeyRing(key)
     callbacks = Callbacks(lambda: ring)
     async with (
-        memory_engine(sign_callback=callbacks.address) as engine,
+        memory_engine(sign_callback=callbacks.address, clock=clock) as engine,
         trio.open_nursery() as nursery,
     ):
         front = Front(
@@ -110,10 +113,54 @@ async def rest(tmp_path: Path) -> AsyncIterator[Rest]:
                 own_socket=app.is_stream,
             )
         )
-        url = f"http://127.0.0.1:{bound.port}"
-        callbacks.serve_at(url, front.tokens.ring)
-        async with httpx.AsyncClient(base_url=url + BASE, trust_env=False, verify=PLAIN) as client:
-            rest = Rest(engine, front, bound.port, client)
-            client.headers.update(rest.headers())
+        callbacks.serve_at(f"http://127.0.0.1:{bound.port}", front.tokens.ring)
+        async with open_client(engine, front, bound.port) as rest:
             yield rest
         nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def open_client(engine: Engine, front: Front, port: int) -> AsyncIterator[Rest]:
+    """The front with a client of this loop."""
+    url = f"http://127.0.0.1:{port}{BASE}"
+    async with httpx.AsyncClient(base_url=url, trust_env=False, verify=PLAIN) as client:
+        rest = Rest(engine, front, port, client)
+        client.headers.update(rest.headers())
+        yield rest
+
+
+@pytest.fixture
+async def rest(tmp_path: Path) -> AsyncIterator[Rest]:
+    async with open_rest(tmp_path) as rest:
+        yield rest
+
+
+@pytest.fixture(scope="module")
+def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rest]:
+    """A front that serves all tests of a module, on a loop in a thread of its own."""
+    opened: Future[Rest] = Future()
+    stopping = trio.Event()
+    loops: list[trio.lowlevel.TrioToken] = []
+
+    async def stand() -> None:
+        # The loops of the tests have other instants, but for the machine's own.
+        async with open_rest(tmp_path_factory.mktemp("standing"), SystemClock()) as rest:
+            loops.append(trio.lowlevel.current_trio_token())
+            opened.set_result(rest)
+            await stopping.wait()
+
+    with ThreadPoolExecutor(1) as threads:
+        ended = threads.submit(trio.run, stand)
+        # Where it ends before it serves, `ended` says why.
+        ended.add_done_callback(lambda _: opened.cancel())
+        with suppress(CancelledError):
+            yield opened.result()
+            loops[0].run_sync_soon(stopping.set)
+        ended.result()
+
+
+@pytest.fixture
+async def shared(standing: Rest) -> AsyncIterator[Rest]:
+    """What `rest` is, for tests that can neither see nor disturb what others have done."""
+    async with open_client(standing.engine, standing.front, standing.port) as rest:
+        yield rest

@@ -150,9 +150,9 @@ async def test_whoever_may_create_a_held_job_may_release_it(rest: Rest) -> None:
     ],
 )
 async def test_an_unknown_path_or_method_wears_the_envelope(
-    rest: Rest, method: str, path: str, status: int, code: str
+    shared: Rest, method: str, path: str, status: int, code: str
 ) -> None:
-    answer = await rest.client.request(method, path)
+    answer = await shared.client.request(method, path)
     check(answer, status, code)
     assert ("Allow" in answer.headers) == (status == 405)
 

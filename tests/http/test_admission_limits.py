@@ -139,9 +139,9 @@ BAD_QUOTAS: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("case", BAD_QUOTAS)
-async def test_a_quota_that_makes_no_sense_is_refused_by_its_field(rest: Rest, case: str) -> None:
+async def test_a_quota_that_makes_no_sense_is_refused_by_its_field(shared: Rest, case: str) -> None:
     changes, path = BAD_QUOTAS[case]
-    answer = await asked(rest, "POST", "/quotas", {"scope": "tenant", **changes})
+    answer = await asked(shared, "POST", "/quotas", {"scope": "tenant", **changes})
     assert error(answer) == (400, "INVALID_FIELD", path)
 
 
@@ -360,10 +360,10 @@ BAD_CALENDARS: dict[str, tuple[list[dict[str, Any]], str]] = {
 
 @pytest.mark.parametrize("case", BAD_CALENDARS)
 async def test_a_calendar_that_makes_no_sense_is_refused_by_its_field(
-    rest: Rest, case: str
+    shared: Rest, case: str
 ) -> None:
     calendar, path = BAD_CALENDARS[case]
-    answer = await asked(rest, "POST", "/blackouts", {"scope": "tenant", "calendar": calendar})
+    answer = await asked(shared, "POST", "/blackouts", {"scope": "tenant", "calendar": calendar})
     assert error(answer) == (400, "INVALID_FIELD", path), answer.text
 
 

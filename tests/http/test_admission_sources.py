@@ -196,13 +196,15 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("case", BAD)
-async def test_a_source_that_makes_no_sense_is_refused_by_its_field(rest: Rest, case: str) -> None:
+async def test_a_source_that_makes_no_sense_is_refused_by_its_field(
+    shared: Rest, case: str
+) -> None:
     changes, path = BAD[case]
-    answer = await asked(rest, "POST", "/sources", {**OSV, **changes})
+    answer = await asked(shared, "POST", "/sources", {**OSV, **changes})
     status, code, found = error(answer)
     assert (status, code) == (400, "INVALID_FIELD"), answer.text
     assert found.startswith(path)
-    assert await events(rest) == []
+    assert await events(shared) == []
     for value in changes.values():
         if case.startswith("a secret"):
             assert value not in answer.text

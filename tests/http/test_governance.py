@@ -128,14 +128,14 @@ async def test_it_needs_the_scope_for_quotas_and_a_reason(rest: Rest) -> None:
     ],
 )
 async def test_a_policy_that_contradicts_itself_is_refused_and_changes_nothing(
-    rest: Rest, body: dict[str, Any], words: Sequence[str]
+    shared: Rest, body: dict[str, Any], words: Sequence[str]
 ) -> None:
-    refused = await put(rest, body)
+    refused = await put(shared, body)
     assert refused.status_code in (400, 422), refused.text
     text = str(refused.json()["error"])
     for word in words:
         assert word in text
-    shown = await rest.client.get("/governance", headers=rest.headers("_system"))
+    shown = await shared.client.get("/governance", headers=shared.headers("_system"))
     assert shown.json()["revision"] == 0
 
 

@@ -13,6 +13,12 @@ DEEP = 10_000
 LONG = "x" * 4_000
 
 
+@pytest.fixture
+def rest(shared: Rest) -> Rest:
+    """One for all: what is refused leaves nothing behind."""
+    return shared
+
+
 def refused(answer: httpx.Response, code: str, path: str | None = None) -> dict[str, Any]:
     """The error of a 4xx, after checking that it names what it is about."""
     assert 400 <= answer.status_code < 500, (answer.status_code, answer.text)
