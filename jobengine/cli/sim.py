@@ -28,8 +28,8 @@ _scenario_option = click.option(
     default="everything",
     show_default=True,
     metavar="NAME|FILE",
-    help="What kind of run: everything, bulks, calm, crashes, letters, limits, network, runs, "
-    "storage, streams, or a file.",
+    help="What kind of run: everything, bulks, calm, crashes, letters, limits, network, quiet, "
+    "runs, storage, streams, or a file.",
 )
 _jobs_option = click.option(
     "--jobs", type=click.IntRange(1), help="How many jobs users submit, instead of the scenario's."

@@ -1,4 +1,4 @@
-"""The auditor itself: limits, streams, work, explanations and runs, kept and broken."""
+"""The auditor itself: limits, streams, work and explanations, kept and broken."""
 
 from collections.abc import Callable
 from typing import Any
@@ -130,6 +130,21 @@ def test_a_reader_with_a_filter_gets_exactly_what_matches() -> None:
     assert refused(case) == ""
 
 
+def test_a_reader_that_is_there_and_hears_late_breaks_r35_unless_a_fault_explains_it() -> None:
+    case = whole()
+    case.journal.read.pop()
+    case.journal.stays["r"] = [(0.0, 100.0)]
+    case.read(4, at=30.0)
+    assert refused(case) == "R35"
+    case.struck = [(10.0, "link.cut")]
+    assert refused(case) == "R35"
+    case.struck = [(10.0, "store.read.away")]
+    assert refused(case) == ""
+    case.struck = []
+    case.journal.stays["r"] = [(0.0, 15.0), (29.0, 100.0)]
+    assert refused(case) == ""
+
+
 def test_a_secret_anywhere_breaks_r21() -> None:
     case = whole()
     case.kept["logs"] = "token=s3cr3t5"
@@ -189,67 +204,3 @@ def test_an_explanation_of_another_state_or_gate_than_there_was_breaks_r23() -> 
 
 def test_a_job_that_nothing_is_said_to_hold_and_that_waits_breaks_r24() -> None:
     assert refused(explained("scheduled", [])) == "R24"
-
-
-# ---- runs
-
-
-def run_of(trigger: str, above: str, *, then: str, end: str, counts: str) -> Case:
-    """A run of two nodes, the second behind the first; `counts` are completed, failed and
-    cancelled."""
-    case = Case()
-    nodes = [{"key": "x"}, {"key": "y", "trigger": trigger}]
-    case.ask(1, "run", "t", runToken="t", jobs=nodes)
-    case.entry("run.created", data={"runId": "R", "runToken": "t"})
-    case.create("a", scheduled=False, runId="R", nodeKey="x")
-    case.create("b", scheduled=False, runId="R", nodeKey="y", dependsOn=["a"])
-    case.entry("job.scheduled", "a")
-    case.start("a")
-    if above == "completed":
-        case.complete("a")
-    elif above == "failed":
-        case.fail("a", error={"retryable": False})
-        case.end("job.dead_lettered", "a")
-    else:
-        case.running.add("a")
-    if then == "starts":
-        case.entry("job.scheduled", "b")
-        case.start("b")
-        case.complete("b")
-    else:
-        gone = {"from": "pending", "to": "cancelled", "reason": "upstream_failed"}
-        case.entry("job.cancelled", "b", **gone)
-    completed, failed, cancelled = map(int, counts.split())
-    data = {"runId": "R", "completed": completed, "failed": failed, "cancelled": cancelled}
-    case.entry(end, data=data)
-    return case
-
-
-@pytest.mark.parametrize(
-    ("trigger", "above", "then", "end", "counts", "rule"),
-    [
-        ("all_succeeded", "completed", "starts", "run.completed", "2 0 0", ""),
-        ("all_succeeded", "failed", "is given up", "run.failed", "0 1 1", ""),
-        ("any_failed", "failed", "starts", "run.failed", "1 1 0", ""),
-        ("all_done", "failed", "starts", "run.failed", "1 1 0", ""),
-        ("all_succeeded", "failed", "starts", "run.failed", "1 1 0", "R25"),
-        ("all_succeeded", "runs", "starts", "run.completed", "1 0 0", "R25"),
-        ("none_failed", "failed", "starts", "run.failed", "1 1 0", "R25"),
-        ("any_failed", "completed", "starts", "run.completed", "2 0 0", "R25"),
-        ("all_done", "failed", "is given up", "run.failed", "0 1 1", "R25"),
-        ("all_succeeded", "completed", "starts", "run.failed", "2 0 0", "R26"),
-        ("all_succeeded", "completed", "starts", "run.completed", "1 1 0", "R26"),
-        ("any_failed", "failed", "starts", "run.completed", "1 1 0", "R26"),
-        ("all_succeeded", "completed", "starts", "run.grown", "2 0 0", "R26"),
-    ],
-)
-def test_a_run_goes_by_its_rules_and_ends_as_its_nodes_do(
-    trigger: str, above: str, then: str, end: str, counts: str, rule: str
-) -> None:
-    assert refused(run_of(trigger, above, then=then, end=end, counts=counts)) == rule
-
-
-def test_a_run_with_another_node_than_was_asked_for_breaks_r27() -> None:
-    case = run_of("all_done", "completed", then="starts", end="run.completed", counts="2 0 0")
-    case.journal.asked[0].about["jobs"].append({"key": "z"})
-    assert refused(case) == "R27"

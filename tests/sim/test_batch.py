@@ -9,6 +9,7 @@ import pytest
 
 from jobengine.actors.runtime.dice import SeededDice
 from jobengine.core.lease_shard.machine import LeaseShard
+from jobengine.domain.redaction import Redactor
 from jobengine.testing.sim.batch import run_all, run_one
 from jobengine.testing.sim.children import Child, ChildEndedError, CodeChangedError
 from jobengine.testing.sim.messages import Outcome, Request
@@ -70,9 +71,22 @@ async def test_a_planted_bug_of_the_engine_is_told_with_the_seed_that_shows_it(
         "Redactor.text = lambda self, text: text\n",
     )
     scenario = msgspec.structs.replace(QUICK, jobs=12, sites=())
-    outcome = await run_one(Request(seed=3, scenario=scenario))
-    assert outcome.seed == 3
+    outcome = await run_one(Request(seed=2, scenario=scenario))
+    assert outcome.seed == 2
     assert "R21" in (outcome.violation or "")
+
+
+def test_who_only_repeats_a_run_does_not_judge_it_and_has_the_ledgers_in_its_digest_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scenario = msgspec.structs.replace(QUICK, jobs=12, sites=())
+    clean = simulate(2, scenario)
+    assert clean.violation is None
+    monkeypatch.setattr(Redactor, "text", lambda _, text: text)
+    judged, repeated = simulate(2, scenario), simulate(2, scenario, judged=False)
+    assert "R21" in (judged.violation or "")
+    assert repeated.violation is None
+    assert judged.digest == repeated.digest != clean.digest
 
 
 async def test_a_child_that_dies_in_a_run_is_told_and_the_next_run_has_another() -> None:

@@ -5,6 +5,7 @@ from importlib import import_module
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from jobengine.testing.sim.determinism import SimulatedTimeOverError, run_seeded
 
@@ -37,6 +38,15 @@ def test_time_jumps_from_deadline_to_deadline_and_a_run_without_end_has_one() ->
         run_seeded(trio.sleep_forever, seed=1, deadline_s=60)
 
 
+def test_what_runs_on_and_on_without_letting_time_move_is_ended() -> None:
+    with pytest.raises(SimulatedTimeOverError, match=r"without end at 3\.000 simulated seconds"):
+        run_seeded(spin, seed=1, deadline_s=60)
+
+
+def test_who_waits_for_all_others_is_woken_before_time_jumps() -> None:
+    assert run_seeded(wait_for_others, seed=1, deadline_s=60) == ["worked", "idle at 3.0"]
+
+
 async def order_of_waking() -> tuple[int, ...]:
     order: list[int] = []
 
@@ -48,6 +58,29 @@ async def order_of_waking() -> tuple[int, ...]:
         for number in range(50):
             nursery.start_soon(wake, number)
     return tuple(order)
+
+
+async def wait_for_others() -> list[str]:
+    seen: list[str] = []
+
+    async def work() -> None:
+        for _ in range(5):
+            await trio.lowlevel.checkpoint()
+        seen.append("worked")
+        await trio.sleep(10)
+
+    await trio.sleep(3)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(work)
+        await wait_all_tasks_blocked()
+        seen.append(f"idle at {trio.current_time()}")
+    return seen
+
+
+async def spin() -> None:
+    await trio.sleep(3)
+    while True:
+        await trio.lowlevel.checkpoint()
 
 
 async def fail() -> None:

@@ -1,7 +1,8 @@
 """Many simulated runs over child processes, each verdict as soon as it is there.
 
 A *lane* takes one request after the other. In a batch of seeds a lane has two children in which
-strings hash differently, and each makes the run: their digests have to be equal.
+strings hash differently, and each makes the run: their digests have to be equal. So it is enough
+that the first judges it.
 
 I1  A request is taken when a lane is free and forgotten when it is judged, so memory does not grow
     with the number of runs.
@@ -100,7 +101,9 @@ class _Lane:
         async def make(number: int, child: Child) -> None:
             async with self._turns:
                 try:
-                    outcomes[number] = await child.run(request)
+                    outcomes[number] = await child.run(
+                        msgspec.structs.replace(request, judged=number == 0)
+                    )
                 except ChildEndedError as error:
                     outcomes[number] = _broken(request, error)
 

@@ -25,7 +25,7 @@ __all__ = ["REAL_S_MAX", "main"]
 
 REAL_S_MAX: Final = 120.0
 """Of one run, in real time."""
-_GC_THRESHOLD: Final = 20_000
+_GC_THRESHOLD: Final = 100_000
 """Objects made before the collector looks at the young: a run makes few cycles, and ends soon."""
 
 
@@ -48,7 +48,13 @@ def main() -> None:
         request = decoder.decode(line)
         faulthandler.dump_traceback_later(REAL_S_MAX, exit=True)
         nth = None if request.nth is None else request.nth.call()
-        verdict = simulate(request.seed, request.scenario, nth=nth, keep_trace=request.trace)
+        verdict = simulate(
+            request.seed,
+            request.scenario,
+            nth=nth,
+            keep_trace=request.trace,
+            judged=request.judged,
+        )
         faulthandler.cancel_dump_traceback_later()
         say(msgspec.json.encode(outcome_of(verdict, trace=request.trace)))
 

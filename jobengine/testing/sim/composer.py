@@ -24,6 +24,9 @@ from jobengine.testing.sim.run_desk import RunDesk
 __all__ = ["Composer"]
 
 _PAUSES_S: Final = (0.5, 5.0, 30.0)
+_RERUN_PAUSES_S: Final = (1.0, 3.0, 8.0)
+_RERUNS: Final = 3
+"""How many are asked for, for each run that is made; of a run that has not ended it is refused."""
 _GROWS_S: Final = (0.0, 0.3, 2.0)
 _ANSWERS_S: Final = 2.0
 _TRIES: Final = 40
@@ -42,7 +45,7 @@ class _Asked:
 
 
 class Composer:
-    """Makes `runs` runs for one tenant, and as many reruns where that is a habit."""
+    """Makes `runs` runs for one tenant, and asks for reruns where that is a habit."""
 
     def __init__(
         self,
@@ -78,21 +81,29 @@ class Composer:
 
     async def run(self) -> None:
         dice = self._dice
-        while self._left > 0:
-            self._left -= 1
-            await trio.sleep(dice.choice(_PAUSES_S))
-            run_id = await self._create()
-            if run_id is not None and "growth" in self._habits:
-                await trio.sleep(dice.choice(_GROWS_S))
-                await self._grow()
-            if run_id is not None and dice.random() < 0.2:
-                await trio.sleep(dice.choice(_PAUSES_S))
-                await self._desk.cancel(run_id)
-            if self._known and "reruns" in self._habits:
-                await self._answer()
-                await trio.sleep(dice.choice(_PAUSES_S))
-                await self._rerun()
+        reruns = _RERUNS * self._left if "reruns" in self._habits else 0
+        pauses_s = _RERUN_PAUSES_S if reruns else _PAUSES_S
+        while self._left > 0 or (self._known and reruns > 0):
+            await trio.sleep(dice.choice(pauses_s))
+            if self._left > 0:
+                self._left -= 1
+                await self._make()
             await self._answer()
+            if self._known and reruns > 0:
+                reruns -= 1
+                await trio.sleep(dice.choice(pauses_s))
+                await self._rerun()
+
+    async def _make(self) -> None:
+        """A run, that may grow and may be given up."""
+        dice = self._dice
+        run_id = await self._create()
+        if run_id is not None and "growth" in self._habits:
+            await trio.sleep(dice.choice(_GROWS_S))
+            await self._grow()
+        if run_id is not None and dice.random() < 0.2:
+            await trio.sleep(dice.choice(_PAUSES_S))
+            await self._desk.cancel(run_id)
 
     async def finish(self) -> None:
         """Ask again for what had no answer, and answer what waits, until nothing is left."""
@@ -117,7 +128,8 @@ class Composer:
         run_id, nodes = self._dice.choice(self._known)
         request: dict[str, Any] = {"runToken": self._token()}
         if self._dice.random() < 0.6:
-            request["key"] = self._dice.choice([node["key"] for node in nodes])
+            first, anywhere = nodes[0]["key"], self._dice.choice(nodes)["key"]
+            request["key"] = self._dice.choice((first, anywhere))
         asked = _Asked(request, nodes, run_id)
         self._unanswered.append(asked)
         await self._ask(asked)

@@ -21,6 +21,7 @@ from jobengine.store.errors import StoreUnavailableError
 from jobengine.testing.sim.journal import Answered, Asked, Journal
 from jobengine.testing.sim.network import LostError, Network
 from jobengine.testing.sim.trace import Trace
+from jobengine.testing.sim.virtual_time import sleep
 from jobengine.testing.sim.world import World
 
 __all__ = ["TRIES", "Desk"]
@@ -68,7 +69,7 @@ class Desk:
                 self._journal.answered.append(answered)
                 self._trace.note("user", f"{verb} answered", number=number, code=answered.refusal)
                 return answered
-            await trio.sleep(self._dice.choice(_AGAIN_S))
+            await sleep(self._dice.choice(_AGAIN_S))
         self._trace.note("user", f"{verb} unknown", number=number)
         return None
 

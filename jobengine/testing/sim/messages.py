@@ -34,12 +34,14 @@ class Nth(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """A run to make. With `trace` its outcome has all lines."""
+    """A run to make. With `trace` its outcome has all lines; without `judged` no rule is held
+    against it, since another process judges the same run."""
 
     seed: int
     scenario: Scenario
     nth: Nth | None = None
     trace: bool = False
+    judged: bool = True
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

@@ -54,6 +54,8 @@ _REFUSED: Final[tuple[tuple[Step, ...], ...]] = (("refused", "complete"), ("refu
 _EXPIRE_S: Final = (5.0, 10.0, 30.0)
 _DUE_S: Final = (2.0, 10.0, 30.0)
 _BACKLOG_MAX: Final = 80
+_DEADLINES_MAX: Final = 40
+_NARROW: Final = {"concurrencyKey": "narrow", "concurrencyLimit": 1}
 
 
 class Numbers:
@@ -69,7 +71,8 @@ class Numbers:
 
 
 class Producer:
-    """Submits `jobs` jobs for one tenant, then ends. `sourced`: some of them belong to sources."""
+    """Submits `jobs` jobs for one tenant, then ends; one at a time with `lull_s` between, where
+    that is not 0. `sourced`: some of them belong to sources."""
 
     def __init__(
         self,
@@ -82,6 +85,7 @@ class Producer:
         numbers: Numbers,
         sourced: bool,
         habits: frozenset[str],
+        lull_s: float,
     ) -> None:
         self._tenant_id = tenant_id
         self._left = jobs
@@ -91,22 +95,28 @@ class Producer:
         self._numbers = numbers
         self._sourced = sourced
         self._habits = habits
+        self._lull_s = lull_s
         self.job_ids: list[str] = []
         """Of jobs that are known to have been created."""
 
     async def run(self) -> None:
         if "backlog" in self._habits:
-            size = min(self._left, _BACKLOG_MAX)
-            self._left -= size
-            await self._submit(self._backlog(size))
+            await self._submit(self._backlog(self._take(_BACKLOG_MAX)))
+        if "deadlines" in self._habits and self._left > 0:
+            await self._submit(self._deadlines(self._take(_DEADLINES_MAX)))
         while self._left > 0:
-            size = min(self._left, self._dice.choice(_SIZES))
-            self._left -= size
+            size = self._take(1 if self._lull_s else self._dice.choice(_SIZES))
             is_series = size > 1 and self._dice.random() < _IN_SERIES
             await self._submit(
                 self._series(size) if is_series else [self._job() for _ in range(size)]
             )
-            await trio.sleep(self._dice.choice(_PAUSES_S))
+            await trio.sleep(self._lull_s or self._dice.choice(_PAUSES_S))
+
+    def _take(self, most: int) -> int:
+        """How many jobs to submit, of those that are left."""
+        size = min(self._left, most)
+        self._left -= size
+        return size
 
     async def _submit(self, requests: list[dict[str, Any]]) -> None:
         body = msgspec.json.encode(requests)
@@ -165,6 +175,17 @@ class Producer:
             jobs.append(job)
         return jobs
 
+    def _deadlines(self, size: int) -> list[dict[str, Any]]:
+        """Jobs of which one runs at a time, and which expire one after the other."""
+        instants = [self._instant(10 + 30 * place / size) for place in range(size)]
+        jobs: list[dict[str, Any]] = []
+        for expires_at in instants:
+            fate = Fate(number=self._numbers.next(), steps=("complete",), work_ms=5_000)
+            payload = msgspec.to_builtins(fate)
+            job = {"jobType": JOB_TYPES[0], "payload": payload, "expiresAt": expires_at}
+            jobs.append(job | _NARROW)
+        return jobs
+
     def _series(self, size: int) -> list[dict[str, Any]]:
         """Jobs that differ in their payloads alone; in most of them nothing else is special."""
         first = self._job()
@@ -204,7 +225,7 @@ class Producer:
             job["expiresAt"] = self._instant(dice.choice((100.0, 300.0)))
         elif "deadlines" in self._habits and "notBefore" not in job and dice.random() < 0.5:
             job["expiresAt"] = self._instant(dice.choice(_EXPIRE_S))
-            job |= {"concurrencyKey": "narrow", "concurrencyLimit": 1}
+            job |= _NARROW
         if dice.random() < 0.15:
             job["uniqueKey"] = f"u{dice.randrange(6)}"
             if dice.random() < 0.3:

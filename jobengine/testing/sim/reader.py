@@ -26,6 +26,9 @@ _WISHES: Final[tuple[dict[str, Any], ...]] = (
     {"types": "job.", "jobType": "fetch"},
 )
 _STAYS_S: Final = (0.5, 5.0, 60.0)
+_SLOW: Final = 1 / 3
+_SLOW_S: Final = 0.5
+"""How long it then takes over a batch."""
 
 
 class Reader:
@@ -68,7 +71,8 @@ class Reader:
                         self.last_seq = batch.through_seq
                         if self._world.engine is not engine:
                             break
-                        await sleep(self._dice.choice((0.0, 0.0, 0.5)))
+                        if self._dice.random() < _SLOW:
+                            await sleep(_SLOW_S)
             self._stays.append((since, trio.current_time()))
             await trio.lowlevel.checkpoint()
 

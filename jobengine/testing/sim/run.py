@@ -3,7 +3,8 @@
 Phase one: users use, faults strike. Phase two: everything heals, users make no new work, operators
 let go of what they hold back, and all that was accepted has to end. Then the auditor judges.
 
-I1  The verdict and the digest of the trace follow from seed, scenario and code alone.
+I1  The verdict and the digest of the trace follow from seed, scenario and code alone. The trace
+    ends with what the ledgers have come to, so their bytes are in the digest.
 I2  A run ends: by its verdict, or by a virtual deadline, which is a verdict too.
 """
 
@@ -31,6 +32,7 @@ from jobengine.testing.sim.scenario import Scenario
 from jobengine.testing.sim.store import NthCall, SimulatedStore
 from jobengine.testing.sim.trace import Trace
 from jobengine.testing.sim.users import Users
+from jobengine.testing.sim.virtual_time import sleep
 from jobengine.testing.sim.worker import SimulatedWorker
 from jobengine.testing.sim.world import EPOCH_AT, World
 
@@ -64,16 +66,23 @@ class Verdict:
 
 
 def simulate(
-    seed: int, scenario: Scenario, *, nth: NthCall | None = None, keep_trace: bool = False
+    seed: int,
+    scenario: Scenario,
+    *,
+    nth: NthCall | None = None,
+    keep_trace: bool = False,
+    judged: bool = True,
 ) -> Verdict:
-    """Run a seed to its verdict; never raises for what engine or harness do in it."""
+    """Run a seed to its verdict; never raises for what engine or harness do in it. Not `judged`,
+    it has no violation but that it failed or did not end."""
     run = _Run(seed, scenario, nth, keep_trace=keep_trace)
     failure = None
     with structlog.testing.capture_logs():
         try:
             deadline_s = scenario.faults_s + scenario.heal_s + _SPARE_S
             run_seeded(run.main, seed=seed, deadline_s=deadline_s)
-            run.judge()
+            if judged:
+                run.judge()
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this run's verdict
             failure = failure_of(error)
     return run.verdict(failure)
@@ -127,7 +136,14 @@ class _Run:
                     at_once.start_soon(users.finish)
             await self._settle()
             self.ended_at = trio.current_time()
+            self._note_ledgers()
             everything.cancel_scope.cancel()
+
+    def _note_ledgers(self) -> None:
+        """The link of a ledger's last block stands for every byte of it."""
+        for tenant, head in sorted(self.store.inner.tables.heads.items()):
+            link = head.link.hex()
+            self.trace.note("world", "ledger", tenant=tenant, entries=head.next_seq - 1, link=link)
 
     def _users(self, tenant: str) -> Users:
         return Users(
@@ -171,9 +187,9 @@ class _Run:
         """Until every job has ended and every reader has got all of it; one that wants a part does
         not hear how far the rest has come, and has a while for it."""
         with trio.move_on_after(self.scenario.heal_s):
-            while not self._settled():  # noqa: ASYNC110 - of all tenants and readers
-                await trio.sleep(_LOOK_S)
-            await trio.sleep(_READ_S)
+            while not self._settled():
+                await sleep(_LOOK_S)
+            await sleep(_READ_S)
 
     def _settled(self) -> bool:
         tables = self.store.inner.tables
@@ -269,6 +285,7 @@ def _settings(chance: Chance) -> Settings:
         ring_events_max=dice.choice((16, 64, 8_192)),
         ask_timeout_s=dice.choice((3.0, 15.0)),
         backoff_s_max=dice.choice((0.2, 2.0)),
+        commit_follow_entries_min=dice.choice((1, 5, 1_000)),
         # What the real process takes must not have a say: no share of this is ever reached.
         memory_bytes_max=1 << 50,
     )

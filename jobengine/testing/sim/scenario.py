@@ -22,7 +22,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """`jobs` is the most that producers of one run submit, `runs` how many DAG runs are made beside
     at first, `faults_s` how long faults strike in virtual seconds, `heal_s` how long all that was
     accepted may then take. `sites` are those that a run may turn on, each with the chance `share`;
-    `habits` those that users may have, with `habit_share`."""
+    `habits` those that users may have, with `habit_share`. With a `lull_s`, jobs are submitted one
+    by one, so many virtual seconds apart."""
 
     name: str = "everything"
     jobs: int = 60
@@ -32,6 +33,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     runs: int = 3
     operators: bool = True
     sources: bool = True
+    lull_s: float = 0.0
     faults_s: float = 120.0
     heal_s: float = 7_200.0
     share: float = 0.4

@@ -29,8 +29,7 @@ class Trace:
         line = f"{trio.current_time():12.6f} {who:<14} {what:<22} {told}".rstrip()
         self.lines.append(line)
         self.notes += 1
-        self._sha.update(line.encode())
-        self._sha.update(b"\n")
+        self._sha.update(f"{line}\n".encode())
 
     @property
     def digest(self) -> str:

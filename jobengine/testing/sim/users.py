@@ -47,6 +47,7 @@ class Users:
             numbers=numbers,
             sourced=scenario.sources and scenario.operators,
             habits=habits,
+            lull_s=scenario.lull_s,
         )
         self._composer = Composer(
             tenant_id,

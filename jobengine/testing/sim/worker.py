@@ -29,7 +29,7 @@ from jobengine.testing.sim.handling import failure, outcome, slip
 from jobengine.testing.sim.journal import Heard, Journal, Said
 from jobengine.testing.sim.network import LinkEnd
 from jobengine.testing.sim.trace import Trace
-from jobengine.testing.sim.virtual_time import set_alarm, sleep
+from jobengine.testing.sim.virtual_time import Alarm, set_alarm, sleep
 from jobengine.testing.sim.world import World
 from jobengine.wire.engine_messages import Lease
 from jobengine.wire.worker_messages import Fail, Log, LogLine, Progress
@@ -111,29 +111,36 @@ class SimulatedWorker:
         self._link: LinkEnd | None = None
         self._is_asked_to_drain = False
         self._wake = trio.Event()
-        self._sleeps_until = inf
+        self._wakes_at = inf
+        self._alarm = Alarm(self._wake.set)
 
     # ---- time
 
     async def _keep_time(self) -> None:
         session = self._session
-        while not session.finished:
-            self._wake = trio.Event()
-            if trio.current_time() >= session.wakeup_at:
-                session.tick(trio.current_time())
-            self._go_on()
-            self._sleeps_until = session.wakeup_at
-            alarm = set_alarm(self._sleeps_until, self._wake.set)
-            await self._wake.wait()
-            alarm.cancel()
+        try:
+            while not session.finished:
+                self._wake = trio.Event()
+                if trio.current_time() >= session.wakeup_at:
+                    session.tick(trio.current_time())
+                self._go_on()
+                self._wake_at(session.wakeup_at)
+                await self._wake.wait()
+        finally:
+            self._alarm.cancel()
+
+    def _wake_at(self, at: float) -> None:
+        self._alarm.cancel()
+        self._wakes_at = at
+        self._alarm = set_alarm(at, self._wake.set)
 
     async def _die_some_time(self, life: trio.CancelScope) -> None:
-        while True:
+        while not self._faults.healed:
             await sleep(self._dice.uniform(*_LIFE_S))
             if self._faults.strike("crash.worker", self._session.state):
                 self._trace.note(self.worker_id, "dies", running=len(self._at_work))
                 life.cancel()
-            elif not self._faults.healed and self._dice.random() < _DRAINS:
+            elif self._dice.random() < _DRAINS:
                 self.drain()
 
     def _go_on(self) -> None:
@@ -152,8 +159,10 @@ class SimulatedWorker:
                     pass
         if self._link is not None:
             self._write(self._link)
-        if session.finished or session.wakeup_at < self._sleeps_until:
+        if session.finished:
             self._wake.set()
+        elif session.wakeup_at < self._wakes_at:
+            self._wake_at(session.wakeup_at)
 
     # ---- the connection
 

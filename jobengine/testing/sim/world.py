@@ -48,6 +48,8 @@ EPOCH_AT: Final = 1_767_225_600_000_000
 """What the wall clock says where a run begins, in microseconds."""
 
 _DISTURBED_S: Final = (0.2, 3.0)
+_WATCHED_S: Final = 10.0
+"""How often it is asked for errors once nothing strikes any more."""
 _DEAD_S: Final = (0.1, 1.0, 20.0)
 _STEPS_US: Final = (-30_000_000, -1_000_000, -1_000, 1_000, 5_000_000, 120_000_000)
 
@@ -77,17 +79,17 @@ class _Mortal:
         method = getattr(self._store, name)
 
         async def call(*args: Any, **named: Any) -> Any:
-            if self.dead:
-                await trio.sleep_forever()
+            await self._survive()
             answer = await method(*args, **named)
-            return await self._told(answer)
+            await self._survive()
+            return answer
 
+        setattr(self, name, call)
         return call
 
-    async def _told(self, answer: Any) -> Any:
+    async def _survive(self) -> None:
         if self.dead:
             await trio.sleep_forever()
-        return answer
 
 
 class World:
@@ -192,7 +194,7 @@ class World:
         """Let actors fail and clocks step; returns when the engine is to die."""
         faults = self._faults
         while True:
-            await sleep(self._dice.uniform(*_DISTURBED_S))
+            await sleep(_WATCHED_S if faults.healed else self._dice.uniform(*_DISTURBED_S))
             self._raise_errors()
             if faults.strike("clock.step"):
                 self.clock.skew += self._dice.choice(_STEPS_US)

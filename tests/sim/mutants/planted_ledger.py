@@ -16,8 +16,9 @@ LEDGER: Final = (
         mutation=Mutation(
             module="jobengine.core.commit_flight",
             function="_Body.add",
-            old="self.next_seq += len(entries)",
-            new="self.next_seq += len(entries) + 1",
+            old="entries, first_seq = changes.entries, self.next_seq",
+            new="self.next_seq += bool(self.lines)\n"
+            "    entries, first_seq = changes.entries, self.next_seq",
         ),
     ),
     Mutant(
@@ -54,6 +55,18 @@ LEDGER: Final = (
             function="FollowedTenant.part",
             old="reader.cursor = reader.topic.position(self.ring.front)",
             new="reader.cursor = group.after_seq - 1",
+        ),
+    ),
+    Mutant(
+        name="doubt_ignored",
+        bug="blocks that became durable without having been published are told with the next ones",
+        scenario="quiet",
+        seeds=15,
+        mutation=Mutation(
+            module=BROADCASTER + "followed_tenant",
+            function="FollowedTenant.doubt",
+            old="self.ring.clear()",
+            new="pass",
         ),
     ),
     Mutant(

@@ -1,7 +1,7 @@
 """Jobs that have to start by an instant.
 
 R34 A job that has never started when it expires is cancelled as expired within three seconds, where
-    no fault is felt; none is before it expires, and none that has started.
+    no fault of store or engine is felt; none is before it expires, and none that has started.
 
 Where clocks are right. That none starts behind its expiry is R15.
 """
@@ -15,6 +15,7 @@ __all__ = ["judge_deadlines"]
 
 _WITHIN_S: Final = 3.0
 _EARLY_US: Final = 2_000
+_FELT: Final = ("store.", "crash.engine", "crash.actor")
 
 
 def judge_deadlines(evidence: Evidence) -> None:
@@ -44,5 +45,5 @@ def _judge_waiting(
         if entry.get("to") in ("running", "cancelled")
     ]
     until = min(over, default=evidence.ended_at)
-    late = until > since + _WITHIN_S and evidence.is_calm(since, since + _WITHIN_S)
+    late = until > since + _WITHIN_S and evidence.is_calm(since, since + _WITHIN_S, *_FELT)
     hold(not late, "R34", f"{job.job_id} expired at {since:.3f} and waits until {until:.3f}")
