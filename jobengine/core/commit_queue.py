@@ -19,7 +19,7 @@ Not here: numbers, links, what becomes of a batch (``ledger``).
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Final
 
 from jobengine.core.deficit_ring import DeficitRing
@@ -70,15 +70,36 @@ class CommitQueue:
                 self._admit(message)
         return taken
 
-    def compose(
-        self, entries_max: int, requests_max: int, behind: Sequence[Append] | None = None
-    ) -> list[Append]:
+    def compose(self, entries_max: int, requests_max: int) -> list[Append]:
         """Take the next batch: up to the bounds, or to the next fence; one change at least, if any
-        may leave. It holds its tenants from now on. ``behind`` is the batch that it follows, of
-        whose tenants it may take as well."""
-        if behind is not None:
-            for request in behind:
-                self._offer(request.changes.tenant_id)
+        may leave. It holds its tenants from now on."""
+        batch = self._take(entries_max, requests_max, None)
+        self.hold(batch)
+        return batch
+
+    def compose_behind(
+        self,
+        behind: Sequence[Append],
+        moved: Container[str],
+        entries_max: int,
+        requests_max: int,
+    ) -> list[Append]:
+        """Take the batch that follows ``behind``, of the same tenants and of others that may leave.
+        None is taken that has no entry of a tenant whose head that one has ``moved``: it would not
+        depend on it."""
+        for request in behind:
+            self._offer(request.changes.tenant_id)
+        batch = self._take(entries_max, requests_max, behind)
+        for request in batch:
+            if request.changes.tenant_id in moved and request.changes.entries_total():
+                self.hold(batch)
+                return batch
+        self.put_back(batch)
+        return []
+
+    def _take(
+        self, entries_max: int, requests_max: int, behind: Sequence[Append] | None
+    ) -> list[Append]:
         batch: list[Append] = []
         entries = 0
         turns, by_tenant = self._turns, self._by_tenant
@@ -100,7 +121,6 @@ class CommitQueue:
                 turns.drop(turn.key)
                 del by_tenant[turn.key], self._entries[turn.key]
         self._open -= len(batch)
-        self.hold(batch)
         return batch
 
     def may_leave(self, request: Append, behind: Sequence[Append] | None = None) -> bool:
@@ -110,7 +130,7 @@ class CommitQueue:
         holder = self._held.get(request.changes.tenant_id)
         return holder is None or holder is behind
 
-    def may_follow(self, tenant_id: str, entries_min: int) -> Sequence[Append] | None:
+    def holder(self, tenant_id: str, entries_min: int) -> Sequence[Append] | None:
         """The batch that holds a tenant of which so much waits."""
         if self._entries.get(tenant_id, 0) < entries_min:
             return None

@@ -191,11 +191,11 @@ class LedgerCore:
 
     def _front_for(self, tenant_id: str) -> Flight | None:
         """The batch that the next one of this tenant is to follow, if enough waits for that."""
-        held_by = self._waiting.may_follow(tenant_id, self._limits.follow_entries_min)
-        if held_by is None:
+        holder = self._waiting.holder(tenant_id, self._limits.follow_entries_min)
+        if holder is None:
             return None
-        front = next(flight for flight in self._flights if flight.requests is held_by)
-        may = front.batch is not None and front.front is None and self._follower(front) is None
+        front = next(flight for flight in self._flights if flight.requests is holder)
+        may = tenant_id in front.heads and front.front is None and self._follower(front) is None
         return front if may else None
 
     def _follower(self, front: Flight) -> Flight | None:
@@ -212,9 +212,10 @@ class LedgerCore:
         if self._alone:
             return commands
         for front in tuple(self._flights):
-            tenants = front.tenant_ids
-            if any(self._front_for(tenant_id) is front for tenant_id in tenants) and (
-                requests := self._take(now, front.requests)
+            if any(self._front_for(tenant_id) is front for tenant_id in front.heads) and (
+                requests := self._waiting.compose_behind(
+                    front.requests, front.heads, *self._bounds(now)
+                )
             ):
                 self._start(Flight(requests, front), commands)
         return commands
@@ -233,11 +234,11 @@ class LedgerCore:
             return suspect
         if not self._flights:
             commands.extend(Answer(fence.ask_id, None) for fence in self._waiting.take_fences())
-        return self._take(now)
+        return self._waiting.compose(*self._bounds(now))
 
-    def _take(self, now: Moment, behind: Sequence[Append] | None = None) -> list[Append]:
-        entries_max = self._pace.bound(now.mono)
-        return self._waiting.compose(entries_max, self._limits.batch_requests_max, behind)
+    def _bounds(self, now: Moment) -> tuple[int, int]:
+        """Of a batch that is composed now: entries, requests."""
+        return self._pace.bound(now.mono), self._limits.batch_requests_max
 
     def _send(self, flight: Flight) -> LoadHeads | Write:
         """Ask the store for what a batch needs next: heads to number or to settle it by, or its

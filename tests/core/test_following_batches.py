@@ -2,6 +2,8 @@
 
 import pytest
 
+from jobengine.domain.change import LogRow
+from jobengine.domain.entry import NO_DATA
 from jobengine.messages.ledger import (
     Abandon,
     BatchCommitted,
@@ -154,3 +156,34 @@ def test_a_batch_that_took_effect_behind_a_refused_one_is_not_believed() -> None
     driver.refuse()
     driver.send(BatchCommitted(stamp=follower.stamp))
     assert isinstance(driver.said[-1], Abandon)
+
+
+@pytest.mark.parametrize("front_first", [True, False])
+def test_nothing_follows_a_batch_on_which_it_would_not_hang(front_first: bool) -> None:
+    """Log lines alone move no head: what came behind them could take effect without them."""
+    driver = Driver(follow_entries_min=1)
+    driver.append(count=0, tenant_id="a", logs=[log_of("1")])
+    driver.load()
+    driver.append(tenant_id="a")
+    driver.wake()
+    assert len(driver.under_way) == 1
+    driver.fail() if front_first else driver.lose(applied=False)
+    driver.settle()
+    assert driver.logged == ["1"]
+    assert driver.confirmed() == [(1, 1), (2, 1)]
+
+
+def test_log_lines_alone_do_not_go_behind_a_batch() -> None:
+    driver = Driver(follow_entries_min=1, batch_requests_max=1)
+    driver.append(tenant_id="a")
+    driver.load()
+    driver.append(count=0, tenant_id="a", logs=[log_of("2")])
+    driver.append(tenant_id="a")
+    driver.wake()
+    assert len(driver.under_way) == 1
+    driver.settle()
+    assert driver.confirmed() == [(1, 1), (2, 2), (3, 2)]
+
+
+def log_of(job_id: str) -> LogRow:
+    return LogRow(tenant_id="a", job_id=job_id, attempt=1, at=1, lines=NO_DATA)
