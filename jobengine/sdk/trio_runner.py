@@ -71,12 +71,13 @@ class TrioRunner:
         """Run handlers until cancelled; handlers still running are cancelled with it."""
         self._token = trio.lowlevel.current_trio_token()
         self._thread_id = threading.get_ident()
-        try:
-            async with trio.open_nursery() as self._nursery:
-                task_status.started()
+        async with trio.open_nursery() as self._nursery:
+            task_status.started()
+            try:
                 await trio.sleep_forever()
-        finally:
-            self._nursery = None
+            finally:
+                # A nursery that nothing is left in takes nobody in a turn before its block ends.
+                self._nursery = None
 
     def start(self, jobs: Sequence[JobContext]) -> None:
         assert self._token is not None

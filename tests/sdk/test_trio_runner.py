@@ -163,3 +163,13 @@ async def test_handlers_that_wait_run_side_by_side_up_to_the_bound() -> None:
         await bench.stop(jobs[1])
         assert jobs[3].where is not None
         assert bench.runner.stack_of(jobs[1]) == ""
+
+
+async def test_jobs_that_come_while_it_is_cancelled_do_not_end_the_loop() -> None:
+    """Whichever of the two the loop takes first, and where each of them waits for a turn."""
+    for _ in range(30):
+        bench = Bench(1)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(bench.runner.serve)
+            nursery.cancel_scope.cancel()
+            bench.runner.start(bench.jobs(late=at_once))
