@@ -105,9 +105,9 @@ class Settings:
     """Commits that may be under way beside each other, of different tenants; each has a connection,
     on which one more may follow it."""
 
-    commit_follow_entries_min: int = _count(2_000, 1, 1_000_000)
-    """How many ledger entries of a tenant have to wait until they are sent behind its commit that
-    is under way. Fewer wait for its end: to commit few costs nearly as much as to commit many."""
+    commit_follow_entries: int = _count(2_000, 0, 1_000_000)
+    """So many ledger entries of a tenant, or as many as its commit under way carries, have to wait
+    until they are sent behind it. Fewer wait for its end: a commit has a fixed cost. 0: all do."""
 
     commit_timeout_s: float = _number(10.0, 0.1, 300.0)
     """How long a commit may stay unanswered until its connection is given up, and its outcome

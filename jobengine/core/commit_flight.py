@@ -44,15 +44,15 @@ class Flight:
     unknown: bool = False
     troubled: bool = False
     void: bool = False
+    entries: int = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.entries = sum(request.changes.entries_total() for request in self.requests)
 
     @property
     def tenant_ids(self) -> list[str]:
         """Each once, in order."""
         return sorted({request.changes.tenant_id for request in self.requests})
-
-    @property
-    def entries(self) -> int:
-        return sum(request.changes.entries_total() for request in self.requests)
 
     def number(self, known: Mapping[str, Head]) -> CommitBatch:
         """Number what it carries from the heads of its tenants, all of which are ``known`` or left

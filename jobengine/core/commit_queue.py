@@ -130,11 +130,13 @@ class CommitQueue:
         holder = self._held.get(request.changes.tenant_id)
         return holder is None or holder is behind
 
-    def holder(self, tenant_id: str, entries_min: int) -> Sequence[Append] | None:
-        """The batch that holds a tenant of which so much waits."""
-        if self._entries.get(tenant_id, 0) < entries_min:
-            return None
+    def holder(self, tenant_id: str) -> Sequence[Append] | None:
+        """The batch that holds a tenant."""
         return self._held.get(tenant_id)
+
+    def entries_of(self, tenant_id: str) -> int:
+        """How many entries of a tenant wait, those behind a fence left out."""
+        return self._entries.get(tenant_id, 0)
 
     def hold(self, batch: Sequence[Append]) -> None:
         """These are on their way: what waits of their tenants stays, until they are settled."""

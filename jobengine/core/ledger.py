@@ -27,9 +27,9 @@ I8  What follows a batch that is refused is *void*, and so is what is refused be
     it that it is over.
 
 A batch is started beside another at the wake-up that ends a burst of messages, so that it carries
-what came in it; there is no timer. Behind another one it is started when enough waits of a tenant
-(``follow_entries_min``): the database goes on with it at once, and small changes are not divided
-into more commits than they need.
+what came in it; there is no timer. Behind another one it is started when as much waits of a tenant
+as that one carries, or ``follow_entries``: the database goes on with it at once, and batches do not
+become smaller and smaller.
 
 Not here: whose changes go first and how many (``commit_queue``), numbers and links
 (``commit_flight``), the bytes in the store (``store``), who may write what (``lease_shard``).
@@ -78,8 +78,9 @@ class LedgerLimits:
 
     ``batch_entries_min`` is the least that a batch may hold while tenants share the ledger, and
     the step by which it grows towards ``commit_target_s``. The commit of fewer is mostly its fixed
-    cost: it would take no less time and carry less. ``follow_entries_min`` is what has to wait of a
-    tenant before a batch is sent behind the one that holds it.
+    cost: it would take no less time and carry less. ``follow_entries`` of a tenant, or as many as
+    the batch carries that holds it, have to wait before another is sent behind that one; with 0
+    none is.
     """
 
     backoff_s_max: float = 2.0
@@ -87,7 +88,7 @@ class LedgerLimits:
     batch_entries_max: int = 12_000
     commit_target_s: float = 0.05
     commits_in_flight_max: int = 2
-    follow_entries_min: int = 2_000
+    follow_entries: int = 2_000
     batch_requests_max: int = 2_000
     heads_max: int = 100_000
 
@@ -191,10 +192,13 @@ class LedgerCore:
 
     def _front_for(self, tenant_id: str) -> Flight | None:
         """The batch that the next one of this tenant is to follow, if enough waits for that."""
-        holder = self._waiting.holder(tenant_id, self._limits.follow_entries_min)
+        holder = self._waiting.holder(tenant_id)
         if holder is None:
             return None
         front = next(flight for flight in self._flights if flight.requests is holder)
+        enough = min(front.entries, self._limits.follow_entries)
+        if not enough or self._waiting.entries_of(tenant_id) < enough:
+            return None
         may = tenant_id in front.heads and front.front is None and self._follower(front) is None
         return front if may else None
 

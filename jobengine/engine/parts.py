@@ -105,7 +105,7 @@ def build_engine(
             batch_entries_max=settings.batch_entries_max,
             commit_target_s=settings.commit_target_s,
             commits_in_flight_max=settings.commits_in_flight_max,
-            follow_entries_min=settings.commit_follow_entries_min,
+            follow_entries=settings.commit_follow_entries,
         ),
     )
     limits = _shard_limits(settings)

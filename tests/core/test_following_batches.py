@@ -20,7 +20,7 @@ from tests.core.test_ledger import Driver
 
 def pair_under_way(front_changes: int = 1) -> Driver:
     """A batch of tenant a with so many changes, numbered 2 and up, and one behind it with two."""
-    driver = Driver(follow_entries_min=2)
+    driver = Driver(follow_entries=2)
     driver.append(tenant_id="a")
     driver.load()
     if front_changes == 1:
@@ -48,9 +48,12 @@ def test_a_batch_goes_on_from_the_heads_that_the_one_in_front_will_leave() -> No
     assert driver.published == driver.blocks
 
 
-def test_less_than_is_worth_a_commit_waits_for_the_one_that_is_under_way() -> None:
-    driver = Driver(follow_entries_min=3)
-    driver.append()
+@pytest.mark.parametrize(("follow_entries", "count"), [(3, 9), (9, 3)])
+def test_less_than_the_front_carries_waits_for_it_but_for_what_is_worth_a_commit(
+    follow_entries: int, count: int
+) -> None:
+    driver = Driver(follow_entries=follow_entries)
+    driver.append(count=count)
     driver.load()
     for _ in range(2):
         driver.append()
@@ -161,7 +164,7 @@ def test_a_batch_that_took_effect_behind_a_refused_one_is_not_believed() -> None
 @pytest.mark.parametrize("front_first", [True, False])
 def test_nothing_follows_a_batch_on_which_it_would_not_hang(front_first: bool) -> None:
     """Log lines alone move no head: what came behind them could take effect without them."""
-    driver = Driver(follow_entries_min=1)
+    driver = Driver(follow_entries=1)
     driver.append(count=0, tenant_id="a", logs=[log_of("1")])
     driver.load()
     driver.append(tenant_id="a")
@@ -174,7 +177,7 @@ def test_nothing_follows_a_batch_on_which_it_would_not_hang(front_first: bool) -
 
 
 def test_log_lines_alone_do_not_go_behind_a_batch() -> None:
-    driver = Driver(follow_entries_min=1, batch_requests_max=1)
+    driver = Driver(follow_entries=1, batch_requests_max=1)
     driver.append(tenant_id="a")
     driver.load()
     driver.append(count=0, tenant_id="a", logs=[log_of("2")])
