@@ -23,7 +23,7 @@ from bench.rounds import open_ready_load
 __all__ = ["Arena", "JobengineArena", "JobengineSystem", "PeerArena", "PeerSystem", "System"]
 
 _ASK_EVERY_S: Final = 0.005
-_CAPACITY: Final = 4000
+_CAPACITY: Final = 10_000
 
 
 class Arena(Protocol):
