@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from jobengine.domain.control import RatePolicy, Throttle
 from jobengine.domain.errors import ErrorCode, Refusal
 from jobengine.domain.failure import Failure
 from jobengine.domain.instant import Moment
@@ -18,6 +19,7 @@ from jobengine.messages.lease_shard import (
     RetryJob,
     SubmitAnswer,
 )
+from jobengine.messages.rate_bucket import Reserve
 from jobengine.messages.session import AttachBriefly, Attached, Beaten, StopLease, Tell
 from jobengine.messages.shard_commands import (
     Abandon,
@@ -244,6 +246,44 @@ def test_a_read_that_began_before_a_grant_committed_does_not_bring_the_job_back(
     shard.wait(61)
     shard.settle()
     assert [grant.token for grant in shard.grants()] == [1, 2]
+
+
+def limit_rate(shard: ShardDriver) -> None:
+    rate = RatePolicy(burst=10, per_minute_micro=60_000_000)
+    shard.control("throttle", "tenant", Throttle(rate=rate))
+
+
+def test_a_job_that_waits_for_tokens_when_its_creation_is_confirmed_is_granted_once() -> None:
+    shard = ShardDriver(lanes=[LANE])
+    nothing_due(shard)
+    limit_rate(shard)
+    shard.attach(slots=0)
+    shard.submit(new_job(1))
+    shard.buckets_answer = False
+    shard.send(SetCredit(session_id=1, slots=5))
+    rows = [ranked(1, due_at=shard.now.at)]
+    shard.send(RankedLoaded(stamp=shard.last(LoadLane).stamp, rows=rows))
+    shard.settle()
+    assert [len(asked.requests) for asked in shard.all(Reserve)] == [1]
+    shard.answer_buckets()
+    shard.settle()
+    assert [grant.job.job_id for grant in shard.grants()] == [job_id(1)]
+
+
+def test_a_delayed_job_that_a_read_of_its_lane_tells_of_first_is_granted_once() -> None:
+    shard = ShardDriver(lanes=[LANE])
+    shard.send(DueLoaded(stamp=shard.last(LoadExpiring).stamp, rows=()))
+    limit_rate(shard)
+    rows = [ranked(1, due_at=shard.now.at + 1_000)]
+    shard.send(RankedLoaded(stamp=shard.last(LoadDelayed).stamp, rows=rows))
+    shard.attach(slots=5)
+    shard.buckets_answer = False
+    shard.send(RankedLoaded(stamp=shard.last(LoadLane).stamp, rows=rows))
+    shard.wait(1)
+    assert [len(asked.requests) for asked in shard.all(Reserve)] == [1]
+    shard.answer_buckets()
+    shard.settle()
+    assert [grant.job.job_id for grant in shard.grants()] == [job_id(1)]
 
 
 def test_a_wall_clock_that_is_set_back_hides_no_job_and_turns_no_record_back() -> None:

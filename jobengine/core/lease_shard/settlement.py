@@ -108,7 +108,7 @@ class Settlement:
                 if job.state is State.PENDING:
                     self._place_pending(job)
                 continue
-            if state.leases.of_job(job.job_id) is not None:
+            if state.has_left(job.job_id):
                 continue
             if job.like is like and window is not None and job.due_at <= state.now.at:
                 window.offer(state.key_of(job), job, weight(job))

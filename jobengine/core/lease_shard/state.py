@@ -202,6 +202,15 @@ class ShardState:
             due = DueJob(at, job.tenant_id, job.job_id)
             self.expiring.offer((at, job.job_id), due, DUE_ENTRY_BYTES)
 
+    def has_left(self, job_id: str) -> bool:
+        """Whether a scheduled job is no more in a window: a read may tell of it, and have it leave,
+        before the commit that placed it has returned."""
+        return (
+            self.leases.of_job(job_id) is not None
+            or self.proposals.holds(job_id)
+            or self.waiting_room.holds(job_id)
+        )
+
     @property
     def reads_waiting(self) -> bool:
         """Whether waiting jobs are being read."""

@@ -124,6 +124,8 @@ class Supply:
         lanes: dict[Lane, None] = {}
         while (first := state.delayed.first()) is not None and first[0] <= state.now.at:
             job = state.delayed.pop()
+            if state.has_left(job.job_id):
+                continue
             if job.job_id in state.operating:
                 state.set_aside[job.job_id] = job
                 continue
@@ -147,9 +149,7 @@ class Supply:
 
     def _is_busy(self, job: Job) -> bool:
         state = self._state
-        if state.leases.of_job(job.job_id) is not None:
-            return True
-        if state.waiting_room.holds(job.job_id) or state.proposals.holds(job.job_id):
+        if state.has_left(job.job_id):
             return True
         if job.job_id not in state.operating:
             return False
