@@ -84,6 +84,18 @@ def test_more_starts_than_a_bucket_has_tokens_break_r19() -> None:
         assert refused(case) == rule
 
 
+def test_a_bucket_is_full_under_its_last_burst_until_the_first_start_takes_from_it() -> None:
+    for starts_before, rule in ((0, ""), (1, "R19")):
+        case = Case()
+        case.control("throttle", "tenant", rate={"burst": 1, "perMinuteMicro": 60_000})
+        for number in range(starts_before):
+            case.run_through(f"before{number}")
+        case.control("throttle", "tenant", rate={"burst": 2, "perMinuteMicro": 60_000})
+        case.run_through("a")
+        case.run_through("b")
+        assert refused(case) == rule
+
+
 def test_more_starts_than_an_hour_allows_break_r19() -> None:
     for per_hour, rule in ((2, ""), (1, "R19")):
         case = Case()

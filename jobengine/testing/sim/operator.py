@@ -32,6 +32,7 @@ from jobengine.messages.lease_shard import (
 )
 from jobengine.store.port import DeadLetterFilter, JobFilter
 from jobengine.testing.sim.desk import Desk
+from jobengine.testing.sim.virtual_time import sleep
 
 __all__ = ["OPERATOR", "Operator"]
 
@@ -39,6 +40,7 @@ OPERATOR: Final = Actor("operator", "simulated", "SIM-1")
 _PAUSES_S: Final = (0.5, 3.0, 12.0)
 _VERBS: Final = ("cancel", "retry", "release", "replay", "prioritize", "explain", "drain", "letter")
 _DRAIN_S: Final = 60
+_LOOK_S: Final = 20.0
 _LETTERS_MAX: Final = 20
 _LISTED_MAX: Final = 1_000
 _EXPLAINED_MAX: Final = 3
@@ -72,6 +74,12 @@ class Operator:
             for job_id in held:
                 await self._operate("release", job_id)
             await trio.sleep(_PAUSES_S[0])
+
+    async def look_after(self) -> None:
+        """Release what is held later: a submit may have been under way when all seemed done."""
+        while True:
+            await sleep(_LOOK_S)
+            await self.finish()
 
     async def _held(self) -> list[str]:
         """Jobs that wait for a release, as the list of them shows; those of nobody as well."""

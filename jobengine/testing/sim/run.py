@@ -134,6 +134,8 @@ class _Run:
             async with trio.open_nursery() as at_once:
                 for users in everybody:
                     at_once.start_soon(users.finish)
+            for users in everybody:
+                everything.start_soon(users.look_after)
             await self._settle()
             self.ended_at = trio.current_time()
             self._note_ledgers()

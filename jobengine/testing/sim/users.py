@@ -96,3 +96,7 @@ class Users:
                 users.start_soon(self._limiter.finish)
             if self._redriver is not None:
                 users.start_soon(self._redriver.finish)
+
+    async def look_after(self) -> None:
+        """Go on clearing up until the run is over."""
+        await self._operator.look_after()

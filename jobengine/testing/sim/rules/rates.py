@@ -4,7 +4,8 @@ R19 Starts take no more tokens of a bucket than its burst and what it was refill
     quotas let no more start in any hour. By instants of the ledger, where clocks are right.
 
 What a bucket may hold at most is computed here: it may be rebuilt from what was stored with the
-last start, under the limits of then, so the highest refill since counts.
+last start, under the limits of then, so the highest refill since counts. One that no start has
+taken from is full, whatever its burst has become.
 """
 
 from collections import defaultdict, deque
@@ -36,9 +37,12 @@ class _Bucket:
     at: int
     level: int
     rate_max: int
+    untouched: bool = True
 
     def set(self, burst: int, rate: int) -> None:
         self.burst, self.rate = burst, rate
+        if self.untouched:
+            self.level = burst * _MICRO
         self.rate_max = max(self.rate_max, rate)
 
     def take(self, cost: int, at: int) -> bool:
@@ -46,7 +50,7 @@ class _Bucket:
         gained = (at - self.at) * self.rate_max // _MINUTE_US + 1
         self.level = min(self.burst * _MICRO, self.level + gained) - cost * _MICRO
         slack = _SLACK_US * self.rate_max // _MINUTE_US + 1
-        self.at, self.rate_max = at, self.rate
+        self.at, self.rate_max, self.untouched = at, self.rate, False
         return self.level >= -slack
 
 
