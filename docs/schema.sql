@@ -45,21 +45,20 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION public.drop_idempotency_partitions(before_at bigint) RETURNS integer
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET lock_timeout TO '100ms'
-    SET search_path TO 'public', 'pg_temp'
+CREATE FUNCTION public.drop_days(parent text, before_at bigint) RETURNS integer
+    LANGUAGE plpgsql
     AS $_$
 DECLARE
     part text;
     dropped integer := 0;
 BEGIN
+    EXECUTE format('LOCK TABLE %I IN SHARE UPDATE EXCLUSIVE MODE', parent);
     FOR part IN
         SELECT c.relname
         FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
-        WHERE i.inhparent = 'idempotency_answers'::regclass
+        WHERE i.inhparent = parent::regclass
           AND CASE
-              WHEN c.relname ~ '^idempotency_answers_[0-9]{8}$' THEN
+              WHEN c.relname ~ ('^' || parent || '_[0-9]{8}$') THEN
                   (to_date(right(c.relname, 8), 'YYYYMMDD') - date '1970-01-01' + 1)::bigint
                       * 86400000000 <= before_at
               ELSE false
@@ -73,33 +72,25 @@ BEGIN
 END
 $_$;
 
+CREATE FUNCTION public.drop_idempotency_partitions(before_at bigint) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET lock_timeout TO '100ms'
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+BEGIN
+    RETURN drop_days('idempotency_answers', before_at);
+END
+$$;
+
 CREATE FUNCTION public.drop_log_partitions(before_at bigint) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
     SET lock_timeout TO '100ms'
     SET search_path TO 'public', 'pg_temp'
-    AS $_$
-DECLARE
-    part text;
-    dropped integer := 0;
+    AS $$
 BEGIN
-    FOR part IN
-        SELECT c.relname
-        FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
-        WHERE i.inhparent = 'job_logs'::regclass
-          AND CASE
-              WHEN c.relname ~ '^job_logs_[0-9]{8}$' THEN
-                  (to_date(right(c.relname, 8), 'YYYYMMDD') - date '1970-01-01' + 1)::bigint
-                      * 86400000000 <= before_at
-              ELSE false
-          END
-        ORDER BY c.relname
-    LOOP
-        EXECUTE format('DROP TABLE IF EXISTS %I', part);
-        dropped := dropped + 1;
-    END LOOP;
-    RETURN dropped;
+    RETURN drop_days('job_logs', before_at);
 END
-$_$;
+$$;
 
 CREATE SEQUENCE public.credential_positions
     START WITH 1

@@ -240,6 +240,22 @@ async def test_answers_are_dropped_by_whole_days_that_are_over(
     assert [name for name in kept if name not in later] == [kept[0]]
 
 
+async def test_whoever_drops_days_at_the_same_time_gives_way_or_waits(
+    migrated_database: str, store: PostgresStore
+) -> None:
+    for days in range(1, 11):
+        now_at = NOW + days * DAY
+        async with trio.open_nursery() as nursery:
+            for _ in range(4):
+                nursery.start_soon(store.prepare, now_at)
+                nursery.start_soon(store.drop_logs, now_at - 4 * DAY)
+        await store.prepare(now_at)
+        await store.drop_logs(now_at - 4 * DAY)
+        oldest = partitions(migrated_database, "ledger_blocks")[days][-8:]
+        assert partitions(migrated_database, "idempotency_answers")[0].endswith(oldest)
+        assert len(partitions(migrated_database, "job_logs")) == min(9 + days, 12)
+
+
 async def test_preparing_does_not_wait_for_a_reader_of_old_answers(
     migrated_database: str, store: PostgresStore
 ) -> None:

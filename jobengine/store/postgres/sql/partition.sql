@@ -12,7 +12,7 @@ SELECT add_day_partitions(%(now_at)s, %(days_ahead)s);
 -- purpose: drop the days of idempotency answers that end at or before an instant
 -- rows: 1, the number dropped; or lock_not_available after 100 ms
 -- index: none: looked up in the catalogue
--- locks: ACCESS EXCLUSIVE on idempotency_answers, for the time of dropping a file
+-- locks: SHARE UPDATE EXCLUSIVE on idempotency_answers, and ACCESS EXCLUSIVE while dropping a file
 -- parameters: before_at bigint
 SELECT drop_idempotency_partitions(%(before_at)s);
 
@@ -20,6 +20,6 @@ SELECT drop_idempotency_partitions(%(before_at)s);
 -- purpose: drop the days of log lines that end at or before an instant
 -- rows: 1, the number dropped; or lock_not_available after 100 ms
 -- index: none: looked up in the catalogue
--- locks: ACCESS EXCLUSIVE on job_logs, for the time of dropping a file
+-- locks: SHARE UPDATE EXCLUSIVE on job_logs, and ACCESS EXCLUSIVE while dropping a file
 -- parameters: before_at bigint
 SELECT drop_log_partitions(%(before_at)s);

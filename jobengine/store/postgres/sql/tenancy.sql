@@ -80,7 +80,10 @@ FROM (
     SELECT 'FUNCTION', oid::regprocedure::text, pg_get_userbyid(proowner)::text
     FROM pg_proc
     WHERE pronamespace = current_schema()::regnamespace
-      AND proname IN ('commit_guard', 'add_day_partitions', 'drop_idempotency_partitions')
+      AND proname IN (
+          'commit_guard', 'add_day_partitions', 'drop_days', 'drop_idempotency_partitions',
+          'drop_log_partitions'
+      )
 ) everything
 WHERE owner <> 'jobengine_owner' AND to_regclass('schema_migration') IS NOT NULL
 ORDER BY kind DESC, name;
