@@ -2,7 +2,8 @@
 
 A *lane* takes one request after the other. In a batch of seeds a lane has two children in which
 strings hash differently, and each makes the run: their digests have to be equal. So it is enough
-that the first judges it.
+that the first judges it. There are as many lanes as runs may be made at a time, so that a child
+that has to wait for the other one of its lane keeps no core idle.
 
 I1  A request is taken when a lane is free and forgotten when it is judged, so memory does not grow
     with the number of runs.
@@ -44,12 +45,10 @@ async def run_all(
     """
     code = code_stamp()
     count = processes or os.cpu_count() or 1
-    lanes = max(1, count // 2) if twice else count
-    left = iter(requests)
+    left, turns = iter(requests), trio.Semaphore(count)
     async with trio.open_nursery() as nursery:
-        for _ in range(lanes):
-            lane = _Lane(code, twice=twice, together=count > 1)
-            nursery.start_soon(lane.run, left, take)
+        for _ in range(count):
+            nursery.start_soon(_Lane(code, turns, twice=twice).run, left, take)
 
 
 @asynccontextmanager
@@ -57,7 +56,7 @@ async def open_lane(
     *, twice: bool = True
 ) -> AsyncIterator[Callable[[Request], Awaitable[Outcome]]]:
     """What makes one run after the other, each as `run_all` does."""
-    lane = _Lane(code_stamp(), twice=twice, together=True)
+    lane = _Lane(code_stamp(), trio.Semaphore(len(_HASH_SEEDS)), twice=twice)
     try:
         yield lane.judged
     finally:
@@ -71,9 +70,11 @@ async def run_one(request: Request, *, twice: bool = True) -> Outcome:
 
 
 class _Lane:
-    def __init__(self, code: str, *, twice: bool, together: bool) -> None:
+    """`turns` are taken by runs, of other lanes as well."""
+
+    def __init__(self, code: str, turns: trio.Semaphore, *, twice: bool) -> None:
         self._children = [Child(seed, code) for seed in _HASH_SEEDS[: 2 if twice else 1]]
-        self._turns = trio.Semaphore(len(self._children) if together else 1)
+        self._turns = turns
 
     async def run(self, left: Iterator[Request], take: Take) -> None:
         try:
