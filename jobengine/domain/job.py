@@ -287,3 +287,9 @@ class Job(msgspec.Struct, eq=False, kw_only=True, gc=False):
     progress: bytes | None = None
     seqs: tuple[int, ...] = ()
     like: Likeness | None = None
+
+    @property
+    def was_delayed(self) -> bool:
+        """Whether it had to wait for its instant when it was scheduled. Any other is ready, also
+        for a clock that has been set back since."""
+        return self.due_at > (self.scheduled_at or 0)

@@ -303,6 +303,24 @@ def test_a_wall_clock_that_is_set_back_hides_no_job_and_turns_no_record_back() -
     assert (entry.kind, entry.at >= created_at) == ("job.started", True)
 
 
+def test_a_job_that_was_ready_under_a_clock_set_back_since_is_not_held_for_a_delayed_one() -> None:
+    shard = ShardDriver(lanes=[LANE])
+    nothing_due(shard)
+    row = ranked(1, due_at=shard.now.at + 60_000_000)
+    row.job.scheduled_at = row.job.due_at
+    shard.send(operation(RetryJob, 1))
+    subjects = wants(shard)
+    shard.attach()
+    shard.send(RankedLoaded(stamp=shard.last(LoadLane).stamp, rows=[row]))
+    shard.send(read_failed(subjects))
+    shard.settle()
+    [grant] = shard.grants()
+    shard.report(Completed(lease_id=grant.lease_id, token=1, result=b"{}"))
+    shard.settle()
+    shard.wait(61)
+    assert shard.open_commits() == []
+
+
 # ---- windows that run low
 
 

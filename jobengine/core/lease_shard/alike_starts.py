@@ -143,7 +143,7 @@ class AlikeStarts:
             assert like is not None
             members = list(alike)
             for job in members:
-                if job.due_at > (job.scheduled_at or 0):
+                if job.was_delayed:
                     self._state.delayed.discard(job.job_id)
                 self._state.waiting_room.took(job.job_id)
             kind = self._state.kind_of(members[0])

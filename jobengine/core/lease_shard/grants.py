@@ -258,7 +258,7 @@ class Granter:
         state = self._state
         if job.definition.expires_at is not None:
             state.expiring.discard(job.job_id)
-        if job.due_at > (job.scheduled_at or 0):
+        if job.was_delayed:
             state.delayed.discard(job.job_id)
         step.draft.open()
         self.grant(step.draft, step.pending, job, kind, session)

@@ -188,7 +188,7 @@ class ShardState:
         """Put a scheduled job where it waits; its lane, when it is ready now."""
         size = weight(job)
         self.place_expiry(job)
-        if job.due_at > self.now.at:
+        if job.due_at > self.now.at and job.was_delayed:
             self.delayed.offer((job.due_at, job.job_id), job, size)
             return None
         lane = self.lane_of(job)
