@@ -30,6 +30,8 @@ RATES: Final[Mapping[str, float]] = {
     "store.commit.lost": 0.02,
     "store.commit.slow": 0.05,
     "store.commit.orphaned": 0.02,
+    # The store refuses a commit for its data: it is sent again change by change, which it takes.
+    "store.commit.refused": 0.1,
     # The connection is lost between the answers to two commits.
     "store.commit.torn": 0.05,
     "store.read.away": 0.02,

@@ -1,8 +1,9 @@
 """The memory store with faults: what a database far away does to its callers.
 
 A fault befalls one call: it is slow, it fails before it took effect, or it took effect and its
-answer is lost, maybe with the ledger that waits for it. An *outage* befalls every call for a while.
-`NthCall` fails one call of one verb, for going through all of them one after the other.
+answer is lost, maybe with the ledger that waits for it. A commit of several changes may be refused.
+An *outage* befalls every call for a while. `NthCall` fails one call of one verb, for going through
+all of them one after the other.
 
 I1  What a call did or did not do is exact: `StoreUnavailableError.may_have_committed` is set where
     a commit took effect and its answer was lost, and also now and then where it did not.
@@ -21,7 +22,7 @@ import attrs
 import trio
 
 from jobengine.domain.change import CommitBatch
-from jobengine.store.errors import StoreUnavailableError
+from jobengine.store.errors import StatementRefusedError, StoreUnavailableError
 from jobengine.store.memory import MemoryStore
 from jobengine.testing.sim.faults import Faults
 from jobengine.testing.sim.virtual_time import sleep
@@ -91,6 +92,8 @@ class SimulatedStore:
             await self._before(asked)
             if front is not None:
                 await front.over.wait()
+            if len(batch.changes) > 1 and self._faults.strike("store.commit.refused", asked.state):
+                raise StatementRefusedError("refused", sqlstate="23514")
             try:
                 await self.inner.commit(batch)
             finally:

@@ -34,6 +34,42 @@ LEDGER: Final = (
         ),
     ),
     Mutant(
+        name="void_ignored",
+        bug="what follows a refused commit is not numbered anew",
+        scenario="storage",
+        seeds=20,
+        mutation=Mutation(
+            module="jobengine.core.ledger",
+            function="LedgerCore._refused",
+            old="follower.void = True",
+            new="pass",
+        ),
+    ),
+    Mutant(
+        name="follower_not_asked_for",
+        bug="heads that stand after the second of two commits are taken for another writer's",
+        scenario="storage",
+        seeds=20,
+        mutation=Mutation(
+            module="jobengine.core.commit_flight",
+            function="Flight.took_effect",
+            old="later = {} if follower is None else follower.heads",
+            new="later: dict[str, Head] = {}",
+        ),
+    ),
+    Mutant(
+        name="good_changes_lost_with_a_bad_one",
+        bug="a commit that is refused is not sent again change by change",
+        scenario="storage",
+        seeds=10,
+        mutation=Mutation(
+            module="jobengine.core.ledger",
+            function="LedgerCore._refused",
+            old="self._alone.extend(flight.requests)",
+            new="pass",
+        ),
+    ),
+    Mutant(
         name="stale_cursor",
         bug="a stream reader goes on one event too far when it leaves the pages of the ledger",
         scenario="calm",
