@@ -66,6 +66,39 @@ def test_a_run_with_another_node_than_was_asked_for_breaks_r27() -> None:
     assert refused(case) == "R27"
 
 
+def test_what_grows_behind_a_map_waits_for_its_join_or_r25_is_broken() -> None:
+    case = Case()
+    case.ask(1, "run", "t", runToken="t", jobs=[{"key": "x"}, {"key": "y"}])
+    case.entry("run.created", data={"runId": "R", "runToken": "t"})
+    case.create("a", scheduled=False, runId="R", nodeKey="x")
+    case.create("b", scheduled=False, runId="R", nodeKey="y", dependsOn=["a"])
+    grown = {"jobs": [{"key": "m", "kind": "map"}], "edges": [{"from": "m", "to": "y"}]}
+    case.ask(2, "extend", "R+m", runId="R", **grown)
+    case.create("map", scheduled=False, runId="R", nodeKey="m")
+    case.create("join", scheduled=False, runId="R", nodeKey="m[]", dependsOn=["map"])
+    case.entry("job.scheduled", "a")
+    case.start("a")
+    case.complete("a")
+    case.create("one", scheduled=False, runId="R", nodeKey="m[0]", dependsOn=["map"])
+    step_by_engine(case, "map", "job.completed")
+    case.entry("job.scheduled", "one")
+    case.start("one")
+    case.fail("one", error={"retryable": False})
+    case.end("job.dead_lettered", "one")
+    step_by_engine(case, "join", "job.failed", reason="error", error={"retryable": False})
+    gone = {"from": "pending", "to": "cancelled", "reason": "upstream_failed"}
+    case.entry("job.cancelled", "b", **gone)
+    case.entry("run.failed", data={"runId": "R", "completed": 2, "failed": 2, "cancelled": 1})
+    assert refused(case) == ""
+
+
+def step_by_engine(case: Case, job: str, end: str, **fields: object) -> None:
+    """A node that no worker has starts and ends."""
+    case.entry("job.scheduled", job)
+    case.entry("job.started", job, attempt=1)
+    case.entry(end, job, attempt=1, **fields)
+
+
 def rerun_of_both(key: str, *, again: str, kept: int, asked: str = "R") -> Case:
     """The run of `run_of`, completed, and a rerun from `key` on: of the nodes `again`."""
     case = run_of("all_done", "completed", then="starts", end="run.completed", counts="2 0 0")

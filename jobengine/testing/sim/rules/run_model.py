@@ -110,8 +110,12 @@ class RunModel:
         for growth in growths:
             for edge in growth.edges:
                 # The job of a new node names all that it depends on itself.
-                if edge["from"] == key and edge["to"] in self.above:
+                if self._end_of(edge["from"]) == key and edge["to"] in self.above:
                     self.above[edge["to"]].append(job_id)
+
+    def _end_of(self, key: str) -> str:
+        """What depends on a map depends on its join."""
+        return key + JOIN if self.kinds.get(key) == "map" else key
 
     def children(self, join: str) -> Iterator[str]:
         """The keys of the instances of the map that this node joins."""
