@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobengine.core.lease_shard.leases import Lease, LeaseTable, Phase
+from jobengine.core.lease_shard.sessions import Session
 from jobengine.domain.ids import lease_id
 from jobengine.domain.job import State
 from tests.core.shard_driver import stored_job
@@ -110,3 +111,39 @@ def test_a_job_that_ran_too_long_while_the_table_slept_is_not_spared() -> None:
     held = lease(1, 0.0, timeout_s=20.0)
     table.add(held)
     assert table.pop_due(32.0) == [held]
+
+
+def test_leases_that_nobody_holds_are_found_by_their_worker_until_a_session_takes_them() -> None:
+    table, session = LeaseTable(), session_of("w")
+    first, second = lease(1, 0.0), lease(2, 0.0)
+    for each in (first, second):
+        table.add(each)
+    assert table.unheld_of("acme", "w") == (first, second)
+    assert table.unheld_of("acme", "v") == table.unheld_of("globex", "w") == ()
+    table.hand_to(session, first)
+    table.remove([second])
+    assert table.unheld_of("acme", "w") == ()
+    assert list(session.leases.values()) == [first]
+    later = session_of("w")
+    table.hand_to(later, first)
+    assert (session.leases, list(later.leases.values())) == ({}, [first])
+    later.beat_s = 7.0
+    table.let_go_of(later)
+    assert (later.leases, first.session, first.renewed_s) == ({}, None, 7.0)
+    assert table.unheld_of("acme", "w") == (first,)
+
+
+def session_of(worker_id: str) -> Session:
+    return Session(
+        session_id=1,
+        tenant_id="acme",
+        worker_id=worker_id,
+        task_runner_id="r",
+        queues=frozenset(),
+        job_types=frozenset({"scan"}),
+        capacity=10,
+        auto_credit=False,
+        beat_s=0.0,
+        connected_at=0,
+        heard_at=0,
+    )

@@ -56,10 +56,7 @@ class Attachments:
             if lease is None or lease.job.tenant_id != message.tenant_id:
                 lost.append(claim.lease_id)
                 continue
-            if lease.session is not None:
-                lease.session.leases.pop(lease.job.job_id, None)
-            lease.session = session
-            session.leases[lease.job.job_id] = lease
+            state.leases.hand_to(session, lease)
             resumed.append(claim.lease_id)
         self._state.tell(session, Attached(resumed=resumed, lost=lost))
         for lease in session.leases.values():
@@ -130,9 +127,7 @@ class Attachments:
             self._let_go(session)
 
     def _let_go(self, session: Session) -> None:
-        for lease in session.leases.values():
-            lease.renewed_s = max(lease.renewed_s, session.beat_s)
-            lease.session = None
+        self._state.leases.let_go_of(session)
         self._state.sessions.remove(session)
         self._state.touch(session.tenant_id)
 
@@ -140,12 +135,8 @@ class Attachments:
         """Leases this worker was granted but does not name: their frames never reached it."""
         unheard = [
             lease
-            for lease in self._state.leases
-            if lease.session is None
-            and lease.phase is Phase.LIVE
-            and lease.worker_id == session.worker_id
-            and lease.job.tenant_id == session.tenant_id
-            and lease.job.job_id not in self._state.operating
+            for lease in self._state.leases.unheld_of(session.tenant_id, session.worker_id)
+            if lease.phase is Phase.LIVE and lease.job.job_id not in self._state.operating
         ]
         if unheard:
             self._endings.give_back_all(unheard)

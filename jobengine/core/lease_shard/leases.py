@@ -92,11 +92,13 @@ class Lease(msgspec.Struct, eq=False, kw_only=True):
 
 
 class LeaseTable:
-    """Leases by job id, and the order in which they fall due."""
+    """Leases by job id, those that no session holds by their worker, and the order in which they
+    fall due."""
 
     def __init__(self) -> None:
         self._by_job: dict[str, Lease] = {}
         self._by_id: dict[str, Lease] = {}
+        self._unheld: dict[tuple[str, str], dict[str, Lease]] = {}
         self._due: list[tuple[float, str]] = []
         self._away_since: float | None = None
         self._away_total = 0.0
@@ -131,6 +133,8 @@ class LeaseTable:
     def add(self, lease: Lease) -> None:
         self._by_job[lease.job.job_id] = lease
         self._by_id[lease.lease_id] = lease
+        if lease.session is None:
+            self._note_unheld(lease)
         self._watch(lease, lease.due_s())
 
     def add_all(self, job_ids: Sequence[str], leases: Sequence[Lease]) -> None:
@@ -160,6 +164,40 @@ class LeaseTable:
             del by_id[lease.lease_id]
             if lease.session is not None:
                 lease.session.leases.pop(job_id, None)
+            else:
+                self._forget_unheld(lease)
+
+    def hand_to(self, session: Session, lease: Lease) -> None:
+        """From whoever holds it, or from nobody."""
+        if lease.session is not None:
+            lease.session.leases.pop(lease.job.job_id, None)
+        else:
+            self._forget_unheld(lease)
+        lease.session = session
+        session.leases[lease.job.job_id] = lease
+
+    def let_go_of(self, session: Session) -> None:
+        """Its leases go on from when it was last heard, held by nobody."""
+        for lease in session.leases.values():
+            lease.renewed_s = max(lease.renewed_s, session.beat_s)
+            lease.session = None
+            self._note_unheld(lease)
+        session.leases = {}
+
+    def unheld_of(self, tenant_id: str, worker_id: str) -> Sequence[Lease]:
+        """Those of a worker that no session holds."""
+        return tuple(self._unheld.get((tenant_id, worker_id), {}).values())
+
+    def _note_unheld(self, lease: Lease) -> None:
+        worker = (lease.job.tenant_id, lease.worker_id)
+        self._unheld.setdefault(worker, {})[lease.lease_id] = lease
+
+    def _forget_unheld(self, lease: Lease) -> None:
+        worker = (lease.job.tenant_id, lease.worker_id)
+        left = self._unheld[worker]
+        del left[lease.lease_id]
+        if not left:
+            del self._unheld[worker]
 
     def watch(self, lease: Lease) -> None:
         """Look at a lease again when it now falls due, for example after its timeout changed."""
