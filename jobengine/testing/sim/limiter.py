@@ -3,6 +3,8 @@ jobs run.
 
 I1  When it has finished, nothing is left that keeps a job from ever starting: pauses, blackouts and
     hourly quotas are gone, breakers are the engine's again. Limits that only slow down stay.
+I2  Where jobs of a source fail again and again, its breaker lets one try in ten minutes: after a
+    while it is held closed, so that they come to their end.
 """
 
 import random
@@ -28,6 +30,7 @@ from jobengine.messages.admission import BreakerVerb, ChangeControl, OperateBrea
 from jobengine.testing.sim.desk import Desk
 from jobengine.testing.sim.operator import OPERATOR
 from jobengine.testing.sim.producer import JOB_TYPES, SOURCES
+from jobengine.testing.sim.virtual_time import sleep
 from jobengine.testing.sim.world import World
 
 __all__ = ["Limiter"]
@@ -36,6 +39,7 @@ _PAUSES_S: Final = (1.0, 5.0, 20.0)
 _KINDS: Final = ("quota", "quota", "hour", "throttle", "pause", "source", "weight", "breaker")
 _KINDS_MORE: Final = ("blackout", "lift", "lift")
 _TRIES: Final = 40
+_PATIENCE_S: Final = 600.0
 
 _Found = tuple[ControlKind, str, Control]
 
@@ -70,6 +74,11 @@ class Limiter:
         for source_id in SOURCES:
             await self._operate_breaker(source_id, "close")
             await self._operate_breaker(source_id, "release")
+
+    async def look_after(self) -> None:
+        await sleep(_PATIENCE_S)
+        for source_id in SOURCES:
+            await self._operate_breaker(source_id, "close")
 
     async def _change(self, kind: str) -> None:
         dice = self._dice

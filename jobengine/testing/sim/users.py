@@ -99,4 +99,7 @@ class Users:
 
     async def look_after(self) -> None:
         """Go on clearing up until the run is over."""
-        await self._operator.look_after()
+        async with trio.open_nursery() as users:
+            users.start_soon(self._operator.look_after)
+            if self._operates:
+                users.start_soon(self._limiter.look_after)
