@@ -48,7 +48,8 @@ UNREAD = Refusal(ErrorCode.STORE_UNAVAILABLE, "the reason")
 class ShardDriver:
     """``commands`` gathers everything; ``settle`` plays a ledger that commits what was sent.
 
-    Rate buckets answer at once, unless ``buckets_answer`` is turned off.
+    Rate buckets answer at once, unless ``buckets_answer`` is turned off. The wall clock is
+    ``behind_us`` the time that passes.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class ShardDriver:
         **limits: Any,
     ) -> None:
         self.mono = mono
+        self.behind_us = 0
         self.core = LeaseShard(0, ShardLimits(**limits), incarnation)
         self.commands: list[Any] = []
         self.buckets: dict[str, RateBucket] = {}
@@ -83,7 +85,7 @@ class ShardDriver:
 
     @property
     def now(self) -> Moment:
-        return Moment(self.mono, EPOCH_AT + round(self.mono * 1e6))
+        return Moment(self.mono, EPOCH_AT + round(self.mono * 1e6) - self.behind_us)
 
     def send(self, message: Any) -> list[Any]:
         """What the core commands, the wake-ups that are due at once included."""

@@ -235,6 +235,21 @@ def test_what_a_denied_job_held_is_offered_to_other_lanes_at_once(quota: Quota |
     assert started(driver) == [1, 3], "job 2 was proposed first, and has given slot and place back"
 
 
+def test_a_job_waits_for_its_token_no_longer_when_the_wall_clock_is_set_back() -> None:
+    driver = ShardDriver()
+    driver.attach()
+    driver.control("throttle", "tenant", Throttle(rate=ONE_A_MINUTE))
+    driver.submit(new_job(1), new_job(2))
+    driver.settle()
+    driver.behind_us = 3_600_000_000
+    driver.wait(59)
+    driver.settle()
+    assert started(driver) == [1]
+    driver.wait(2)
+    driver.settle()
+    assert started(driver) == [1, 2]
+
+
 def test_tokens_go_back_when_the_worker_has_left_before_the_answer() -> None:
     driver = ShardDriver()
     driver.control("source", "osv", OSV)

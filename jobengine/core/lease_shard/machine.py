@@ -192,7 +192,7 @@ class LeaseShard:
 
     def handle(self, message: Any, now: Moment) -> Sequence[Any]:
         state = self._state
-        state.now = now if now.at >= state.now.at else Moment(now.mono, state.now.at)
+        state.take_time(now)
         state.commands = []
         todo = [message]
         while todo:

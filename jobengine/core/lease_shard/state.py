@@ -28,7 +28,7 @@ from jobengine.core.lease_shard.sessions import Session, SessionTable
 from jobengine.core.lease_shard.sources import WatchedSource
 from jobengine.core.lease_shard.waiting_room import Subject, WaitingRoom
 from jobengine.core.window import BEFORE_ALL, Key, Tally, Window
-from jobengine.domain.instant import Moment
+from jobengine.domain.instant import SECOND, Moment
 from jobengine.domain.job import Definition, Job
 from jobengine.domain.rank import rank_of
 from jobengine.domain.records import DueJob, Lane
@@ -88,6 +88,13 @@ class ShardState:
         self.commands: list[Any] = []
         self.reading_lanes: dict[int, Lane] = {}
         self._last_stamp = incarnation << _INCARNATION_SHIFT
+
+    def take_time(self, now: Moment) -> None:
+        """Instants never go back: they stand while a wall clock that was set back catches up."""
+        if now.at < self.now.at:
+            self.waiting_room.stood_us += round((now.mono - self.now.mono) * SECOND)
+            now = Moment(now.mono, self.now.at)
+        self.now = now
 
     def stamp(self) -> int:
         self._last_stamp += 1

@@ -10,6 +10,8 @@ I2  A parked job that was let out for a free place and did not take it hands the
     next of its lane, so a free place is never forgotten.
 I3  At most ``parked_max`` jobs are parked; past that a lane is closed by the gate of its first job.
 I4  A job is in at most one of: its window, parked, proposed, a lease.
+I5  Who waits for an instant waits no longer than it was away, though instants stand still while a
+    wall clock that was set back catches up: ``stood_us`` counts for how long they did.
 
 Not here: which gate is closed (``gates``), who then gets the job (``grants``).
 """
@@ -45,6 +47,7 @@ class _Parked:
 
 class WaitingRoom:
     def __init__(self, parked_max: int) -> None:
+        self.stood_us = 0
         self._parked_max = parked_max
         self._waiters: dict[Subject, _Waiters] = {}
         self._closed: dict[Lane, tuple[Subject, int | None]] = {}
@@ -79,7 +82,10 @@ class WaitingRoom:
     def parking_of(self, job_id: str) -> tuple[Subject, int | None] | None:
         """What a parked job waits for, and the instant at which that opens, if it is known."""
         parked = self._parked.get(job_id)
-        return None if parked is None else (parked.subject, self._opens.get(parked.subject))
+        if parked is None:
+            return None
+        opens = self._opens.get(parked.subject)
+        return parked.subject, None if opens is None else opens - self.stood_us
 
     def parked_keys(self, lane: Lane) -> Iterable[Key]:
         """Places in the lane's order of the jobs of it that are parked, in no order."""
@@ -163,7 +169,7 @@ class WaitingRoom:
         clock = self._clock
         while clock and self._opens.get(clock[0][1]) != clock[0][0]:
             heappop(clock)
-        return clock[0][0] if clock else None
+        return clock[0][0] - self.stood_us if clock else None
 
     def due(self, at: int) -> list[Subject]:
         """Subjects whose instant has come, each once."""
@@ -208,10 +214,13 @@ class WaitingRoom:
 
     def _watch(self, subject: Subject, opens_at: int | None) -> None:
         """All who wait for a subject are looked at when the first of their instants has come."""
-        if opens_at is None or opens_at >= self._opens.get(subject, opens_at + 1):
+        if opens_at is None:
             return
-        self._opens[subject] = opens_at
-        heappush(self._clock, (opens_at, subject))
+        opens = opens_at + self.stood_us
+        if opens >= self._opens.get(subject, opens + 1):
+            return
+        self._opens[subject] = opens
+        heappush(self._clock, (opens, subject))
 
     def _drop_if_empty(self, subject: Subject) -> None:
         waiters = self._waiters.get(subject)
