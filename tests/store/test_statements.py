@@ -56,6 +56,17 @@ def test_a_file_holds_many_statements_and_remarks_before_them() -> None:
     ]
 
 
+def test_several_names_make_statements_of_one_text_without_what_others_have() -> None:
+    text = head("small, large", "a int, b int") + (
+        "SELECT %(b)s\n    -- in: large\n    , %(a)s\n    -- end\n    -- in: small, large\n"
+        "    , 7\n    -- end"
+    )
+    assert parse(text) == [
+        Statement(name="small", sql="SELECT $1\n    , 7", parameters=("b",)),
+        Statement(name="large", sql="SELECT $1\n    , $2\n    , 7", parameters=("b", "a")),
+    ]
+
+
 def test_a_head_line_goes_on_when_indented() -> None:
     text = head(parameters="a bigint,\n--   b text, c timestamp with time zone")
     (statement,) = parse(text + "SELECT %(c)s, %(b)s, %(a)s")
@@ -74,6 +85,12 @@ def test_a_head_line_goes_on_when_indented() -> None:
         (head(parameters="a int") + "SELECT %(a)s, %s", "%s is no named placeholder"),
         (head(), "thing: no SQL below the head"),
         (head("Thing") + "SELECT 1", "lower_case_with_underscores"),
+        (head("one, Two") + "SELECT 1", "lower_case_with_underscores"),
+        (head() + "SELECT 1\n-- in: other\n-- end", "thing: no statement other"),
+        (head() + "SELECT 1\n-- in: thing\n-- in: thing\n-- end", "begins within another"),
+        (head() + "SELECT 1\n-- end", "a passage ends that has not begun"),
+        (head() + "SELECT 1\n-- in: thing", "a passage has no end"),
+        (head("one, two", "a int, b int") + "SELECT %(a)s", "parameters never used b"),
         ("SELECT 1;\n" + head() + "SELECT 1", "SQL before the first"),
         ("SELECT 1;\n", "SQL before the first"),
     ],

@@ -39,6 +39,7 @@ from jobengine.store.postgres.leases import LeaseRow, LeaseRows, starts
 __all__ = ["ABSENT", "JobColumns"]
 
 ABSENT: Final = -(2**63)
+_WAITING: Final = frozenset({State.PENDING, State.SCHEDULED})
 
 
 class _Group(msgspec.Struct, omit_defaults=True):
@@ -111,7 +112,8 @@ def _instant(group: "_Columns") -> tuple[str, int]:
 
 
 class JobColumns:
-    """Built for one commit. ``octets_before`` are in front of the documents in what is sent."""
+    """Built for one commit. ``octets_before`` are in front of the documents in what is sent.
+    ``wait`` says whether any job waits before or after it."""
 
     def __init__(self, changes: Iterable[ChangeSet], octets_before: int = 0) -> None:
         self.ids: list[str] = []
@@ -119,6 +121,7 @@ class JobColumns:
         self.documents: list[bytes] = []
         self.created: list[_Group] = []
         self.changed: list[_Group] = []
+        self.wait = False
         self._leases = LeaseRows()
         self._octets = octets_before
         self._known: list[tuple[Sequence[Any], int]] = []
@@ -164,6 +167,7 @@ class JobColumns:
         group.rs = document(columns["result"], empty=b"null")
         group.er = document(columns["error"], empty=b"null")
         group.pg = document(columns["progress"], empty=b"null")
+        self.wait = self.wait or group.st in _WAITING or group.f in _WAITING
         (self.created if group.f is None else self.changed).append(group)
 
     def _number_lane(self, column: Column) -> int | None:

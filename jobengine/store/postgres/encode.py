@@ -1,4 +1,4 @@
-"""A commit batch as the parameters of ``commit_jobs`` or ``commit_all``.
+"""A commit batch as the parameters of the leanest statement that can store it.
 
 Job rows travel as columns (``columns.py``). Rows of the other kinds travel as they are, one JSON
 array a kind, written by msgspec from the structs. The compressed bodies of blocks, and behind them
@@ -35,8 +35,10 @@ from jobengine.store.postgres.columns import JobColumns
 
 __all__ = ["COMMITS", "commit_parameters"]
 
-COMMITS: Final = ("commit_jobs", "commit_all")
-"""The statements that commit."""
+COMMITS: Final = (
+    "commit_created", "commit_changed", "commit_moved", "commit_jobs", "commit_all"
+)  # fmt: skip
+"""The statements that commit, the leanest first."""
 
 _compress: Final = zstandard.ZstdCompressor(level=1).compress
 R = TypeVar("R", ControlRow, GateStateRow)
@@ -76,29 +78,54 @@ def commit_parameters(batch: CommitBatch) -> tuple[str, dict[str, Any]]:
     changes = batch.changes
     blocks, octets = _blocks(batch.blocks)
     jobs = JobColumns(changes, sum(map(len, octets)))
+    name = _statement_for(batch, jobs)
     parameters: dict[str, Any] = {
         "batch_id": batch.batch_id,
         "blocks": _encode(blocks),
         "octets": b"".join(octets + jobs.documents),
-        "created": _encode(jobs.created),
-        "changed": _encode(jobs.changed),
         "ids": jobs.ids,
         "numbers": jobs.numbers,
         "leases": _encode(jobs.leases),
-        "gate_states": _encode(_last(change.gate_states for change in changes)),
     }
-    if not any(
+    if name != "commit_changed":
+        parameters["created"] = _encode(jobs.created)
+    if name != "commit_created":
+        parameters["changed"] = _encode(jobs.changed)
+    if name in ("commit_jobs", "commit_all"):
+        parameters["gate_states"] = _encode(_last(change.gate_states for change in changes))
+    if name == "commit_all":
+        parameters |= _rare_parameters(batch)
+    return name, parameters
+
+
+def _statement_for(batch: CommitBatch, jobs: JobColumns) -> str:
+    if any(
         change.dead_letters or change.artifacts or change.logs or change.unique
         or change.idempotency or change.api_keys or change.revocations or change.redrives
         or change.controls or change.runs or change.run_parts or change.registry
         or change.webhooks
-        for change in changes
+        for change in batch.changes
     ):  # fmt: skip
-        return "commit_jobs", parameters
+        return "commit_all"
+    if (
+        jobs.wait
+        or any(change.gate_states for change in batch.changes)
+        or any(block.first_seq == 1 for block in batch.blocks)
+    ):
+        return "commit_jobs"
+    if not jobs.created:
+        return "commit_changed"
+    return "commit_moved" if jobs.changed else "commit_created"
+
+
+def _rare_parameters(batch: CommitBatch) -> dict[str, Any]:
+    """Of what few commits hold."""
+    changes = batch.changes
     ats = {block.tenant_id: block.at for block in batch.blocks}
     keys = [row for change in changes for row in change.unique]
     artifacts = [row for change in changes for row in change.artifacts]
-    parameters |= {
+    made, changed = _fold_webhooks(change.webhooks for change in changes)
+    return {
         "dead_letters": _encode([row for change in changes for row in change.dead_letters]),
         "artifacts": _encode(_fold_artifacts(artifacts)),
         "logs": _encode([row for change in changes for row in change.logs]),
@@ -111,10 +138,9 @@ def commit_parameters(batch: CommitBatch) -> tuple[str, dict[str, Any]]:
         "runs": _encode([row for change in changes for row in change.runs]),
         "run_parts": _encode([row for change in changes for row in change.run_parts]),
         "registry": _encode(_fold_documents(change.registry for change in changes)),
+        "webhooks_made": _encode(made),
+        "webhooks_changed": _encode(changed),
     }
-    made, changed = _fold_webhooks(change.webhooks for change in changes)
-    parameters |= {"webhooks_made": _encode(made), "webhooks_changed": _encode(changed)}
-    return "commit_all", parameters
 
 
 def _blocks(blocks: Sequence[Block]) -> tuple[list[_BlockRow], list[bytes]]:

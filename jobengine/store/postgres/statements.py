@@ -13,6 +13,9 @@ A file holds statements one after another, each under a head of comments:
 A head line goes on in comment lines indented by three spaces or more. `parameters` lists names with
 their type as a note, or says `none`.
 
+Several names make as many statements of one text. What some of them leave out stands between a line
+`-- in: name, name`, of those that have it, and a line `-- end`.
+
 I1  A name stands for one statement across all files.
 I2  The parameters of the head are exactly those of the text.
 I3  Every head has every line: what a statement costs and locks is known where it is written.
@@ -24,7 +27,7 @@ dollar quotes are left alone, and a `%` anywhere else is the modulo operator.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from types import MappingProxyType
@@ -49,6 +52,8 @@ _TOKEN = re.compile(
 _NAME_LINE = re.compile(r"^-- name:", re.MULTILINE)
 _HEAD_LINE = re.compile(r"-- (\w+):\s*(.*)")
 _CONTINUED_LINE = re.compile(r"--\s{3,}(\S.*)")
+_PASSAGE_LINE = re.compile(r"\s*-- in: (.*)")
+_PASSAGE_END = re.compile(r"\s*-- end")
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]*")
 
 
@@ -86,14 +91,15 @@ def parse_statements(text: str, file_name: str) -> Iterator[Statement]:
         if line.strip() and not line.startswith("--"):
             raise ProgrammerError(f"{file_name}: SQL before the first '-- name:' line")
     for start, end in zip(starts, [*starts[1:], len(text)], strict=True):
-        yield _parse_statement(text[start:end], file_name)
+        yield from _parse_family(text[start:end], file_name)
 
 
-def _parse_statement(text: str, file_name: str) -> Statement:
+def _parse_family(text: str, file_name: str) -> Iterator[Statement]:
+    """The statements of one head."""
     head, body = _split_head(text)
-    name = head["name"]
-    where = f"{file_name}: {name}"
-    if not _IDENTIFIER.fullmatch(name):
+    names = [name.strip() for name in head["name"].split(",")]
+    where = f"{file_name}: {head['name']}"
+    if not all(map(_IDENTIFIER.fullmatch, names)):
         raise ProgrammerError(f"{where}: a name is lower_case_with_underscores")
     if missing := [line for line in HEAD_LINES if not head.get(line)]:
         raise ProgrammerError(f"{where}: the head lacks {', '.join(missing)}")
@@ -101,13 +107,39 @@ def _parse_statement(text: str, file_name: str) -> Statement:
         raise ProgrammerError(f"{where}: the head has unknown lines {', '.join(unknown)}")
     if not body:
         raise ProgrammerError(f"{where}: no SQL below the head")
-    sql, used = _number_placeholders(body, where)
     declared = _declared_parameters(head["parameters"])
-    if undeclared := [name for name in used if name not in declared]:
-        raise ProgrammerError(f"{where}: unknown parameters {', '.join(undeclared)}")
-    if unused := [name for name in declared if name not in used]:
+    unused = dict.fromkeys(declared)
+    for name in names:
+        sql, used = _number_placeholders(_passages(body, name, names, where), where)
+        if undeclared := [each for each in used if each not in declared]:
+            raise ProgrammerError(f"{where}: unknown parameters {', '.join(undeclared)}")
+        for each in used:
+            unused.pop(each, None)
+        yield Statement(name=name, sql=sql, parameters=used)
+    if unused:
         raise ProgrammerError(f"{where}: parameters never used {', '.join(unused)}")
-    return Statement(name=name, sql=sql, parameters=used)
+
+
+def _passages(body: str, name: str, names: Sequence[str], where: str) -> str:
+    """What one statement has of a text."""
+    kept: list[str] = []
+    owners: list[str] | None = None
+    for line in body.splitlines():
+        if begun := _PASSAGE_LINE.fullmatch(line):
+            if owners is not None:
+                raise ProgrammerError(f"{where}: a passage begins within another")
+            owners = [each.strip() for each in begun[1].split(",")]
+            if strangers := [each for each in owners if each not in names]:
+                raise ProgrammerError(f"{where}: no statement {', '.join(strangers)}")
+        elif _PASSAGE_END.fullmatch(line):
+            if owners is None:
+                raise ProgrammerError(f"{where}: a passage ends that has not begun")
+            owners = None
+        elif owners is None or name in owners:
+            kept.append(line)
+    if owners is not None:
+        raise ProgrammerError(f"{where}: a passage has no end")
+    return "\n".join(kept)
 
 
 def _split_head(text: str) -> tuple[dict[str, str], str]:

@@ -68,6 +68,14 @@ def place(server: Server) -> int:
     return at
 
 
+async def until_asleep(server: Server) -> None:
+    """A server that has not begun a statement yet does not hear that it is cancelled."""
+    with psycopg.connect(server.conninfo, autocommit=True) as admin:
+        asleep = "SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+        while admin.execute(asleep).rowcount == 0:
+            await trio.lowlevel.checkpoint()
+
+
 async def outcomes(*calls: Awaitable[None]) -> list[Exception | None]:
     """Wait for all at once, in whatever order tasks are started."""
     found: list[Exception | None] = [None] * len(calls)
@@ -176,6 +184,7 @@ async def test_a_cancelled_line_is_over_on_the_server_when_its_calls_return(
                 outcomes, step(lines, 1, seconds=60.0), step(lines, 1), step(lines, 2)
             )
             await trio.testing.wait_all_tasks_blocked()
+            await until_asleep(server)
             nursery.cancel_scope.cancel()
         after = place(server)
         assert after in (1, 3), "the sleeping call was cancelled; those behind it went on from it"

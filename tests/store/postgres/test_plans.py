@@ -355,6 +355,9 @@ def test_commits_are_planned_for_growth_while_tables_are_empty(migrated_database
 @pytest.mark.parametrize(
     ("commit", "tables"),
     [
+        ("commit_created", {"leases"}),
+        ("commit_changed", {"jobs", "leases"}),
+        ("commit_moved", {"jobs", "leases"}),
         ("commit_jobs", {"jobs", "waiting", "leases"}),
         (
             "commit_all",

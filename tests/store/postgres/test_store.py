@@ -1,7 +1,6 @@
 """What only PostgreSQL can get wrong: concurrency, lost sessions, partitions, shared text."""
 
 import random
-import re
 import tempfile
 from collections.abc import AsyncIterator
 
@@ -17,7 +16,6 @@ from jobengine.store.port import JobFilter
 from jobengine.store.postgres.driver.connection import Connection
 from jobengine.store.postgres.driver.pool import open_pool
 from jobengine.store.postgres.opening import open_postgres_store
-from jobengine.store.postgres.statements import load_statements
 from jobengine.store.postgres.store import PostgresStore
 from tests.store.conformance.scribe import NOW, TENANT, Scribe, change_row, job_id, new_row
 
@@ -38,16 +36,6 @@ def partitions(conninfo: str, table: str) -> list[str]:
             (table,),
         )
         return [name for (name,) in rows]
-
-
-def test_both_commits_say_the_same_about_heads_and_jobs() -> None:
-    statements = load_statements()
-    jobs, everything = (
-        re.sub(r"\$\d+", "$", statements[name].sql) for name in ("commit_jobs", "commit_all")
-    )
-    shared = jobs[: jobs.rindex(")\nSELECT commit_guard(")]
-    assert len(shared) > 4_000
-    assert everything.startswith(shared)
 
 
 async def waiting_pid(admin: psycopg.Connection[tuple[object, ...]]) -> int:

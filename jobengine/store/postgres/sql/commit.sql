@@ -20,275 +20,23 @@
 -- for each changed job once it is full. A job that goes on waiting leaves and enters again. Rows of
 -- runs, registry and webhooks are found in this way too.
 --
--- commit_all is commit_jobs and the kinds that few commits hold, which cost a small commit a tenth
--- of its time even when there are none; a test keeps the shared text equal.
+-- A commit's fixed cost grows with what its statement could do, so there are several: commit_created
+-- and commit_changed for jobs that are created and start at once, or start no more; commit_moved for
+-- both; commit_jobs for these and for jobs that wait, states of gates, and tenants without a ledger;
+-- commit_all for everything.
 
--- name: commit_jobs
+-- name: commit_created, commit_changed, commit_moved, commit_jobs, commit_all
 -- purpose: advance heads, add blocks, create and change jobs, with waiting, leases and the states
---   of gates to match
--- rows: 1, true; or JE001 (a head has moved), JE002 (a job is not in its from-state)
--- index: ledger_heads_pkey, jobs_pkey, waiting_pkey, leases_pkey, gate_states_pkey
--- locks: rows of the batch: heads first, then jobs, each in the order of the batch
--- parameters: batch_id text, blocks json, octets bytea, created json, changed json,
---   ids uuid[], numbers bigint[], leases json, gate_states json
-WITH
-block AS MATERIALIZED (
-    SELECT
-        t AS tenant_id, f AS first_seq, l AS last_seq, at, z AS body_bytes,
-        substr(%(octets)s::bytea, o + 1, 32) AS previous,
-        substr(%(octets)s::bytea, o + 33, 32) AS link,
-        substr(%(octets)s::bytea, o + 65, n) AS body
-    FROM json_to_recordset(%(blocks)s::json)
-        AS b(t text, f bigint, l bigint, at bigint, o integer, n integer, z integer)
-),
-head_made AS (
-    INSERT INTO ledger_heads (tenant_id, next_seq, link, batch_id)
-    SELECT tenant_id, last_seq + 1, link, %(batch_id)s::text
-    FROM block
-    WHERE first_seq = 1 AND previous = decode(repeat('00', 32), 'hex')
-    ON CONFLICT DO NOTHING
-    RETURNING 1
-),
-head_moved AS (
-    UPDATE ledger_heads h
-    SET next_seq = b.last_seq + 1, link = b.link, batch_id = %(batch_id)s
-    FROM block b
-    WHERE b.first_seq > 1 AND h.tenant_id = b.tenant_id AND h.next_seq = b.first_seq
-      AND h.link = b.previous
-    RETURNING 1
-),
-fence AS MATERIALIZED (
-    SELECT commit_guard(
-        (SELECT count(*) FROM head_made) + (SELECT count(*) FROM head_moved),
-        (SELECT count(*) FROM block),
-        'JE001'
-    ) AS held
-),
-block_added AS (
-    INSERT INTO ledger_blocks (tenant_id, first_seq, last_seq, at, previous, link, body_bytes, body)
-    SELECT tenant_id, first_seq, last_seq, at, previous, link, body_bytes, body
-    FROM block
-    WHERE (SELECT held FROM fence)
-),
-created AS MATERIALIZED (
-    SELECT *
-    FROM json_to_recordset(%(created)s::json) AS r(
-        t text, s smallint, st text, f text, re text, a integer, fa integer, cr integer, cz text,
-        dl boolean, qu text, jt text, pr text, rn text, so text,
-        n integer, i integer, q integer, du integer, sc integer, sa integer, fi integer,
-        ca integer, rk integer, ex integer, c integer, d integer, p integer, rs integer,
-        er integer, pg integer
-    )
-    WHERE (SELECT held FROM fence)
-),
-changed AS MATERIALIZED (
-    SELECT *
-    FROM json_to_recordset(%(changed)s::json) AS r(
-        t text, s smallint, st text, f text, re text, a integer, fa integer, cr integer, cz text,
-        dl boolean, qu text, jt text, pr text, rn text, so text,
-        n integer, i integer, q integer, du integer, sc integer, sa integer, fi integer,
-        ca integer, rk integer, ex integer, c integer, d integer, p integer, rs integer,
-        er integer, pg integer
-    )
-    WHERE (SELECT held FROM fence)
-),
-job_changed AS (
-    UPDATE jobs j
-    SET state = st, reason = re, attempt = a, failures = fa, crashes = cr,
-        due_at = (%(numbers)s::bigint[])[du + k],
-        scheduled_at = nullif((%(numbers)s::bigint[])[sc + k], -9223372036854775808),
-        started_at = nullif((%(numbers)s::bigint[])[sa + k], -9223372036854775808),
-        finished_at = nullif((%(numbers)s::bigint[])[fi + k], -9223372036854775808),
-        cancel_requested_at = nullif((%(numbers)s::bigint[])[ca + k], -9223372036854775808),
-        cancel_reason = cz,
-        result = CASE WHEN rs IS NULL THEN result ELSE coalesce(nullif(convert_from(substr(
-            %(octets)s, (%(numbers)s::bigint[])[rs + k]::integer + 1,
-            ((%(numbers)s::bigint[])[rs + k + 1] - (%(numbers)s::bigint[])[rs + k])::integer
-        ), 'UTF8'), '')::json, result) END,
-        error = CASE WHEN er IS NULL THEN error ELSE coalesce(nullif(convert_from(substr(
-            %(octets)s, (%(numbers)s::bigint[])[er + k]::integer + 1,
-            ((%(numbers)s::bigint[])[er + k + 1] - (%(numbers)s::bigint[])[er + k])::integer
-        ), 'UTF8'), '')::json, error) END,
-        progress = CASE WHEN pg IS NULL THEN progress ELSE coalesce(nullif(convert_from(substr(
-            %(octets)s, (%(numbers)s::bigint[])[pg + k]::integer + 1,
-            ((%(numbers)s::bigint[])[pg + k + 1] - (%(numbers)s::bigint[])[pg + k])::integer
-        ), 'UTF8'), '')::json, progress) END,
-        seqs = seqs || (%(numbers)s::bigint[])[(%(numbers)s::bigint[])[q + k] : (%(numbers)s::bigint[])[q + k + 1] - 1],
-        definition = CASE WHEN d IS NULL THEN definition ELSE coalesce(nullif(convert_from(substr(
-            %(octets)s, (%(numbers)s::bigint[])[d + k]::integer + 1,
-            ((%(numbers)s::bigint[])[d + k + 1] - (%(numbers)s::bigint[])[d + k])::integer
-        ), 'UTF8'), '')::json, definition) END,
-        payload = CASE WHEN p IS NULL THEN payload ELSE coalesce(nullif(convert_from(substr(
-            %(octets)s, (%(numbers)s::bigint[])[p + k]::integer + 1,
-            ((%(numbers)s::bigint[])[p + k + 1] - (%(numbers)s::bigint[])[p + k])::integer
-        ), 'UTF8'), '')::json, payload) END,
-        payload_bytes = CASE WHEN p IS NULL THEN payload_bytes ELSE coalesce(
-            nullif((%(numbers)s::bigint[])[p + k + 1] - (%(numbers)s::bigint[])[p + k], 0)::integer,
-            payload_bytes
-        ) END
-    FROM (
-        SELECT c.*, k, found.place
-        FROM changed c
-        CROSS JOIN LATERAL generate_series(0, n - 1) AS k
-        CROSS JOIN LATERAL (
-            SELECT e.ctid AS place
-            FROM jobs e
-            WHERE e.tenant_id = c.t AND e.job_id = (%(ids)s::uuid[])[c.i + k] AND e.state = c.f
-              AND (c.f <> 'running' OR e.started_at = (%(numbers)s::bigint[])[c.sa + k])
-            OFFSET 0
-        ) found
-    ) c
-    WHERE j.ctid = c.place
-    RETURNING 1
-),
-job_created AS (
-    INSERT INTO jobs (
-        tenant_id, job_id, state, seqs, reason, attempt, failures, crashes, due_at, scheduled_at,
-        started_at, finished_at, cancel_requested_at, cancel_reason, result, error, progress,
-        queue, job_type, project_id, run_id, source_id, created_at, definition, payload,
-        payload_bytes
-    )
-    SELECT
-        t, (%(ids)s::uuid[])[c.i + k], st, (%(numbers)s::bigint[])[(%(numbers)s::bigint[])[q + k] : (%(numbers)s::bigint[])[q + k + 1] - 1], re, a, fa, cr,
-        (%(numbers)s::bigint[])[du + k],
-        nullif((%(numbers)s::bigint[])[sc + k], -9223372036854775808),
-        nullif((%(numbers)s::bigint[])[sa + k], -9223372036854775808),
-        nullif((%(numbers)s::bigint[])[fi + k], -9223372036854775808),
-        nullif((%(numbers)s::bigint[])[ca + k], -9223372036854775808),
-        cz,
-        CASE WHEN rs IS NOT NULL THEN nullif(convert_from(substr(
-            %(octets)s, (%(numbers)s::bigint[])[rs + k]::integer + 1,
-            ((%(numbers)s::bigint[])[rs + k + 1] - (%(numbers)s::bigint[])[rs + k])::integer
-        ), 'UTF8'), '')::json END,
-        CASE WHEN er IS NOT NULL THEN nullif(convert_from(substr(
-            %(octets)s, (%(numbers)s::bigint[])[er + k]::integer + 1,
-            ((%(numbers)s::bigint[])[er + k + 1] - (%(numbers)s::bigint[])[er + k])::integer
-        ), 'UTF8'), '')::json END,
-        CASE WHEN pg IS NOT NULL THEN nullif(convert_from(substr(
-            %(octets)s, (%(numbers)s::bigint[])[pg + k]::integer + 1,
-            ((%(numbers)s::bigint[])[pg + k + 1] - (%(numbers)s::bigint[])[pg + k])::integer
-        ), 'UTF8'), '')::json END,
-        qu, jt, pr, rn, so,
-        (%(numbers)s::bigint[])[c + k],
-        nullif(convert_from(substr(
-            %(octets)s, (%(numbers)s::bigint[])[d + k]::integer + 1,
-            ((%(numbers)s::bigint[])[d + k + 1] - (%(numbers)s::bigint[])[d + k])::integer
-        ), 'UTF8'), '')::json,
-        coalesce(nullif(convert_from(substr(
-            %(octets)s, (%(numbers)s::bigint[])[p + k]::integer + 1,
-            ((%(numbers)s::bigint[])[p + k + 1] - (%(numbers)s::bigint[])[p + k])::integer
-        ), 'UTF8'), '')::json, 'null'),
-        coalesce(nullif((%(numbers)s::bigint[])[p + k + 1] - (%(numbers)s::bigint[])[p + k], 0)::integer, 4)
-    FROM created c
-    CROSS JOIN LATERAL generate_series(0, n - 1) AS k
-),
-waiting_left AS (
-    DELETE FROM waiting
-    WHERE ctid = ANY (ARRAY(
-        SELECT found.place
-        FROM changed c
-        CROSS JOIN LATERAL generate_series(0, n - 1) AS k
-        CROSS JOIN LATERAL (
-            SELECT w.ctid AS place
-            FROM waiting w
-            WHERE w.tenant_id = c.t AND w.job_id = (%(ids)s::uuid[])[c.i + k]
-            OFFSET 0
-        ) found
-        WHERE c.f IN ('pending', 'scheduled')
-    ))
-    RETURNING 1
-),
-waiting_entered AS (
-    INSERT INTO waiting (
-        tenant_id, job_id, shard, queue, job_type, source_id, state, rank, due_at, delayed,
-        expires_at
-    )
-    SELECT
-        t, (%(ids)s::uuid[])[c.i + k], s, qu, jt, coalesce(so, ''), st,
-        nullif((%(numbers)s::bigint[])[rk + k], -9223372036854775808),
-        (%(numbers)s::bigint[])[du + k], dl,
-        nullif((%(numbers)s::bigint[])[ex + k], -9223372036854775808)
-    FROM (
-        SELECT * FROM created
-        UNION ALL
-        SELECT * FROM changed WHERE (SELECT count(*) FROM waiting_left) >= 0
-    ) c
-    CROSS JOIN LATERAL generate_series(0, n - 1) AS k
-    WHERE st IN ('pending', 'scheduled')
-),
-lease_due AS MATERIALIZED (
-    SELECT r.*, found.place, coalesce(found.running, 0) + n - e AS running
-    FROM json_to_recordset(%(leases)s::json) AS r(
-        t text, s smallint, at bigint, n integer, e integer, i integer, b integer[], w text[],
-        tr text[]
-    )
-    LEFT JOIN LATERAL (
-        SELECT l.ctid AS place, l.running
-        FROM leases l
-        WHERE l.tenant_id = r.t AND l.granted_at = r.at
-        OFFSET 0
-    ) found ON true
-    WHERE (SELECT held FROM fence)
-),
-lease_over AS (
-    DELETE FROM leases
-    WHERE ctid = ANY (ARRAY(SELECT place FROM lease_due WHERE running = 0))
-),
-lease_changed AS (
-    UPDATE leases l
-    SET running = d.running,
-        begins = CASE WHEN n = 0 THEN l.begins
-            ELSE l.begins || ARRAY(SELECT cardinality(l.job_ids) + each FROM unnest(b) AS each) END,
-        worker_ids = CASE WHEN n = 0 THEN l.worker_ids
-            WHEN w IS NOT NULL THEN l.worker_ids || w END,
-        task_runner_ids = CASE WHEN n = 0 THEN l.task_runner_ids
-            WHEN tr IS NOT NULL THEN l.task_runner_ids || tr END,
-        job_ids = CASE WHEN n = 0 THEN l.job_ids
-            ELSE l.job_ids || (%(ids)s::uuid[])[i : i + n - 1] END
-    FROM lease_due d
-    WHERE l.ctid = d.place AND d.running <> 0
-),
-lease_granted AS (
-    INSERT INTO leases (
-        tenant_id, granted_at, shard, running, begins, worker_ids, task_runner_ids, job_ids
-    )
-    SELECT t, at, s, running, b, w, tr, (%(ids)s::uuid[])[i : i + n - 1]
-    FROM lease_due
-    WHERE place IS NULL
-),
-gate_given AS MATERIALIZED (
-    SELECT *
-    FROM json_to_recordset(%(gate_states)s::json) AS r(t text, s smallint, n text, b json)
-    WHERE (SELECT held FROM fence)
-),
-gate_forgotten AS (
-    DELETE FROM gate_states g
-    USING gate_given r
-    WHERE r.b IS NULL AND g.tenant_id = r.t AND g.name = r.n
-),
-gate_kept AS (
-    INSERT INTO gate_states (tenant_id, shard, name, body)
-    SELECT t, s, n, b
-    FROM gate_given
-    WHERE b IS NOT NULL
-    ON CONFLICT (tenant_id, name) DO UPDATE SET body = excluded.body
-)
-SELECT commit_guard(
-    (SELECT count(*) FROM job_changed),
-    (SELECT coalesce(sum(n), 0)::bigint FROM changed),
-    'JE002'
-);
-
--- name: commit_all
--- purpose: commit_jobs, and with it dead letters, artifacts, logs, unique keys, answers and
---   credentials, redrives and controls, runs with their parts, registered documents, and webhooks
+--   of gates to match; dead letters, artifacts, logs, unique keys, answers and credentials, redrives
+--   and controls, runs with their parts, registered documents, and webhooks
 -- rows: 1, true; or JE001 (a head has moved), JE002 (a job, dead letter or run is not in its
 --   from-state)
 -- index: ledger_heads_pkey, jobs_pkey, waiting_pkey, leases_pkey, dead_letters_pkey,
 --   artifacts_pkey, unique_keys_pkey, api_keys_pkey, token_revocations_pkey, redrives_pkey,
 --   gate_states_pkey, controls_pkey, runs_pkey, run_parts_pkey, registry_pkey,
 --   webhooks_pkey
--- locks: as commit_jobs; those of the other kinds after them
+-- locks: rows of the batch: heads first, then jobs, each in the order of the batch, then those of
+--   the other kinds
 -- parameters: batch_id text, blocks json, octets bytea, created json, changed json,
 --   ids uuid[], numbers bigint[], leases json, dead_letters json, artifacts json, logs json,
 --   unique_keys json, answers json, api_keys json, revocations json, redrives json,
@@ -304,6 +52,7 @@ block AS MATERIALIZED (
     FROM json_to_recordset(%(blocks)s::json)
         AS b(t text, f bigint, l bigint, at bigint, o integer, n integer, z integer)
 ),
+-- in: commit_jobs, commit_all
 head_made AS (
     INSERT INTO ledger_heads (tenant_id, next_seq, link, batch_id)
     SELECT tenant_id, last_seq + 1, link, %(batch_id)s::text
@@ -312,6 +61,7 @@ head_made AS (
     ON CONFLICT DO NOTHING
     RETURNING 1
 ),
+-- end
 head_moved AS (
     UPDATE ledger_heads h
     SET next_seq = b.last_seq + 1, link = b.link, batch_id = %(batch_id)s
@@ -322,17 +72,15 @@ head_moved AS (
 ),
 fence AS MATERIALIZED (
     SELECT commit_guard(
-        (SELECT count(*) FROM head_made) + (SELECT count(*) FROM head_moved),
+        -- in: commit_jobs, commit_all
+        (SELECT count(*) FROM head_made) +
+        -- end
+        (SELECT count(*) FROM head_moved),
         (SELECT count(*) FROM block),
         'JE001'
     ) AS held
 ),
-block_added AS (
-    INSERT INTO ledger_blocks (tenant_id, first_seq, last_seq, at, previous, link, body_bytes, body)
-    SELECT tenant_id, first_seq, last_seq, at, previous, link, body_bytes, body
-    FROM block
-    WHERE (SELECT held FROM fence)
-),
+-- in: commit_created, commit_moved, commit_jobs, commit_all
 created AS MATERIALIZED (
     SELECT *
     FROM json_to_recordset(%(created)s::json) AS r(
@@ -344,6 +92,8 @@ created AS MATERIALIZED (
     )
     WHERE (SELECT held FROM fence)
 ),
+-- end
+-- in: commit_changed, commit_moved, commit_jobs, commit_all
 changed AS MATERIALIZED (
     SELECT *
     FROM json_to_recordset(%(changed)s::json) AS r(
@@ -404,6 +154,8 @@ job_changed AS (
     WHERE j.ctid = c.place
     RETURNING 1
 ),
+-- end
+-- in: commit_created, commit_moved, commit_jobs, commit_all
 job_created AS (
     INSERT INTO jobs (
         tenant_id, job_id, state, seqs, reason, attempt, failures, crashes, due_at, scheduled_at,
@@ -445,6 +197,8 @@ job_created AS (
     FROM created c
     CROSS JOIN LATERAL generate_series(0, n - 1) AS k
 ),
+-- end
+-- in: commit_jobs, commit_all
 waiting_left AS (
     DELETE FROM waiting
     WHERE ctid = ANY (ARRAY(
@@ -479,6 +233,7 @@ waiting_entered AS (
     CROSS JOIN LATERAL generate_series(0, n - 1) AS k
     WHERE st IN ('pending', 'scheduled')
 ),
+-- end
 lease_due AS MATERIALIZED (
     SELECT r.*, found.place, coalesce(found.running, 0) + n - e AS running
     FROM json_to_recordset(%(leases)s::json) AS r(
@@ -519,6 +274,7 @@ lease_granted AS (
     FROM lease_due
     WHERE place IS NULL
 ),
+-- in: commit_jobs, commit_all
 gate_given AS MATERIALIZED (
     SELECT *
     FROM json_to_recordset(%(gate_states)s::json) AS r(t text, s smallint, n text, b json)
@@ -536,6 +292,8 @@ gate_kept AS (
     WHERE b IS NOT NULL
     ON CONFLICT (tenant_id, name) DO UPDATE SET body = excluded.body
 ),
+-- end
+-- in: commit_all
 control_given AS MATERIALIZED (
     SELECT *
     FROM json_to_recordset(%(controls)s::json)
@@ -825,11 +583,31 @@ webhook_dropped AS (
     DELETE FROM webhooks w
     USING webhook_given g
     WHERE g.dp AND w.ctid = g.place
+),
+-- end
+block_added AS (
+    INSERT INTO ledger_blocks (tenant_id, first_seq, last_seq, at, previous, link, body_bytes, body)
+    SELECT tenant_id, first_seq, last_seq, at, previous, link, body_bytes, body
+    FROM block
+    WHERE (SELECT held FROM fence)
 )
 SELECT commit_guard(
-    (SELECT count(*) FROM job_changed) + (SELECT count(*) FROM letter_changed)
-        + (SELECT count(*) FROM run_changed),
-    (SELECT coalesce(sum(n), 0)::bigint FROM changed) + (SELECT count(*) FROM letter_given WHERE f IS NOT NULL)
-        + (SELECT count(*) FROM run_given WHERE f IS NOT NULL),
+    0
+    -- in: commit_changed, commit_moved, commit_jobs, commit_all
+    + (SELECT count(*) FROM job_changed)
+    -- end
+    -- in: commit_all
+    + (SELECT count(*) FROM letter_changed) + (SELECT count(*) FROM run_changed)
+    -- end
+    ,
+    0
+    -- in: commit_changed, commit_moved, commit_jobs, commit_all
+    + (SELECT coalesce(sum(n), 0)::bigint FROM changed)
+    -- end
+    -- in: commit_all
+    + (SELECT count(*) FROM letter_given WHERE f IS NOT NULL)
+    + (SELECT count(*) FROM run_given WHERE f IS NOT NULL)
+    -- end
+    ,
     'JE002'
 );
