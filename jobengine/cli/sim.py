@@ -85,6 +85,7 @@ def run(
 @_regression_option
 @click.option("--code", help="The code that the seed was found with; said if it is another now.")
 @click.option("--grep", metavar="REGEX", help="Only the lines that match.")
+@click.option("--ledger", is_flag=True, help="Entries of the ledgers too, when they were durable.")
 @output_option
 def replay(
     seed: int | None,
@@ -93,6 +94,7 @@ def replay(
     regression: Path | None,
     code: str | None,
     grep: str | None,
+    ledger: bool,
     output: Form,
 ) -> int:
     """Make one run and print its trace: virtual seconds, who, what; in the end the verdict."""
@@ -102,7 +104,7 @@ def replay(
     request, caught_by = _request(seed, named, jobs, regression)
     pattern = _pattern(grep)
     verdict = simulate(request.seed, request.scenario, keep_trace=True)
-    print_trace(verdict, caught_by or code, pattern, output)
+    print_trace(verdict, caught_by or code, pattern, output, ledger=ledger)
     return ExitCode.ERROR if verdict.violation else ExitCode.OK
 
 

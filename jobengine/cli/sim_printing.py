@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from jobengine.cli.output import Form, print_json, print_table, printable
 from jobengine.testing.sim.coverage import Coverage
+from jobengine.testing.sim.ledger_lines import merged
 from jobengine.testing.sim.messages import Outcome, Request
 from jobengine.testing.sim.run import Verdict
 from jobengine.testing.sim.sources import code_stamp
@@ -163,11 +164,17 @@ class BatchTold:
 
 
 def print_trace(
-    verdict: Verdict, caught_by: str | None, pattern: "re.Pattern[str]", output: Form
+    verdict: Verdict,
+    caught_by: str | None,
+    pattern: "re.Pattern[str]",
+    output: Form,
+    *,
+    ledger: bool,
 ) -> None:
     """`caught_by`: the code with which the run was seen before, if that is known."""
     code = code_stamp()
-    lines = [line for line in verdict.trace if pattern.search(line)]
+    trace = merged(verdict.trace, verdict.ledger) if ledger else verdict.trace
+    lines = [line for line in trace if pattern.search(line)]
     if output == "json":
         print_json(
             {

@@ -51,6 +51,12 @@ def test_a_trace_has_its_code_above_it_and_the_same_lines_every_time(run: Run, q
     some = run("sim", "replay", "--seed", 3, "--scenario", quick, "--grep", "said hello").stdout
     assert 0 < some.count("said hello") == done.stdout.count("said hello")
     assert "heard" not in some
+    whole = run("sim", "replay", "--seed", 3, "--scenario", quick, "--ledger").stdout.splitlines()
+    entries = [line for line in whole if line[13:].startswith("ledger ")]
+    assert [line for line in whole if line not in entries] == done.stdout.splitlines()
+    assert any("job.started" in line and ">running" in line for line in entries)
+    instants = [float(line[:12]) for line in whole if not line.startswith("#")]
+    assert instants == sorted(instants)
 
 
 def test_a_violation_stands_at_the_end_of_its_trace_and_shrinks_to_a_file(

@@ -25,6 +25,7 @@ from jobengine.testing.sim.determinism import run_seeded
 from jobengine.testing.sim.failure import Failure, failure_of
 from jobengine.testing.sim.faults import Faults
 from jobengine.testing.sim.journal import Journal
+from jobengine.testing.sim.ledger_lines import ledger_lines
 from jobengine.testing.sim.network import Network
 from jobengine.testing.sim.producer import JOB_TYPES, Numbers
 from jobengine.testing.sim.reader import Reader
@@ -63,6 +64,8 @@ class Verdict:
     strikes: Mapping[tuple[str, str], int]
     calls: Mapping[str, int]
     trace: Sequence[str]
+    ledger: Sequence[Sequence[str]] = ()
+    """Of each tenant, where the trace was kept."""
 
 
 def simulate(
@@ -102,6 +105,7 @@ class _Run:
         self.network = Network(self.chance, self.faults)
         self.numbers = Numbers()
         self.tenants = _TENANTS[: scenario.tenants]
+        self._told = self.tenants if keep_trace else ()
         self.ended_at = 0.0
         self.world = World(
             self.chance,
@@ -270,7 +274,12 @@ class _Run:
             strikes=dict(self.faults.strikes),
             calls=dict(Counter(self.store.calls)),
             trace=list(self.trace.lines),
+            ledger=[self._ledger_lines(tenant) for tenant in self._told],
         )
+
+    def _ledger_lines(self, tenant: str) -> list[str]:
+        blocks = self.store.inner.tables.blocks[tenant]
+        return list(ledger_lines(tenant, blocks, self.store.committed.get(tenant, ())))
 
 
 def _settings(chance: Chance) -> Settings:
