@@ -151,7 +151,9 @@ class _Scribe:
         )
         self._stamp += 1
         now = self._clock.moment()
-        commands = self._ledger.handle(Append(sender=0, stamp=self._stamp, changes=whole), now)
+        commands = self._ledger.handle(
+            Append(life=1, sender=0, stamp=self._stamp, changes=whole), now
+        )
         for command in commands:
             if isinstance(command, LoadHeads):
                 empty = HeadsLoaded(stamp=command.stamp, tenant_ids=command.tenant_ids, heads={})

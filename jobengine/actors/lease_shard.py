@@ -96,6 +96,7 @@ class LeaseShardActor:
     restarted: Callable[[int], None]
     core: LeaseShard | None = None
     _calls: SlowCalls[Any] = attrs.field(init=False)
+    _ledger_life: int = attrs.field(init=False)
 
     async def run(self, life: Life) -> None:
         """One life: wait until nothing of an earlier life is under way, rebuild, go on."""
@@ -112,7 +113,9 @@ class LeaseShardActor:
             **dict.fromkeys(_TO_GOVERNOR, self.tell_governor),
             **dict.fromkeys(_TO_PLANNER, self.tell_planner),
         }
-        await self.ledger.ask(lambda ask_id: Fence(ask_id=ask_id), _FENCE_TIMEOUT_S)
+        self._ledger_life = await self.ledger.ask(
+            lambda ask_id: Fence(ask_id=ask_id), _FENCE_TIMEOUT_S
+        )
         recovered = await self._recover_patiently()
         async with open_calls(self.mailbox, (StoreUnavailableError,)) as self._calls:
             recovered = msgspec.structs.replace(recovered, governed=self.governed())
@@ -151,7 +154,13 @@ class LeaseShardActor:
         )
 
     def _commit(self, command: Commit) -> None:
-        self.ledger.deliver(Append(sender=self.shard, stamp=command.stamp, changes=command.changes))
+        append = Append(
+            life=self._ledger_life,
+            sender=self.shard,
+            stamp=command.stamp,
+            changes=command.changes,
+        )
+        self.ledger.deliver(append)
 
     def _tell(self, command: Tell) -> None:
         self.tell(command.session_id, command.message)

@@ -26,6 +26,9 @@ I8  What follows a batch that is refused is *void*, and so is what is refused be
     follows is settled. It is numbered anew, and nothing else is started, once the store has said of
     it that it is over.
 
+I9  What was appended for an earlier life is dropped. That life may have lost changes that came
+    before it, and each change of a shard is decided upon the last; the shard ends with that life.
+
 A batch is started beside another at the wake-up that ends a burst of messages, so that it carries
 what came in it; there is no timer. Behind another one it is started when as much waits of a tenant
 as that one carries, or ``follow_entries``: the database goes on with it at once, and batches do not
@@ -103,6 +106,7 @@ class LedgerCore:
             limits.batch_entries_min, limits.batch_entries_max, limits.commit_target_s
         )
         self._alone: deque[Append] = deque()
+        self._life = incarnation
         self._heads: OrderedDict[str, Head] = OrderedDict()
         self._flights: list[Flight] = []
         self._stamp = incarnation << _INCARNATION_SHIFT
@@ -144,6 +148,8 @@ class LedgerCore:
                 raise TypeError(f"the ledger does not understand {type(message).__name__}")
 
     def _append(self, request: Append, now: Moment) -> Sequence[Any]:
+        if request.life != self._life:
+            return ()
         self._waiting.put(request)
         self._pace.note(request.changes.tenant_id, now.mono)
         if not self._flights:
@@ -237,7 +243,8 @@ class LedgerCore:
             self._waiting.hold(suspect)
             return suspect
         if not self._flights:
-            commands.extend(Answer(fence.ask_id, None) for fence in self._waiting.take_fences())
+            fences = self._waiting.take_fences()
+            commands.extend(Answer(fence.ask_id, self._life) for fence in fences)
         return self._waiting.compose(*self._bounds(now))
 
     def _bounds(self, now: Moment) -> tuple[int, int]:

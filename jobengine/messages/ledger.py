@@ -32,15 +32,18 @@ class _Message(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Append(_Message, frozen=True, kw_only=True):
-    """Request: commit a change; answered to ``sender`` under its own ``stamp``."""
+    """Request: commit a change; answered to ``sender`` under its own ``stamp``. ``life`` is that of
+    the ledger which its sender is told of by its ``Fence``; any other drops it."""
 
+    life: int
     sender: int
     stamp: int
     changes: ChangeSet
 
 
 class Fence(_Message, frozen=True, kw_only=True):
-    """Request: answered when everything appended before it has been settled."""
+    """Request: answered by the life of the ledger, when everything appended before it has been
+    settled."""
 
     ask_id: int
 

@@ -53,7 +53,7 @@ class Shard:
         return at is not None and at <= self.mono
 
     def _commit(self, command: Commit) -> Committed:
-        flight = Flight([Append(sender=0, stamp=command.stamp, changes=command.changes)])
+        flight = Flight([Append(life=1, sender=0, stamp=command.stamp, changes=command.changes)])
         batch = flight.number({"acme": self.head})
         self.head = flight.heads.get("acme", self.head)
         entries = [entry for block in batch.blocks for entry in decode_entries(block.body)]

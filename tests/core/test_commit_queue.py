@@ -15,7 +15,7 @@ from jobengine.messages.ledger import Append, Fence
 def change(tenant_id: str, stamp: int, entries: int = 1) -> Append:
     made = [Entry(actor="x", at=stamp, kind="k") for _ in range(entries)]
     changes = ChangeSet(tenant_id=tenant_id, entries=made, rows=[], spans=[])
-    return Append(sender=0, stamp=stamp, changes=changes)
+    return Append(life=1, sender=0, stamp=stamp, changes=changes)
 
 
 def queue_of(*changes: Append) -> CommitQueue:

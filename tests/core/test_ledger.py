@@ -92,7 +92,9 @@ class Driver:
                 assert ends.get(block.tenant_id, block.previous) == block.previous
                 ends[block.tenant_id] = b"" if behind else block.link
 
-    def append(self, sender: int = 0, tenant_id: str = "a", count: int = 1, **also: Any) -> int:
+    def append(
+        self, sender: int = 0, tenant_id: str = "a", count: int = 1, life: int = 1, **also: Any
+    ) -> int:
         self.stamps += 1
         entries = [Entry(actor="x", at=self.stamps, kind=f"k{self.stamps}") for _ in range(count)]
         row = JobRow(tenant_id=tenant_id, shard=0, job_id=f"j{self.stamps}", state="pending")
@@ -103,7 +105,7 @@ class Driver:
             spans=[(0, count)] if count else [],
             **also,
         )
-        self.send(Append(sender=sender, stamp=self.stamps, changes=changes))
+        self.send(Append(life=life, sender=sender, stamp=self.stamps, changes=changes))
         return self.stamps
 
     def wake(self) -> None:
@@ -337,7 +339,7 @@ def test_a_fence_is_answered_once_all_before_it_is_settled_and_nothing_after_it(
     assert len(driver.asked.batch.changes) == 1
     driver.fail()
     driver.send(Fence(ask_id=3))
-    assert not any(said == Answer(2, None) for said in driver.said)
+    assert not any(said == Answer(2, 1) for said in driver.said)
     driver.settle()
     answers = [said.ask_id for said in driver.said if isinstance(said, Answer)]
     assert answers == [1, 2, 3]
@@ -346,7 +348,18 @@ def test_a_fence_is_answered_once_all_before_it_is_settled_and_nothing_after_it(
 def test_an_idle_ledger_answers_a_fence_at_once() -> None:
     driver = Driver()
     driver.send(Fence(ask_id=1))
-    assert driver.said == [Answer(1, None)]
+    assert driver.said == [Answer(1, 1)]
+
+
+def test_what_was_appended_for_an_earlier_life_of_the_ledger_is_dropped() -> None:
+    driver = Driver()
+    driver.append(life=0)
+    assert not driver.under_way
+    driver.append()
+    driver.settle()
+    assert driver.confirmed() == [(2, 1)]
+    driver.send(Fence(ask_id=1))
+    assert driver.said[-1] == Answer(1, 1), "who waits for a fence learns which life this is"
 
 
 def test_a_database_that_is_away_is_reported_once_and_tried_at_growing_pauses() -> None:
@@ -542,7 +555,7 @@ def test_a_fence_waits_for_all_batches_in_flight() -> None:
     driver.wake()
     assert len(driver.under_way) == 1
     driver.commit()
-    assert driver.said[-1] == Answer(1, None)
+    assert driver.said[-1] == Answer(1, 1)
     driver.settle()
     assert driver.confirmed()[-1][0] == after
 
@@ -628,7 +641,7 @@ def test_every_request_is_settled_once_and_in_the_order_of_its_tenant_whatever_t
     answered = [said.ask_id for said in driver.said if isinstance(said, Answer)]
     assert answered == list(fences)
     for ask_id, before in fences.items():
-        position = driver.said.index(Answer(ask_id, None))
+        position = driver.said.index(Answer(ask_id, 1))
         earlier = {
             said.stamp for said in driver.said[:position] if isinstance(said, Confirm | Deny)
         }

@@ -79,10 +79,11 @@ LEASES: Final = (
         scenario="crashes",
         seeds=15,
         mutation=Mutation(
-            module="jobengine.actors.lease_shard",
-            function="LeaseShardActor.run",
-            old="await self.ledger.ask(lambda ask_id: Fence(ask_id=ask_id), _FENCE_TIMEOUT_S)",
-            new="pass",
+            module="jobengine.core.ledger",
+            function="LedgerCore.handle",
+            old="return () if self._flights else self._next(now)",
+            new="fences = self._waiting.take_fences()\n"
+            "            return [Answer(fence.ask_id, self._life) for fence in fences]",
         ),
     ),
     Mutant(
