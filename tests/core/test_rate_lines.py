@@ -159,6 +159,21 @@ def test_who_cannot_use_a_limit_now_keeps_no_tokens_of_another_from_the_rest() -
     assert upstream.reserve(want("b")) == [None]
 
 
+def test_who_waits_for_a_slow_limit_keeps_nothing_of_a_quick_one_from_the_rest() -> None:
+    upstream = Upstream(rate("slow", per_minute=10, burst=1), rate("quick", 1_200, burst=2))
+    slow, quick = want("a", 1, "quick", "slow"), want("b", 1, "quick")
+    assert upstream.reserve(slow, quick) == [None, None]
+    started = 0
+    for _ in range(50):
+        upstream.us += 100 * MILLISECOND
+        *others, last = upstream.reserve(quick, quick, quick, slow)
+        assert last is not None
+        started += others.count(None)
+    assert started >= 95, "the quick one gives 20 a second"
+    upstream.us += 1_100 * MILLISECOND
+    assert upstream.reserve(slow) == [None]
+
+
 def test_lines_that_share_two_limits_in_other_orders_do_not_wait_for_each_other() -> None:
     upstream = Upstream(rate("x", burst=5), rate("y", burst=5))
     starts = dict.fromkeys("abcd", 0)

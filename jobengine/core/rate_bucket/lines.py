@@ -14,8 +14,9 @@ I3  From the moment it waits until it is served, a line that comes when it is to
     bounded by what comes in, however cheap the others are.
 I4  A claim lapses shortly after the instant at which it could be met. It is within the burst, so
     until then no token is lost on a line that does not come.
-I5  Claims at several limits are kept together only while the last of them is near: elsewhere
-    nothing is held back for a line that waits an hour for its quota.
+I5  A line that waits at several limits claims at the one that opens last, and elsewhere only what
+    could not be gained anew until then: a limit that refills in a moment holds nothing back for a
+    line that waits for a slow host, or an hour for its quota.
 I6  At most ``_LINES_MAX`` lines wait; while there are more, the others ask without a place.
 
 Nothing of this is stored: after a restart the turns begin anew.
@@ -25,7 +26,7 @@ Source: S. J. Golestani, A self-clocked fair queueing scheme for broadband appli
 """
 
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import accumulate
 from typing import Final, NamedTuple
 
@@ -39,7 +40,8 @@ __all__ = ["NOBODY", "Ahead", "Lines"]
 _SHARE: Final = 1_000_000
 """A cost of 1 at weight 1, in tags."""
 _GRACE_US: Final = 500 * MILLISECOND
-_NEAR_US: Final = 10 * SECOND
+_NEAR_US: Final = SECOND
+"""To hold something back for so long is no loss that anybody would notice."""
 _LINES_MAX: Final = 1_024
 
 
@@ -120,24 +122,37 @@ class Lines:
         elif any(self.waits_at(key) for key in request.keys):
             self._served = self._new_place(request)[0]
 
-    def wait(self, request: RateRequest, at: int, lacks: Mapping[str, int], opens_at: int) -> None:
+    def wait(
+        self,
+        request: RateRequest,
+        at: int,
+        lacks: Mapping[str, int],
+        opens: Mapping[str, int],
+        regain_us: Callable[[str, int], int],
+    ) -> None:
         """The first request of a line was denied: ``lacks`` are its units by the keys that deny it,
-        ``opens_at`` the last of the instants at which they would not."""
+        ``opens`` the instants at which they would not; ``regain_us`` is how long a limit takes to
+        gain so many."""
         own = self._claims.get(request.line)
         if own is not None:
             place = own.place
-            if opens_at <= at + _NEAR_US:
-                lacks = {**own.units, **lacks}
+            lacks = {**own.units, **lacks}
         elif len(self._claims) < _LINES_MAX:
             place = self._new_place(request)
             self._last_number += 1
         else:
             return
+        last_at = max(opens.values())
+        lacks = {
+            key: units
+            for key, units in lacks.items()
+            if opens.get(key) == last_at or last_at - at <= max(_NEAR_US, regain_us(key, units))
+        }
         if own is None or lacks != own.units:
             self._drop(request.line)
             for key in lacks:
                 self._orders.pop(key, None)
-        claim = _Claim(request.line, place, lacks, opens_at + _GRACE_US)
+        claim = _Claim(request.line, place, lacks, last_at + _GRACE_US)
         self._claims[request.line] = claim
 
     def leave(self, line: str) -> None:

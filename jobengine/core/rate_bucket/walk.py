@@ -229,7 +229,16 @@ class Walk:
             self._lines.leave(request.line)
             return
         lacks = {denial.key: self._buckets[denial.key].need(request) or 0 for denial in denials}
-        self._lines.wait(request, self._at, lacks, max(instants) - self._drift)
+        opens: dict[str, int] = {}
+        for denial, opens_at in zip(denials, instants, strict=True):
+            opens[denial.key] = max(opens.get(denial.key, 0), opens_at - self._drift)
+        self._lines.wait(request, self._at, lacks, opens, self._regain_us)
+
+    def _regain_us(self, key: str, units: int) -> int:
+        """How long a bucket takes to gain so many; what counts starts alone gains none."""
+        bucket = self._buckets[key]
+        rate = bucket.rate() if bucket.has_tokens else 0
+        return units // rate if rate else 0
 
     def _denials(self, bucket: Bucket, need: int, units: int, starts: int) -> Iterator[Denial]:
         at, drift = self._at, self._drift
