@@ -321,6 +321,25 @@ def test_a_job_that_was_ready_under_a_clock_set_back_since_is_not_held_for_a_del
     assert shard.open_commits() == []
 
 
+def test_slots_that_a_large_frame_of_reports_frees_are_all_filled_whatever_its_slices() -> None:
+    shard = ShardDriver(slice_jobs=1)
+    nothing_due(shard)
+    shard.attach(slots=0, capacity=4)
+    shard.submit(*(new_job(number) for number in range(1, 9)))
+    shard.settle()
+    shard.send(SetCredit(session_id=1, slots=8))
+    shard.settle()
+    held = [grant.lease_id for grant in shard.grants()]
+    assert len(held) == 4
+    done = [
+        Completed(ref=place, lease_id=lease, token=1, result=b"{}")
+        for place, lease in enumerate(held)
+    ]
+    shard.report(*done)
+    shard.settle()
+    assert len(shard.grants()) == 8
+
+
 # ---- windows that run low
 
 

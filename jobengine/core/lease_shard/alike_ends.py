@@ -92,8 +92,6 @@ class AlikeEnds:
         self._draft.note_alike(self._group, self._jobs)
         self._group, self._jobs = None, []
         self._free = FreeKinds(self._state)
-        sessions = self._state.sessions
         for session in self._touched.values():
-            if session.slots > 0 and sessions.ask(session):
-                self._state.freed[session.session_id] = session
+            self._state.free(session)
         self._touched = {}

@@ -157,8 +157,7 @@ class Endings:
         session = lease.session
         if session is not None:
             session.leases.pop(lease.job.job_id, None)
-            if session.slots > 0 and self._state.sessions.ask(session):
-                self._state.freed[session.session_id] = session
+            self._state.free(session)
         pending.ended.append(lease)
 
     def _retry(self, draft: Draft, job: Job, retry_after_us: int | None) -> None:

@@ -97,16 +97,10 @@ class SessionTable:
         for topic in session.topics():
             self._stop_asking(topic, session.session_id)
 
-    def ask(self, session: Session) -> bool:
-        """Put a session with free slots at the end of the queues it waits in; False when it was
-        waiting there."""
-        is_new = False
+    def ask(self, session: Session) -> None:
+        """Put a session with free slots at the end of the queues that it does not wait in yet."""
         for topic in session.topics():
-            asking = self._asking.setdefault(topic, {})
-            if session.session_id not in asking:
-                asking[session.session_id] = session
-                is_new = True
-        return is_new
+            self._asking.setdefault(topic, {}).setdefault(session.session_id, session)
 
     def asking_for(self, lane: Lane) -> list[Session]:
         """The sessions with free slots that ask for work of this lane."""

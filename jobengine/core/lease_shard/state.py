@@ -137,6 +137,13 @@ class ShardState:
             waiting = self.deferred.setdefault(job_id, [])
         waiting.append(message)
 
+    def free(self, session: Session) -> None:
+        """A session may have slots again: if so it is offered what waits, in this very message. It
+        may have been asking before, without any."""
+        if session.slots > 0:
+            self.sessions.ask(session)
+            self.freed[session.session_id] = session
+
     def tell(self, session: Session, said: Any) -> None:
         self.commands.append(Tell(session_id=session.session_id, message=said))
 

@@ -118,8 +118,7 @@ class StrayReports:
         state = self._state
         if session.auto_credit and state.sessions.get(session.session_id) is session:
             session.credit += 1
-            if session.slots > 0 and state.sessions.ask(session):
-                state.freed[session.session_id] = session
+            state.free(session)
 
     def _nack(self, pending: Pending, session_id: int, report: Report) -> None:
         refusal = Refusal(

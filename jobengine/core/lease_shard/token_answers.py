@@ -68,9 +68,8 @@ class TokenAnswers:
         """Sessions whose candidates did not start have slots once more, for other lanes too."""
         sessions = self._state.sessions
         for session in {each.session.session_id: each.session for each in candidates}.values():
-            if session.slots > 0 and sessions.get(session.session_id) is session:
-                sessions.ask(session)
-                self._state.freed[session.session_id] = session
+            if sessions.get(session.session_id) is session:
+                self._state.free(session)
 
     def _deny(self, candidate: Candidate, denial: Denial) -> None:
         """Tokens are missing: the lane waits for them, or this job alone does."""
