@@ -135,18 +135,6 @@ LEASES: Final = (
         ),
     ),
     Mutant(
-        name="expired_while_away",
-        bug="leases grow older while the ledger is away, so workers lose what they hold",
-        scenario="storage",
-        seeds=50,
-        mutation=Mutation(
-            module=SHARD + "leases",
-            function="LeaseTable.stop_clock",
-            old="self._away_since = mono",
-            new="pass",
-        ),
-    ),
-    Mutant(
         name="beat_renews_nothing",
         bug="a heartbeat renews no lease",
         scenario="calm",
