@@ -293,3 +293,7 @@ class Job(msgspec.Struct, eq=False, kw_only=True, gc=False):
         """Whether it had to wait for its instant when it was scheduled. Any other is ready, also
         for a clock that has been set back since."""
         return self.due_at > (self.scheduled_at or 0)
+
+    def is_delayed(self, at: int) -> bool:
+        """Whether it still has to wait for its instant."""
+        return self.due_at > at and self.was_delayed

@@ -321,6 +321,17 @@ def test_a_job_that_was_ready_under_a_clock_set_back_since_is_not_held_for_a_del
     assert shard.open_commits() == []
 
 
+def test_a_ready_job_that_is_prioritized_under_a_clock_set_back_stays_ready() -> None:
+    shard = ShardDriver(lanes=[LANE])
+    nothing_due(shard)
+    shard.send(operation(PrioritizeJob, 1, priority=0))
+    job = stored_job(1, due_at=shard.now.at + 60_000_000)
+    job.scheduled_at = job.due_at
+    shard.send(SubjectsLoaded(stamp=wants(shard).stamp, jobs={job_id(1): job}))
+    (row,) = shard.last(Commit).changes.rows
+    assert not row.delayed
+
+
 def test_slots_that_a_large_frame_of_reports_frees_are_all_filled_whatever_its_slices() -> None:
     shard = ShardDriver(slice_jobs=1)
     nothing_due(shard)

@@ -297,7 +297,7 @@ class Draft:
         row.job_type = definition.job_type
         row.source_id = definition.source_id
         row.rank = rank_of(job.due_at, definition.priority, self._ageing_us)
-        row.delayed = job.due_at > self.at and job.state is _SCHEDULED
+        row.delayed = job.state is _SCHEDULED and job.is_delayed(self.at)
         row.expires_at = definition.expires_at if job.attempt == 0 else None
 
 

@@ -202,7 +202,7 @@ class ShardState:
         """Put a scheduled job where it waits; its lane, when it is ready now."""
         size = weight(job)
         self.place_expiry(job)
-        if job.due_at > self.now.at and job.was_delayed:
+        if job.is_delayed(self.now.at):
             self.delayed.offer((job.due_at, job.job_id), job, size)
             return None
         lane = self.lane_of(job)
