@@ -20,7 +20,7 @@ from jobengine.actors.runtime.clock import Clock
 from jobengine.actors.runtime.mailbox import Mailbox, MailboxClosedError, MailboxFullError
 from jobengine.actors.runtime.shell import Perform, SlowCalls, open_calls, run_shell
 from jobengine.actors.runtime.supervisor import Life
-from jobengine.core.notifier import ENGINE, Notifier, NotifierCounts, NotifierLimits
+from jobengine.core.notifier import ENGINE, Notifier, NotifierCounts, NotifierLimits, pause_in_doubt
 from jobengine.domain.errors import Refusal, RefusedError
 from jobengine.domain.event import Event
 from jobengine.domain.event_batch import Batch
@@ -147,19 +147,21 @@ class NotifierActor:
         """A database that is away is no failure: there will be one again."""
         webhooks: list[Webhook] = []
         cursors: list[Cursor] = []
+        pauses: set[str] = set()
         while True:
             last = webhooks[-1] if webhooks else None
             after = None if last is None else (last.tenant_id, last.webhook_id)
             try:
                 page = await self.store.webhooks_of_all(after, _PAGE)
                 found = await self._cursors_of(page)
+                pauses |= await self._pauses_of(found)
             except StoreUnavailableError:
                 await trio.sleep(_AGAIN_S)
                 continue
             webhooks.extend(page)
             cursors.extend(found)
             if len(page) < _PAGE:
-                return Recovered(webhooks=webhooks, cursors=cursors)
+                return Recovered(webhooks=webhooks, cursors=cursors, pauses=frozenset(pauses))
 
     async def _cursors_of(self, webhooks: Sequence[Webhook]) -> list[Cursor]:
         found: list[Cursor] = []
@@ -176,6 +178,19 @@ class NotifierActor:
                 for cursor in await self.store.feed_cursors(tenant_id, list(names))
             ]
         return found
+
+    async def _pauses_of(self, cursors: Sequence[Cursor]) -> set[str]:
+        """The keys of pauses that cursors leave in doubt and that were recorded."""
+        doubts: dict[str, list[tuple[str, str]]] = {}
+        for cursor in cursors:
+            key = pause_in_doubt(cursor)
+            if key is not None:
+                doubts.setdefault(cursor.tenant_id, []).append((key, _CLAIMS_PATH))
+        recorded: set[str] = set()
+        for tenant_id, claims in doubts.items():
+            taken = await self.store.claims(tenant_id, (), claims, self.clock.moment().at)
+            recorded.update(key for key, _ in taken.answers)
+        return recorded
 
     async def _write_last(self, core: Notifier) -> None:
         """I2"""

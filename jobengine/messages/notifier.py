@@ -122,10 +122,12 @@ class Cursor(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Recovered(_Message, frozen=True, kw_only=True):
-    """What the store has, at the beginning of a life."""
+    """What the store has, at the beginning of a life. `pauses` are the keys of the `Record`s that
+    took effect, of incidents that are in doubt."""
 
     webhooks: Sequence[Webhook]
     cursors: Sequence[Cursor]
+    pauses: frozenset[str] = frozenset()
 
 
 class Fed(_Message, frozen=True):

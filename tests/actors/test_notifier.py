@@ -300,6 +300,38 @@ async def test_a_resume_that_the_engine_did_not_hear_of_closes_the_incident_at_t
         assert len(await said(store, "incident.closed")) == 1
 
 
+async def test_a_pause_that_was_noted_last_is_closed_after_a_kill_only_if_it_was_recorded(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    noted = FeedCursor(tenant_id=TENANT, feed=feed_of("w1"), seq=0, note=b'{"incident":2}')
+    never, store, inbox = MemoryStore(), MemoryStore(), Inbox()
+    async with memory_engine(store=never, settings=VIRTUAL) as engine:
+        await put(engine, webhook())
+        await put(engine, webhook(description="changed", revision=2), told=False)
+    await never.move_feed_cursors([noted])
+    async with memory_engine(store=never, settings=VIRTUAL, post_event=inbox.post) as engine:
+        await happen(engine, 1)
+        await until(lambda: len(inbox.of()) == 2)
+    assert await said(never, "incident.closed") == []
+    inbox.answer = inbox.fail
+    async with memory_engine(store=store, settings=VIRTUAL, post_event=inbox.post) as engine:
+        await put(engine, webhook())
+        await happen(engine, 1)
+        await until(lambda: _is_paused(store))
+        await put(engine, webhook(revision=3), told=False)
+    await store.move_feed_cursors([noted])
+    inbox.answer = inbox.confirm
+    async with memory_engine(store=store, settings=VIRTUAL, post_event=inbox.post):
+        await until(lambda: _has_closed(store))
+    (opened,) = await said(store, "incident.opened")
+    (closed,) = await said(store, "incident.closed")
+    assert closed["incidentId"] == opened["incidentId"]
+
+
+async def _has_closed(store: MemoryStore) -> bool:
+    return len(await said(store, "incident.closed")) == 1
+
+
 async def test_failures_before_a_restart_count_for_the_pause(
     autojump_clock: trio.testing.MockClock,
 ) -> None:

@@ -2,7 +2,7 @@
 
 from jobengine.core.notifier.limits import NotifierLimits
 from jobengine.core.notifier.machine import Notifier
-from jobengine.core.notifier.records import ENGINE
+from jobengine.core.notifier.records import ENGINE, pause_in_doubt
 from jobengine.core.notifier.state import NotifierCounts
 
-__all__ = ["ENGINE", "Notifier", "NotifierCounts", "NotifierLimits"]
+__all__ = ["ENGINE", "Notifier", "NotifierCounts", "NotifierLimits", "pause_in_doubt"]

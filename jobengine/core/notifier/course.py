@@ -2,8 +2,9 @@
 
 I1  Events are posted in order, one at a time; the next only after the last was confirmed.
 I2  ``delivered_seq`` is where the cursor may stand: all before it are confirmed, or not wanted.
-I3  What decides about a pause (failures in a row, and since when) and which incident is open goes
-    with the cursor, so that a restart forgets none of it.
+I3  What decides about a pause (failures in a row, and since when), which incident there is and
+    whether it is known to be in the ledger go with the cursor, so that a restart forgets none of
+    it.
 
 Not here: turns, reading, recording (``machine``).
 """
@@ -21,17 +22,19 @@ from jobengine.domain.instant import SECOND, Moment
 from jobengine.domain.webhook import Webhook, WebhookState
 from jobengine.messages.notifier import Attempt, Cursor, Delivery, Outcome
 
-__all__ = ["Course"]
+__all__ = ["Course", "attempt_of", "incident_in_doubt"]
 
 _RETENTION: Final = "retention"
 
 
 class _Note(msgspec.Struct, omit_defaults=True):
-    """What goes with a cursor; ``incident`` is the revision that was, or is to be, paused."""
+    """What goes with a cursor; ``incident`` is the revision that was, or is to be, paused, and
+    ``opened`` says that it was."""
 
     failures: int = 0
     since_at: int | None = None
     incident: int | None = None
+    opened: bool = False
 
 
 _encode = msgspec.json.Encoder().encode
@@ -69,6 +72,7 @@ class Course:
         # pauses
         self.error = ""
         self.incident = note.incident
+        self.opened = note.opened
         self.pausing = False
         self.asked = False
         self.recording = False
@@ -191,7 +195,12 @@ class Course:
     def note(self) -> bytes:
         """I3"""
         return _encode(
-            _Note(failures=self.failures, since_at=self.failing_since_at, incident=self.incident)
+            _Note(
+                failures=self.failures,
+                since_at=self.failing_since_at,
+                incident=self.incident,
+                opened=self.opened,
+            )
         )
 
     def delivery(self) -> Delivery:
@@ -224,6 +233,12 @@ def attempt_of(event: Event, number: int, outcome: Outcome, now: Moment) -> Atte
         took_us=outcome.took_us,
         error=outcome.error,
     )
+
+
+def incident_in_doubt(cursor: Cursor) -> int | None:
+    """The incident that is noted with a cursor and not known to be in the ledger."""
+    note = _note_of(cursor)
+    return None if note.opened else note.incident
 
 
 def _note_of(cursor: Cursor | None) -> _Note:

@@ -6,8 +6,10 @@ then webhook and incident change in one commit; it is closed when the webhook go
 Not here: what is written (`records`), when nothing arrives any more (`course`).
 """
 
+from collections.abc import Collection
+
 from jobengine.core.notifier.course import Course
-from jobengine.core.notifier.records import closing, pausing
+from jobengine.core.notifier.records import closing, key_of_pause, pausing
 from jobengine.core.notifier.state import NotifierState
 from jobengine.messages.notifier import Cursor, Recorded, Unrecorded
 
@@ -24,8 +26,18 @@ class Incidents:
     def begin(self, course: Course) -> None:
         """Note that the webhook is to be paused (I3)."""
         course.pausing, course.asked = True, False
-        course.incident = course.webhook.revision + 1
+        course.incident, course.opened = course.webhook.revision + 1, False
         self._state.book.move(course.key, self._state.now.mono, at_once=True)
+
+    def resolve(self, course: Course, pauses: Collection[str]) -> None:
+        """Whether an incident that an earlier life noted was opened, by the keys of the pauses that
+        were recorded."""
+        assert course.incident is not None
+        if key_of_pause(course.key[1], course.incident) in pauses:
+            course.opened = True
+            self._state.moved(course)
+        else:
+            self.forget(course)
 
     def noted(self, cursor: Cursor) -> Course | None:
         """A cursor is stored, and with it perhaps the note of an incident."""
@@ -58,7 +70,7 @@ class Incidents:
             return None
         course.recording = False
         if course.pausing:
-            course.pausing = False
+            course.pausing, course.opened = False, True
         else:
             self.forget(course)
         if message.webhook is None:
@@ -76,5 +88,5 @@ class Incidents:
         return course
 
     def forget(self, course: Course) -> None:
-        course.pausing, course.incident = False, None
+        course.pausing, course.incident, course.opened = False, None, False
         self._state.moved(course)

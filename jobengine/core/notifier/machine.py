@@ -15,8 +15,8 @@ I1  Of a webhook at most one POST is under way, and the next event is posted onl
 I2  Of two versions of a webhook the one with the higher revision counts; one that was dropped does
     not come back.
 I3  A pause by the engine and the opening of its incident are one commit. The incident is noted with
-    the cursor before that, so that a later life knows what there is to close; every entry is made
-    under a key of its own, and therefore once.
+    the cursor before that, so that a later life knows what there may be to close, and is told
+    whether the ledger has it; every entry is made under a key of its own, and therefore once.
 I4  An incident is closed as soon as its webhook is active again or dropped; nothing is posted to it
     before that is recorded.
 I5  One batch of events a webhook is held here, and the next is taken when that is confirmed.
@@ -154,9 +154,8 @@ class Notifier:
             key = (webhook.tenant_id, webhook.webhook_id)
             course = Course(webhook, cursors.get(key), self._limits)
             self._state.courses[key] = course
-            if course.active and webhook.revision < (course.incident or 0):
-                # Noted (I3), but it was never paused: that would have made a later revision.
-                self._incidents.forget(course)
+            if course.incident is not None and not course.opened:
+                self._incidents.resolve(course, message.pauses)
             self._go_on(course)
 
     def _changed(self, webhook: Webhook) -> None:

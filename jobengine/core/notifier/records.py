@@ -5,7 +5,7 @@ from typing import Final
 
 from msgspec import Raw
 
-from jobengine.core.notifier.course import Course
+from jobengine.core.notifier.course import Course, incident_in_doubt
 from jobengine.domain.canonical import canonical_of
 from jobengine.domain.entry import GENESIS, Block, Entry, encode_entries
 from jobengine.domain.event import Event, events_of
@@ -22,9 +22,9 @@ from jobengine.domain.webhook_records import (
     paused_data,
     to_row,
 )
-from jobengine.messages.notifier import Record
+from jobengine.messages.notifier import Cursor, Record
 
-__all__ = ["ENGINE", "closing", "pausing", "test_event"]
+__all__ = ["ENGINE", "closing", "key_of_pause", "pause_in_doubt", "pausing", "test_event"]
 
 ENGINE: Final = "engine"
 """Who acts, in entries that nobody asked for."""
@@ -38,12 +38,23 @@ def pausing(course: Course, stamp: int, now: Moment) -> Record:
     opened = opened_data(webhook, course.error, course.failures, since_at, now.at)
     return Record(
         stamp=stamp,
-        key=f"paused-{incident_of(webhook.webhook_id, course.incident)}",
+        key=key_of_pause(webhook.webhook_id, course.incident),
         tenant_id=webhook.tenant_id,
         webhook_id=webhook.webhook_id,
         entries=((WEBHOOK_PAUSED, paused_data(webhook, course.error)), (INCIDENT_OPENED, opened)),
         row=to_row(webhook),
     )
+
+
+def key_of_pause(webhook_id: str, incident: int) -> str:
+    """The key under which a pause is recorded."""
+    return f"paused-{incident_of(webhook_id, incident)}"
+
+
+def pause_in_doubt(cursor: Cursor) -> str | None:
+    """The key of the pause that a cursor notes without knowing whether it was recorded."""
+    incident = incident_in_doubt(cursor)
+    return None if incident is None else key_of_pause(cursor.webhook_id, incident)
 
 
 def closing(course: Course, stamp: int, now: Moment) -> Record:
