@@ -11,6 +11,10 @@ from tests.console.conftest import PHONE, Chromium
 from tests.console.node import Node
 
 LIVE = '#feed[data-feed="live"]'
+READ = """async () => {
+    const { read } = await import(new URL("api.js", document.querySelector("script[src]").src));
+    await read("/jobs").catch(() => {});
+}"""
 
 
 def test_the_overview_moves_with_the_jobs(chromium: Chromium, console: Page, node: Node) -> None:
@@ -108,10 +112,15 @@ def test_a_token_that_ends_is_asked_for_again_and_the_page_stays(
     chromium: Chromium, page: Page, node: Node
 ) -> None:
     job_id = node.submit("scan")
-    page.goto(node.entrance(f"/jobs/{job_id}", ttl_s=4))
+    bearers = []
+    page.on("request", lambda request: bearers.append(request.headers.get("authorization")))
+    page.goto(node.entrance(f"/jobs/{job_id}", ttl_s=6))
     expect(page.get_by_label("Summary")).to_contain_text("scheduled")
     ask = page.get_by_role("dialog", name="Sign in again")
+    expect(ask).to_be_visible(timeout=15_000)
+    page.evaluate(READ)
     expect(ask.get_by_role("alert")).to_contain_text(re.compile("token .*expired"))
+    assert "Bearer" not in bearers
     expect(page.get_by_label("Summary")).to_contain_text(job_id)
     page.keyboard.press("Escape")
     page.keyboard.press("Escape")

@@ -1,7 +1,8 @@
 // Requests to the public API, as whoever the session says.
 //
 // An answer that refuses becomes an ApiError with the engine's own words. One that refuses the
-// token itself also ends the session, which asks for another one.
+// token itself also ends the session, which asks for another one; until it has one, nothing is
+// asked of the engine.
 
 import { useCallback, useEffect, useRef, useState } from "./preact.js";
 import { refuse, session } from "./session.js";
@@ -26,7 +27,8 @@ export class UnreachableError extends Error {
 
 // The response to a request below BASE, once it is known not to be a refusal.
 export async function call(path, { headers = {}, ...options } = {}) {
-  const { token, tenant, project } = session.get();
+  const { token, tenant, project, refusal } = session.get();
+  if (!token) throw new ApiError(401, { code: "TOKEN_INVALID", message: refusal });
   const asked = { Authorization: `Bearer ${token}`, "X-Stella-Tenant": tenant, ...headers };
   if (project) asked["X-Stella-Project"] = project;
   let response;
