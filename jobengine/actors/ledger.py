@@ -36,6 +36,7 @@ from jobengine.store.errors import (
     HeadMovedError,
     StaleRowError,
     StatementRefusedError,
+    StoreSilentError,
     StoreUnavailableError,
 )
 from jobengine.store.port import Store
@@ -93,7 +94,10 @@ class LedgerActor:
             assert isinstance(error, StoreUnavailableError)
             unknown = error.may_have_committed
             self._note_trouble(error, in_doubt=unknown)
-            return BatchUnavailable(stamp=command.stamp, unknown=unknown, why=str(error))
+            tried = error.sqlstate is not None or isinstance(error, StoreSilentError)
+            return BatchUnavailable(
+                stamp=command.stamp, unknown=unknown, why=str(error), tried=tried
+            )
 
         began_mono = self._began_mono[command.stamp] = trio.current_time()
         self._show_oldest()

@@ -1,7 +1,8 @@
 """A batch on its way: the changes it carries, their numbers and links, and what became of it.
 
 I1  A tenant's entries are numbered from its head, in the order of the changes, without a gap.
-I2  Numbers are given once: a batch that is sent again is the same batch.
+I2  Numbers are given once: a batch that is sent again is the same batch. Only what a batch taken
+    apart goes on with is numbered anew.
 I3  A batch may *follow* another one: it goes on from the heads that one will leave, so it takes
     effect after that one or not at all.
 
@@ -13,7 +14,9 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 import attrs
+import msgspec
 
+from jobengine.core.commit_weight import Load, octets_of
 from jobengine.domain.change import ChangeSet, CommitBatch
 from jobengine.domain.entry import GENESIS, Block, Head, encode_entries, next_link
 from jobengine.messages.ledger import Append
@@ -30,8 +33,10 @@ class Flight:
 
     ``batch`` is there, with ``first_seqs`` of its requests and the ``heads`` it leaves behind, once
     it is numbered. It is ``unknown`` when it was sent and may have taken effect, and ``troubled``
-    from when the store could not be asked about it until the store answers again. It is ``void``
-    when the one that it followed will never take effect, and so neither will it.
+    from when the store could not be asked about it until the store answers again. It was ``tried``
+    when a server was there and did not come through with it. If it moves no head it goes ``again``
+    once it may have taken effect. It is ``void`` when the one that it followed will never take
+    effect, and so neither will it.
     """
 
     requests: Sequence[Append]
@@ -42,17 +47,39 @@ class Flight:
     first_seqs: list[int] = attrs.field(factory=list)
     heads: dict[str, Head] = attrs.field(factory=dict)
     unknown: bool = False
+    again: bool = False
     troubled: bool = False
+    tried: bool = False
     void: bool = False
     entries: int = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        self._count()
+
+    def _count(self) -> None:
         self.entries = sum(request.changes.entries_total() for request in self.requests)
 
     @property
     def tenant_ids(self) -> list[str]:
         """Each once, in order."""
         return sorted({request.changes.tenant_id for request in self.requests})
+
+    @property
+    def load(self) -> Load:
+        """What it carries; counted anew each time."""
+        changes = [request.changes for request in self.requests]
+        octets = sum(octets_of(each, each.entries_total()) for each in changes)
+        return Load(self.entries, octets, len(changes))
+
+    def divide(self, count: int) -> Sequence[Append]:
+        """Go on with so many of the changes, not numbered; the others are given back."""
+        rest = self.requests[count:]
+        self.requests = self.requests[:count]
+        self.batch, self.first_seqs, self.heads = None, [], {}
+        self.again = self.again or self.unknown
+        self.unknown = self.tried = False
+        self._count()
+        return rest
 
     def number(self, known: Mapping[str, Head]) -> CommitBatch:
         """Number what it carries from the heads of its tenants, all of which are ``known`` or left
@@ -77,7 +104,15 @@ class Flight:
             batch_id=blocks[0].link.hex()[:32] if blocks else "",
             blocks=tuple(blocks),
             changes=tuple(request.changes for request in self.requests),
+            again=self.again and not blocks,
         )
+        return self.batch
+
+    def doubt(self) -> CommitBatch:
+        """The batch, as one that may have taken effect and has no heads to tell."""
+        assert self.batch is not None
+        self.again = True
+        self.batch = msgspec.structs.replace(self.batch, again=True)
         return self.batch
 
     def took_effect(self, heads: Mapping[str, Head], follower: "Flight | None") -> bool | None:

@@ -1,4 +1,4 @@
-"""What waits for a commit: in order within a tenant, fair between tenants, bounded in time.
+"""What waits for a commit: in order within a tenant, fair between tenants, in bounded batches.
 
 Decides what the next batch of the ledger holds.
 
@@ -12,22 +12,30 @@ I3  A fence keeps its place: all that came before it leaves first, nothing that 
 I4  While tenants share the ledger, a batch is small enough that its commit takes about
     ``target_s``: who comes next waits for one such commit. Only a single change can be larger,
     for a change is never divided. A tenant that is alone has large batches, which cost less.
+    Whoever shares it, a batch is within its bound in octets too.
 I5  One batch on its way at most changes credentials: their positions span tenants, and whoever
     reads on from a position must not pass over one that becomes visible later.
 
-Not here: numbers, links, what becomes of a batch (``ledger``).
+Not here: what a change weighs (``commit_weight``), numbers, links, what becomes of a batch
+(``ledger``).
 """
 
 from collections import deque
 from collections.abc import Container, Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
+from jobengine.core.commit_weight import Load, octets_of
 from jobengine.core.deficit_ring import DeficitRing
 from jobengine.messages.ledger import Append, Fence
 
 __all__ = ["CommitPace", "CommitQueue"]
 
 _SHARED_S: Final = 5.0
+_REGAINED: Final = 1 / 16
+"""Of the largest batch, with each commit."""
+
+_Weighed: TypeAlias = tuple[Append, int, int]
+"""A change with its entries and octets, which are counted once, when it comes."""
 
 
 class CommitQueue:
@@ -38,7 +46,7 @@ class CommitQueue:
     """
 
     def __init__(self, turn_entries: int) -> None:
-        self._by_tenant: dict[str, deque[Append]] = {}
+        self._by_tenant: dict[str, deque[_Weighed]] = {}
         self._turns: DeficitRing[str] = DeficitRing(turn_entries)
         self._behind: deque[Append | Fence] = deque()
         self._open = 0
@@ -70,26 +78,22 @@ class CommitQueue:
                 self._admit(message)
         return taken
 
-    def compose(self, entries_max: int, requests_max: int) -> list[Append]:
-        """Take the next batch: up to the bounds, or to the next fence; one change at least, if any
+    def compose(self, bound: Load) -> list[Append]:
+        """Take the next batch: up to the bound, or to the next fence; one change at least, if any
         may leave. It holds its tenants from now on."""
-        batch = self._take(entries_max, requests_max, None)
+        batch = self._take(bound, None)
         self.hold(batch)
         return batch
 
     def compose_behind(
-        self,
-        behind: Sequence[Append],
-        moved: Container[str],
-        entries_max: int,
-        requests_max: int,
+        self, behind: Sequence[Append], moved: Container[str], bound: Load
     ) -> list[Append]:
         """Take the batch that follows ``behind``, of the same tenants and of others that may leave.
         None is taken that has no entry of a tenant whose head that one has ``moved``: it would not
         depend on it."""
         for request in behind:
             self._offer(request.changes.tenant_id)
-        batch = self._take(entries_max, requests_max, behind)
+        batch = self._take(bound, behind)
         for request in batch:
             if request.changes.tenant_id in moved and request.changes.entries_total():
                 self.hold(batch)
@@ -97,25 +101,25 @@ class CommitQueue:
         self.put_back(batch)
         return []
 
-    def _take(
-        self, entries_max: int, requests_max: int, behind: Sequence[Append] | None
-    ) -> list[Append]:
+    def _take(self, bound: Load, behind: Sequence[Append] | None) -> list[Append]:
         batch: list[Append] = []
-        entries = 0
+        entries = octets = 0
         turns, by_tenant = self._turns, self._by_tenant
-        while len(batch) < requests_max and (turn := turns.peek()) is not None:
+        while len(batch) < bound.requests and (turn := turns.peek()) is not None:
             waiting = by_tenant[turn.key]
-            if not self.may_leave(waiting[0], behind):
+            request, its_entries, its_octets = waiting[0]
+            if not self.may_leave(request, behind):
                 turns.withhold(turn.key)
                 continue
-            more = waiting[0].changes.entries_total()
-            entries += more
-            if batch and entries > entries_max:
+            entries += its_entries
+            octets += its_octets
+            if batch and (entries > bound.entries or octets > bound.octets):
                 break
-            batch.append(waiting.popleft())
+            batch.append(request)
+            waiting.popleft()
             turns.charge(turn)
             if waiting:
-                self._entries[turn.key] -= more
+                self._entries[turn.key] -= its_entries
                 turns.offer(turn.key, _cost(waiting[0]))
             else:
                 turns.drop(turn.key)
@@ -172,31 +176,34 @@ class CommitQueue:
         self._open += 1
         tenant_id = request.changes.tenant_id
         entries = request.changes.entries_total()
+        weighed = (request, entries, octets_of(request.changes, entries))
         waiting = self._by_tenant.get(tenant_id)
         if waiting is None:
-            self._by_tenant[tenant_id] = deque((request,))
+            self._by_tenant[tenant_id] = deque((weighed,))
             self._entries[tenant_id] = entries
             self._offer(tenant_id)
             return
         self._entries[tenant_id] += entries
         if first:
-            waiting.appendleft(request)
+            waiting.appendleft(weighed)
             self._offer(tenant_id)
         else:
-            waiting.append(request)
+            waiting.append(weighed)
 
 
 class CommitPace:
-    """How many entries a batch may hold: additive increase, multiplicative decrease.
+    """How much a batch may hold: additive increase, multiplicative decrease.
 
-    ``entries_max`` bounds a batch of a tenant that is alone. While tenants share the ledger, which
-    they do until only one of them has sent changes for 5 s, the bound lies between ``entries_min``
-    and that, and follows the measured time of commits.
+    ``most`` bounds a batch of a tenant that is alone. While tenants share the ledger, which they do
+    until only one of them has sent changes for 5 s, the entries lie between ``entries_min`` and
+    that, and follow the measured time of commits. After a batch that was more than the store could
+    do all bounds are a part of these, which grows with each commit.
     """
 
-    def __init__(self, entries_min: int, entries_max: int, target_s: float) -> None:
-        self._min = min(entries_min, entries_max)
-        self._max = entries_max
+    def __init__(self, entries_min: int, most: Load, target_s: float) -> None:
+        self._min = min(entries_min, most.entries)
+        self._most = most
+        self._part = 1.0
         self._target_s = target_s
         self._bound = self._min
         self._last_tenant: str | None = None
@@ -209,10 +216,20 @@ class CommitPace:
                 self._shared_until_s = now_s + _SHARED_S
             self._last_tenant = tenant_id
 
-    def bound(self, now_s: float) -> int:
-        """Entries of a batch that is composed now."""
+    def bound(self, now_s: float) -> Load:
+        """Of a batch that is composed now."""
         until_s = self._shared_until_s
-        return self._max if until_s is None or now_s > until_s else self._bound
+        bound = self._most
+        if until_s is not None and now_s <= until_s:
+            bound = bound._replace(entries=self._bound)
+        if self._part < 1.0:
+            bound = Load(*(max(1, int(each * self._part)) for each in bound))
+        return bound
+
+    def give_way(self, carried: Load) -> None:
+        """A batch was more than the store could do: the next ones carry half as much."""
+        used = max(its / most for its, most in zip(carried, self._most, strict=True))
+        self._part = max(min(self._part, used) / 2, 1 / self._most.requests)
 
     def learn(self, entries: int, took_s: float) -> None:
         """The commit of a batch took so long.
@@ -220,16 +237,17 @@ class CommitPace:
         One that used less than half of the bound says nothing about it, nor does a single change
         that is larger.
         """
+        self._part = min(1.0, self._part + _REGAINED)
         if not self._bound <= 2 * entries <= 2 * self._bound:
             return
         if took_s > self._target_s:
             self._bound = max(self._min, self._bound // 2)
         else:
-            self._bound = min(self._max, self._bound + self._min)
+            self._bound = min(self._most.entries, self._bound + self._min)
 
 
-def _cost(request: Append) -> int:
-    return max(1, request.changes.entries_total())
+def _cost(weighed: _Weighed) -> int:
+    return max(1, weighed[1])
 
 
 def _has_credentials(request: Append) -> bool:

@@ -15,9 +15,14 @@ I1  At most ``commits_in_flight_max`` batches are in flight beside each other, a
 I2  A tenant's numbers have no gap: a head moves only when the batch that holds the numbers commits.
 I3  A sender hears of its change exactly once: ``Confirm`` after the commit, or ``Deny``.
 I4  An unknown batch is settled by the store's heads, never guessed. The compare-and-set on them
-    makes sending it again safe even if the first attempt is still under way.
+    makes sending it again safe even if the first attempt is still under way. One that moves no head
+    (log lines, answers to requests that changed nothing) is sent again as such, and the store keeps
+    what it holds once.
 I5  A batch that the store refuses for its data is taken apart, so that one bad change harms nobody
-    else's.
+    else's. One that left no trace though a server was there (its time was over, or its memory full)
+    goes on with the first half of its changes, so that no batch is sent again and again that is too
+    large; a single change is. Should the whole, given up and held up on its way, yet come before
+    its piece, the heads tell, and the ledger is abandoned.
 I6  A fence is answered when everything appended before it has been settled, all batches in flight
     included.
 I7  While a batch is in trouble no other is started; those in flight beside it are settled. The
@@ -46,6 +51,7 @@ import attrs
 
 from jobengine.core.commit_flight import NEW, Flight
 from jobengine.core.commit_queue import CommitPace, CommitQueue
+from jobengine.core.commit_weight import Load
 from jobengine.core.machine import Answer
 from jobengine.domain.entry import Head
 from jobengine.domain.instant import Moment
@@ -81,9 +87,10 @@ class LedgerLimits:
 
     ``batch_entries_min`` is the least that a batch may hold while tenants share the ledger, and
     the step by which it grows towards ``commit_target_s``. The commit of fewer is mostly its fixed
-    cost: it would take no less time and carry less. ``follow_entries`` of a tenant, or as many as
-    the batch carries that holds it, have to wait before another is sent behind that one; with 0
-    none is.
+    cost: it would take no less time and carry less. ``batch_bytes_max`` bounds documents, log lines
+    and entries together (``commit_weight``), as they are before compression. ``follow_entries`` of
+    a tenant, or as many as the batch carries that holds it, have to wait before another is sent
+    behind that one; with 0 none is.
     """
 
     backoff_s_max: float = 2.0
@@ -93,6 +100,7 @@ class LedgerLimits:
     commits_in_flight_max: int = 2
     follow_entries: int = 2_000
     batch_requests_max: int = 2_000
+    batch_bytes_max: int = 32 * 1024 * 1024
     heads_max: int = 100_000
 
 
@@ -103,7 +111,9 @@ class LedgerCore:
         self._limits = limits
         self._waiting = CommitQueue(max(1, limits.batch_entries_min // _TURNS_OF_A_BATCH))
         self._pace = CommitPace(
-            limits.batch_entries_min, limits.batch_entries_max, limits.commit_target_s
+            limits.batch_entries_min,
+            Load(limits.batch_entries_max, limits.batch_bytes_max, limits.batch_requests_max),
+            limits.commit_target_s,
         )
         self._alone: deque[Append] = deque()
         self._life = incarnation
@@ -182,6 +192,7 @@ class LedgerCore:
                 return self._heads_loaded(flight, message, now)
             case BatchUnavailable():
                 flight.unknown = flight.unknown or message.unknown
+                flight.tried = flight.tried or message.tried
                 return self._wait(flight, message.why, now)
         return self._wait(flight, "heads could not be read", now)
 
@@ -217,14 +228,15 @@ class LedgerCore:
         if not self._has_peace():
             return commands
         self._burst_at = None
+        suspects = bool(self._alone)
         if self._has_room() and (requests := self._compose(commands, now)):
-            self._start(Flight(requests), commands)
+            self._start(Flight(requests, again=suspects), commands)
         if self._alone:
             return commands
         for front in tuple(self._flights):
             if any(self._front_for(tenant_id) is front for tenant_id in front.heads) and (
                 requests := self._waiting.compose_behind(
-                    front.requests, front.heads, *self._bounds(now)
+                    front.requests, front.heads, self._pace.bound(now.mono)
                 )
             ):
                 self._start(Flight(requests, front), commands)
@@ -245,11 +257,7 @@ class LedgerCore:
         if not self._flights:
             fences = self._waiting.take_fences()
             commands.extend(Answer(fence.ask_id, self._life) for fence in fences)
-        return self._waiting.compose(*self._bounds(now))
-
-    def _bounds(self, now: Moment) -> tuple[int, int]:
-        """Of a batch that is composed now: entries, requests."""
-        return self._pace.bound(now.mono), self._limits.batch_requests_max
+        return self._waiting.compose(self._pace.bound(now.mono))
 
     def _send(self, flight: Flight) -> LoadHeads | Write:
         """Ask the store for what a batch needs next: heads to number or to settle it by, or its
@@ -266,8 +274,35 @@ class LedgerCore:
             batch = flight.number(self._heads)
         elif flight.unknown and flight.heads:
             return LoadHeads(stamp=self._stamp, tenant_ids=sorted(flight.heads))
+        elif flight.unknown:
+            batch = flight.doubt()
         flight.unknown = False
         return Write(stamp=self._stamp, batch=batch)
+
+    def _send_again(self, flight: Flight) -> LoadHeads | Write:
+        """Send what failed and follows none any more; half of it, if it was too much (I5)."""
+        follower = self._follower(flight)
+        is_over = follower is None or not follower.stamp
+        is_settled = not (flight.unknown and flight.heads)
+        if flight.tried and is_settled and is_over and len(flight.requests) > 1:
+            self._divide(flight, follower)
+        return self._send(flight)
+
+    def _divide(self, flight: Flight, follower: Flight | None) -> None:
+        """Put back half of it, and what followed the whole; it stays in trouble. One that moves no
+        head and is in doubt goes on one by one, for each piece is then to be sent as such (I4)."""
+        waiting = self._waiting
+        if follower is not None:
+            self._flights.remove(follower)
+            waiting.release(follower.requests)
+            waiting.put_back(follower.requests)
+        self._pace.give_way(flight.load)
+        waiting.release(flight.requests)
+        if flight.again or flight.unknown:
+            self._alone.extendleft(reversed(flight.divide(1)))
+        else:
+            waiting.put_back(flight.divide(len(flight.requests) // 2))
+        waiting.hold(flight.requests)
 
     # ---- what became of it
 
@@ -277,7 +312,7 @@ class LedgerCore:
         follower = self._follower(flight)
         commands.extend(self._confirm(flight))
         if follower is not None and not follower.stamp:
-            commands.append(self._send(follower))
+            commands.append(self._send_again(follower))
         commands.extend(self._next(now))
         return commands
 
@@ -327,7 +362,7 @@ class LedgerCore:
         else:
             self._remember(dict.fromkeys(message.tenant_ids, NEW) | message.heads)
         commands = self._back(flight)
-        commands.append(self._send(flight))
+        commands.append(self._send_again(flight))
         return commands
 
     def _wake(self, now: Moment) -> list[Any]:
@@ -336,8 +371,8 @@ class LedgerCore:
                 return []
             self._retry_at = None
             return [
-                self._send(flight)
-                for flight in self._flights
+                self._send_again(flight)
+                for flight in tuple(self._flights)
                 if flight.front is None and not flight.stamp
             ]
         if self._burst_at is None or now.mono < self._burst_at:

@@ -363,8 +363,13 @@ class ChangeSet(msgspec.Struct, kw_only=True):
 
 
 class CommitBatch(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything one transaction does; blocks stand in the order of their tenants' ids."""
+    """Everything one transaction does; blocks stand in the order of their tenants' ids.
+
+    One without blocks is stored ``again`` when it may have been before: rows of logs that are there
+    as they are in it stay the only ones.
+    """
 
     batch_id: str
     blocks: tuple[Block, ...]
     changes: tuple[ChangeSet, ...]
+    again: bool = False

@@ -82,11 +82,16 @@ class BatchCommitted(_Message, frozen=True, kw_only=True):
 
 
 class BatchUnavailable(_Message, frozen=True, kw_only=True):
-    """The store did not take it for now; ``unknown`` when it may have taken effect."""
+    """The store did not take it for now; ``unknown`` when it may have taken effect.
+
+    ``tried`` when a server was there and did not come through with it: it said so, or let its time
+    pass.
+    """
 
     stamp: int
     unknown: bool
     why: str
+    tried: bool = False
 
 
 class BatchRefused(_Message, frozen=True, kw_only=True):

@@ -6,6 +6,7 @@ from trio.testing import MockClock
 
 from jobengine.actors.gateway import UnavailableError
 from jobengine.actors.store_trouble import told_of, trouble_of
+from jobengine.domain.change import CommitBatch
 from jobengine.domain.errors import ErrorCode, RefusedError
 from jobengine.engine import Engine
 from jobengine.messages.lease_shard import IdempotencyClaim
@@ -106,6 +107,46 @@ async def test_while_commits_wait_requests_are_told_why_and_later_nothing(
         assert done == ["acme"]
         assert engine.ledger.state.trouble is None
         await submit_as("other", engine, done)
+
+
+class NarrowStore(FaultyStore):
+    """Lets the time of a commit pass that holds more than two changes."""
+
+    def __init__(self, error: StoreUnavailableError) -> None:
+        super().__init__()
+        self.error = error
+        self.sizes: list[int] = []
+
+    async def commit(self, batch: CommitBatch) -> None:
+        self.sizes.append(len(batch.changes))
+        if len(batch.changes) > 2:
+            await trio.sleep(9)
+            raise self.error
+        await self.inner.commit(batch)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        StoreUnavailableError("canceling statement due to statement timeout", sqlstate="57014"),
+        StoreSilentError("no answer within 10 s", may_have_committed=True),
+    ],
+    ids=["told", "silent"],
+)
+async def test_a_batch_for_which_a_servers_time_is_too_short_goes_on_in_pieces(
+    autojump_clock: MockClock, error: StoreUnavailableError
+) -> None:
+    store = NarrowStore(error)
+    settings = Settings(ask_timeout_s=300)
+    async with memory_engine(store=store, settings=settings) as engine:
+        done: list[str] = []
+        with trio.fail_after(300):
+            async with trio.open_nursery() as nursery:
+                for number in range(8):
+                    nursery.start_soon(submit_as, f"t{number}", engine, done)
+        assert len(done) == 8
+        assert max(store.sizes) > 2, "there was a batch to take apart"
+        assert engine.ledger.state.trouble is None
 
 
 ERRORS = (StoreUnavailableError, StoreSilentError, StoreFullError, StoreBusyError)

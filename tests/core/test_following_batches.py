@@ -153,6 +153,31 @@ def test_a_follower_that_found_the_head_elsewhere_waits_for_the_front_that_faile
     assert driver.confirmed() == [(2, 2), (3, 3), (4, 4)]
 
 
+def test_a_front_that_was_too_much_is_taken_apart_once_its_follower_is_over() -> None:
+    driver = pair_under_way(front_changes=2)
+    follower = driver.under_way.pop()
+    driver.fail(tried=True)
+    driver.wake()
+    assert [len(asked.batch.changes) for asked in driver.under_way] == [2]
+    driver.send(BatchUnavailable(stamp=follower.stamp, unknown=True, why="moved"))
+    driver.fail(tried=True)
+    driver.wake()
+    assert [len(asked.batch.changes) for asked in driver.under_way] == [1]
+    driver.settle()
+    assert driver.confirmed() == [(2, 2), (3, 3), (4, 4), (5, 5)]
+    assert driver.published == driver.blocks
+
+
+def test_a_follower_that_was_too_much_is_taken_apart_when_its_front_has_landed() -> None:
+    driver = pair_under_way()
+    driver.fail(1, tried=True)
+    assert [len(asked.batch.changes) for asked in driver.under_way] == [1]
+    driver.commit()
+    assert [len(asked.batch.changes) for asked in driver.under_way] == [1]
+    driver.settle()
+    assert driver.confirmed() == [(2, 2), (3, 3), (4, 4)]
+
+
 def test_a_batch_that_took_effect_behind_a_refused_one_is_not_believed() -> None:
     driver = pair_under_way()
     follower = driver.under_way[1]

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jobengine.core.commit_weight import octets_of
 from jobengine.core.ledger import LedgerCore, LedgerLimits
 from jobengine.core.machine import Answer
 from jobengine.domain.change import (
@@ -56,6 +57,8 @@ class Driver:
         self.first_seqs: dict[int, int] = {}
         self.under_way: list[Any] = []
         self.stamps = 0
+        self.capacity = 1 << 30
+        """How many changes the store gets through with, before its time for a batch is over."""
 
     @property
     def asked(self) -> Any:
@@ -68,6 +71,7 @@ class Driver:
             if isinstance(command, Write | LoadHeads):
                 self.under_way.append(command)
                 self.check_pairs()
+                self.check_size(command)
             elif isinstance(command, Publish):
                 self.published.extend(command.blocks)
             else:
@@ -92,12 +96,29 @@ class Driver:
                 assert ends.get(block.tenant_id, block.previous) == block.previous
                 ends[block.tenant_id] = b"" if behind else block.link
 
+    def check_size(self, command: Write | LoadHeads) -> None:
+        if isinstance(command, Write) and len(command.batch.changes) > 1:
+            octets = [octets_of(each, each.entries_total()) for each in command.batch.changes]
+            assert sum(octets) <= self.core._limits.batch_bytes_max
+
     def append(
-        self, sender: int = 0, tenant_id: str = "a", count: int = 1, life: int = 1, **also: Any
+        self,
+        sender: int = 0,
+        tenant_id: str = "a",
+        count: int = 1,
+        life: int = 1,
+        payload: bytes = b"1",
+        **also: Any,
     ) -> int:
         self.stamps += 1
         entries = [Entry(actor="x", at=self.stamps, kind=f"k{self.stamps}") for _ in range(count)]
-        row = JobRow(tenant_id=tenant_id, shard=0, job_id=f"j{self.stamps}", state="pending")
+        row = JobRow(
+            tenant_id=tenant_id,
+            shard=0,
+            job_id=f"j{self.stamps}",
+            state="pending",
+            payload=msgspec.Raw(payload),
+        )
         changes = ChangeSet(
             tenant_id=tenant_id,
             entries=entries,
@@ -127,7 +148,9 @@ class Driver:
             assert block.link == next_link(block.previous, block.body)
             self.heads[block.tenant_id] = Head(block.last_seq + 1, block.link)
             self.blocks.append(block)
-        self.logged.extend(log.job_id for changes in batch.changes for log in changes.logs)
+        for log in (log for changes in batch.changes for log in changes.logs):
+            if not (batch.again and log.job_id in self.logged):
+                self.logged.append(log.job_id)
         return True
 
     def take(self, kind: type, number: int = 0) -> Any:
@@ -142,21 +165,23 @@ class Driver:
 
     def commit(self, took_s: float = 0.0, number: int = 0) -> None:
         asked = self.take(Write, number)
-        if self.apply(asked.batch):
+        if len(asked.batch.changes) > self.capacity:
+            self.send(BatchUnavailable(stamp=asked.stamp, unknown=False, why="slow", tried=True))
+        elif self.apply(asked.batch):
             self.send(BatchCommitted(stamp=asked.stamp, took_s=took_s))
         else:
             assert self.core._limits.follow_entries > 0
             self.send(BatchUnavailable(stamp=asked.stamp, unknown=True, why="moved"))
 
-    def lose(self, *, applied: bool, number: int = 0) -> None:
+    def lose(self, *, applied: bool, number: int = 0, tried: bool = False) -> None:
         asked = self.take(Write, number)
         if applied:
             self.apply(asked.batch)
-        self.send(BatchUnavailable(stamp=asked.stamp, unknown=True, why="lost"))
+        self.send(BatchUnavailable(stamp=asked.stamp, unknown=True, why="lost", tried=tried))
 
-    def fail(self, number: int = 0) -> None:
+    def fail(self, number: int = 0, *, tried: bool = False) -> None:
         asked = self.take(Write, number)
-        self.send(BatchUnavailable(stamp=asked.stamp, unknown=False, why="away"))
+        self.send(BatchUnavailable(stamp=asked.stamp, unknown=False, why="away", tried=tried))
 
     def refuse(self, number: int = 0) -> None:
         asked = self.take(Write, number)
@@ -379,6 +404,157 @@ def test_a_database_that_is_away_is_reported_once_and_tried_at_growing_pauses() 
     assert kinds == [ReportAway, ReportBack, Confirm]
 
 
+def test_a_batch_whose_time_was_over_goes_on_in_pieces_until_one_is_small_enough() -> None:
+    driver = Driver()
+    driver.append()
+    driver.load()
+    stamps = [driver.append() for _ in range(16)]
+    driver.commit()
+    driver.capacity = 3
+    sizes: list[int] = []
+    while driver.asked is not None and len(sizes) < 99:
+        sizes.append(len(driver.asked.batch.changes))
+        driver.commit()
+        if driver.asked is None:
+            driver.wake()
+    assert sizes[:4] == [16, 8, 4, 2]
+    assert [stamp for stamp, _ in driver.confirmed()] == [1, *stamps]
+    kinds = [type(said) for said in driver.said if not isinstance(said, Confirm)]
+    assert kinds == [ReportAway, ReportBack] * (len(kinds) // 2)
+    check_chain(driver)
+
+
+def test_the_other_piece_of_a_batch_taken_apart_keeps_its_place() -> None:
+    driver = Driver(batch_requests_max=4)
+    driver.append()
+    driver.load()
+    for tenant_id in "aabaa":
+        driver.append(tenant_id=tenant_id)
+    driver.commit()
+    assert len(driver.asked.batch.changes) == 4
+    driver.fail(tried=True)
+    driver.wake()
+    assert len(driver.asked.batch.changes) == 2
+    driver.settle()
+    own = [stamp for stamp, _ in driver.confirmed() if stamp != 4]
+    assert own == [1, 2, 3, 5, 6]
+    check_chain(driver)
+
+
+def test_a_batch_that_no_server_had_stays_whole_however_often_it_failed() -> None:
+    driver = Driver()
+    driver.append()
+    driver.load()
+    for _ in range(4):
+        driver.append()
+    driver.commit()
+    for _ in range(20):
+        driver.fail()
+        driver.wake()
+    assert len(driver.asked.batch.changes) == 4
+
+
+def test_a_single_change_that_is_too_much_is_sent_again_as_it_is() -> None:
+    driver = Driver()
+    driver.append()
+    driver.load()
+    for _ in range(3):
+        batch = driver.asked.batch
+        driver.fail(tried=True)
+        driver.wake()
+        assert driver.asked.batch == batch
+    driver.settle()
+    assert driver.confirmed() == [(1, 1)]
+
+
+@pytest.mark.parametrize("applied", [True, False])
+def test_a_batch_that_went_silent_is_taken_apart_only_if_the_heads_show_no_trace(
+    applied: bool,
+) -> None:
+    driver = Driver()
+    driver.append()
+    driver.load()
+    for _ in range(4):
+        driver.append()
+    driver.commit()
+    driver.lose(applied=applied, tried=True)
+    driver.wake()
+    driver.load()
+    assert applied == (driver.asked is None)
+    if not applied:
+        assert len(driver.asked.batch.changes) == 2
+    driver.settle()
+    assert [stamp for stamp, _ in driver.confirmed()] == [1, 2, 3, 4, 5]
+    check_chain(driver)
+
+
+def test_the_tenants_of_a_piece_under_way_stay_held() -> None:
+    driver = Driver()
+    driver.append()
+    driver.load()
+    for _ in range(4):
+        driver.append()
+    driver.commit()
+    driver.lose(applied=False, tried=True)
+    driver.wake()
+    driver.load()
+    driver.append()
+    driver.wake()
+    assert [len(asked.batch.changes) for asked in driver.under_way] == [2]
+    driver.settle()
+    assert [stamp for stamp, _ in driver.confirmed()] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_silent_batch_that_takes_effect_beside_its_piece_is_noticed() -> None:
+    driver = Driver()
+    driver.append()
+    driver.load()
+    for _ in range(2):
+        driver.append()
+    driver.commit()
+    whole = driver.asked.batch
+    driver.lose(applied=False, tried=True)
+    driver.wake()
+    driver.load()
+    piece = driver.take(Write)
+    assert driver.apply(whole)
+    assert not driver.apply(piece.batch)
+    driver.send(BatchUnavailable(stamp=piece.stamp, unknown=True, why="head moved"))
+    driver.wake()
+    driver.load()
+    assert isinstance(driver.said[-1], Abandon)
+
+
+def test_after_a_batch_was_taken_apart_the_next_ones_are_small_and_grow_again() -> None:
+    driver = Driver(batch_requests_max=64)
+    driver.append()
+    driver.load()
+    for _ in range(500):
+        driver.append()
+    driver.commit()
+    driver.fail(tried=True)
+    driver.wake()
+    sizes = []
+    while driver.asked is not None:
+        sizes.append(len(driver.asked.batch.changes))
+        driver.commit()
+    assert sizes[:4] == [32, 36, 40, 44]
+    assert 64 in sizes
+
+
+def test_a_batch_is_bounded_in_bytes() -> None:
+    driver = Driver(batch_bytes_max=10_000)
+    driver.append()
+    driver.load()
+    for size in (3_000, 3_000, 20_000, 3_000, 3_000, 3_000):
+        driver.append(payload=b"x" * size)
+    sizes = []
+    while driver.asked is not None:
+        sizes.append(len(driver.asked.batch.changes))
+        driver.commit()
+    assert sizes == [1, 2, 1, 3]
+
+
 def test_heads_that_cannot_be_read_are_read_again() -> None:
     driver = Driver()
     driver.append()
@@ -400,6 +576,51 @@ def test_a_batch_of_logs_alone_has_no_block_and_is_confirmed() -> None:
     driver.settle()
     assert [stamp for stamp, _ in driver.confirmed()] == [1]
     assert driver.published == []
+    assert driver.logged == ["j"]
+
+
+def test_a_batch_that_moves_no_head_is_sent_again_as_one_that_may_be_stored() -> None:
+    driver = Driver()
+    driver.append()
+    driver.load()
+    for number in range(4):
+        log = LogRow(tenant_id="a", job_id=f"{number}", attempt=1, at=0, lines=NO_DATA)
+        driver.append(count=0, logs=[log])
+    driver.commit()
+    assert driver.asked.batch.blocks == ()
+    assert not driver.asked.batch.again
+    driver.fail()
+    driver.wake()
+    assert not driver.asked.batch.again, "nothing was kept of it"
+    driver.lose(applied=True)
+    for _ in range(2):
+        driver.wake()
+        assert driver.asked.batch.again
+        assert len(driver.asked.batch.changes) == 4
+        driver.fail()
+    driver.settle()
+    assert driver.logged == ["0", "1", "2", "3"]
+
+
+def test_a_batch_that_moves_no_head_and_went_silent_goes_on_change_by_change() -> None:
+    driver = Driver()
+    driver.append()
+    driver.load()
+    for number in range(4):
+        log = LogRow(tenant_id="a", job_id=f"{number}", attempt=1, at=0, lines=NO_DATA)
+        driver.append(count=0, logs=[log])
+    driver.commit()
+    driver.append()
+    driver.lose(applied=True, tried=True)
+    driver.wake()
+    for _ in range(4):
+        assert driver.asked.batch.again
+        assert len(driver.asked.batch.changes) == 1
+        driver.commit()
+    assert not driver.asked.batch.again
+    driver.settle()
+    assert driver.logged == ["0", "1", "2", "3"]
+    assert [stamp for stamp, _ in driver.confirmed()] == [1, 2, 3, 4, 5, 6]
 
 
 def test_the_heads_that_are_remembered_are_bounded() -> None:
@@ -577,14 +798,18 @@ def test_one_batch_in_flight_at_most_changes_credentials() -> None:
     assert driver.tenants_under_way() == [["b"]]
 
 
-OUTCOMES = ("commit", "fail", "lost", "lost_applied", "refuse", "late", "wake")
+OUTCOMES = (
+    "commit", "fail", "tried", "lost", "lost_applied", "silent", "silent_applied", "refuse", "late",
+    "wake",
+)  # fmt: skip
 
 
-@settings(max_examples=250, deadline=None, derandomize=True)
+@settings(max_examples=400, deadline=None, derandomize=True)
 @given(
     steps=st.lists(
         st.one_of(
             st.tuples(st.just("append"), st.integers(0, 2), st.integers(0, 3)),
+            st.tuples(st.just("append"), st.just(0), st.just(0)),
             st.tuples(st.just("log"), st.integers(0, 2), st.integers(0, 2)),
             st.tuples(st.just("outcome"), st.sampled_from(OUTCOMES), st.integers(0, 2)),
             st.tuples(st.just("fence"), st.just(0), st.just(0)),
@@ -594,16 +819,20 @@ OUTCOMES = ("commit", "fail", "lost", "lost_applied", "refuse", "late", "wake")
     requests_max=st.integers(1, 4),
     in_flight_max=st.integers(1, 3),
     follow_entries=st.sampled_from((0, 1, 3)),
+    bytes_max=st.sampled_from((2_500, 1 << 30)),
+    capacity=st.sampled_from((1, 2, 9)),
 )
 def test_every_request_is_settled_once_and_in_the_order_of_its_tenant_whatever_the_store_does(
-    steps, requests_max, in_flight_max, follow_entries
+    steps, requests_max, in_flight_max, follow_entries, bytes_max, capacity
 ) -> None:
     driver = Driver(
         follow_entries=follow_entries,
         batch_requests_max=requests_max,
         batch_entries_max=6,
         commits_in_flight_max=in_flight_max,
+        batch_bytes_max=bytes_max,
     )
+    driver.capacity = capacity
     sent: list[tuple[int, int, str]] = []
     fences: dict[int, int] = {}
     for kind, first, second in steps:
@@ -611,7 +840,11 @@ def test_every_request_is_settled_once_and_in_the_order_of_its_tenant_whatever_t
             tenant_id = "abc"[second % 3]
             keys = [ApiKeyRow(tenant_id=tenant_id, prefix="p")] if first == 2 else []
             stamp = driver.append(
-                sender=first, tenant_id=tenant_id, count=1 + second, api_keys=keys
+                sender=first,
+                tenant_id=tenant_id,
+                count=1 + second,
+                payload=b"x" * 1_000 * second,
+                api_keys=keys,
             )
             sent.append((first, stamp, tenant_id))
         elif kind == "log":
@@ -647,7 +880,9 @@ def test_every_request_is_settled_once_and_in_the_order_of_its_tenant_whatever_t
         }
         assert earlier >= {stamp for _, stamp, _ in sent[:before]}
     check_chain(driver)
-    assert {int(logged) for logged in driver.logged} >= set(driver.first_seqs) - written(driver)
+    logged = {int(each) for each in driver.logged}
+    assert len(logged) == len(driver.logged), "log lines are stored once"
+    assert logged >= set(driver.first_seqs) - written(driver)
 
 
 def outcome(driver: Driver, kind: str, number: int) -> None:
@@ -667,12 +902,13 @@ def outcome(driver: Driver, kind: str, number: int) -> None:
             driver.send(HeadsUnavailable(stamp=asked.stamp))
         else:
             driver.load(number)
-    elif kind in ("lost", "lost_applied"):
-        driver.lose(applied=kind == "lost_applied", number=number)
+    elif kind in ("lost", "lost_applied", "silent", "silent_applied"):
+        tried = kind.startswith("silent")
+        driver.lose(applied=kind.endswith("applied"), number=number, tried=tried)
     elif kind == "refuse":
         driver.refuse(number)
-    elif kind == "fail":
-        driver.fail(number)
+    elif kind in ("fail", "tried"):
+        driver.fail(number, tried=kind == "tried")
     else:
         driver.commit(number=number)
 

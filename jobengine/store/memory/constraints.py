@@ -79,17 +79,6 @@ def _taken_key(tables: Tables, batch: CommitBatch) -> str | None:
     ]
     if len(set(letters)) < len(letters) or any(key in tables.letters for key in letters):
         return "dead_letters_pkey"
-    answers = [
-        (answer.tenant_id, answer.key, answer.path, answer.at)
-        for answer in chain.from_iterable(change.idempotency for change in batch.changes)
-    ]
-    known = {
-        (tenant_id, key, path, each.at)
-        for tenant_id, key, path, _ in answers
-        for each in tables.answers.get((tenant_id, key, path), ())
-    }
-    if len(set(answers)) < len(answers) or known.intersection(answers):
-        return "idempotency_answers_pkey"
     made = [
         row.prefix
         for row in chain.from_iterable(change.api_keys for change in batch.changes)

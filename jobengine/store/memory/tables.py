@@ -7,6 +7,7 @@ Not here: what a commit is refused for (`constraints`).
 
 from bisect import insort
 from collections import defaultdict
+from collections.abc import Iterable
 from itertools import chain
 
 import attrs
@@ -21,6 +22,7 @@ from jobengine.domain.change import (
     GateStateRow,
     IdempotencyRow,
     JobRow,
+    LogRow,
     RedriveRow,
     RevocationRow,
     UniqueRow,
@@ -110,13 +112,9 @@ class Tables:
             for artifact in change.artifacts:
                 name = (artifact.tenant_id, artifact.job_id, artifact.attempt, artifact.name)
                 self.artifacts[name] = artifact
-            for log in change.logs:
-                self._log_position += 1
-                lines = LogLines(attempt=log.attempt, at=log.at, lines=bytes(log.lines))
-                self.logs[log.tenant_id, log.job_id].append((self._log_position, lines))
+            self._apply_logs(change.logs, again=batch.again)
             for answer in change.idempotency:
-                place = (answer.tenant_id, answer.key, answer.path)
-                insort(self.answers.setdefault(place, []), answer, key=lambda each: each.at)
+                self._apply_answer(answer)
             for key_row in change.api_keys:
                 self._apply_api_key(key_row)
             for revocation in change.revocations:
@@ -236,6 +234,33 @@ class Tables:
             letter = self.letters[key]
             letter.state = row.state
             letter.replayed_as = row.replayed_as or letter.replayed_as
+
+    def _apply_logs(self, rows: Iterable[LogRow], *, again: bool) -> None:
+        """Those that are there already are left out where they may be (``again``)."""
+        given = [
+            (
+                (row.tenant_id, row.job_id),
+                LogLines(attempt=row.attempt, at=row.at, lines=bytes(row.lines)),
+            )
+            for row in rows
+        ]
+        stored = [
+            (key, lines)
+            for key in dict.fromkeys(key for key, _ in given if again)
+            for _, lines in self.logs.get(key, ())
+        ]
+        for key, lines in given:
+            if (key, lines) in stored:
+                stored.remove((key, lines))
+            else:
+                self._log_position += 1
+                self.logs[key].append((self._log_position, lines))
+
+    def _apply_answer(self, row: IdempotencyRow) -> None:
+        """The first one to a request at an instant stays."""
+        answers = self.answers.setdefault((row.tenant_id, row.key, row.path), [])
+        if all(each.at != row.at for each in answers):
+            insort(answers, row, key=lambda each: each.at)
 
     def _apply_redrive(self, row: RedriveRow) -> None:
         key = (row.tenant_id, row.redrive_id)

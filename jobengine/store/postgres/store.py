@@ -48,6 +48,7 @@ from jobengine.store.postgres.feeds import PostgresFeeds
 from jobengine.store.postgres.letters import PostgresLetters
 from jobengine.store.postgres.migrate import status
 from jobengine.store.postgres.refusal import explain
+from jobengine.store.postgres.resent import without_stored
 from jobengine.store.postgres.rows import (
     job_ids_of,
     to_answer,
@@ -99,6 +100,12 @@ class PostgresStore(
         self._tenant_set = self._statements["tenant_set"]
 
     def commit(self, batch: CommitBatch) -> Awaitable[None]:
+        return self._commit_again(batch) if batch.again else self._commit(batch)
+
+    async def _commit_again(self, batch: CommitBatch) -> None:
+        await self._commit(await without_stored(batch, self._fetch))
+
+    def _commit(self, batch: CommitBatch) -> Awaitable[None]:
         try:
             name, parameters = commit_parameters(batch)
         except StatementRefusedError as error:

@@ -22,7 +22,7 @@ import attrs
 import trio
 
 from jobengine.domain.change import CommitBatch
-from jobengine.store.errors import StatementRefusedError, StoreUnavailableError
+from jobengine.store.errors import StatementRefusedError, StoreSilentError, StoreUnavailableError
 from jobengine.store.memory import MemoryStore
 from jobengine.testing.sim.faults import Faults
 from jobengine.testing.sim.virtual_time import sleep
@@ -127,7 +127,7 @@ class SimulatedStore:
         if faults.strike(f"{site}.away", state) or self._is_nth(asked, "before"):
             raise StoreUnavailableError("away", may_have_committed=False)
         if asked.verb == "commit" and faults.strike("store.commit.unknown", state):
-            raise StoreUnavailableError("away", may_have_committed=True)
+            raise StoreSilentError("silent", may_have_committed=True)
 
     async def _after(self, asked: "_Asked") -> None:
         faults, site, state = self._faults, asked.site, asked.state

@@ -280,6 +280,10 @@ CASES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         {"tenant_id": "t1", "job_id": ID, "place": 0, "rows_max": 10},
         ("job_logs_%_pkey",),
     ),
+    "log_rows_stored": (
+        {"tenant_ids": ["t1", "t2"], "job_ids": [ID, ID], "ats": [NOW, NOW + 1]},
+        ("job_logs_%_pkey",),
+    ),
     "logs_of_job_back": (
         {"tenant_id": "t1", "job_id": ID, "place": 1 << 60, "rows_max": 10},
         ("job_logs_%_pkey",),

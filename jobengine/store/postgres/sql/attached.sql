@@ -88,6 +88,21 @@ WHERE tenant_id = %(tenant_id)s AND job_id = %(job_id)s AND position > %(place)s
 ORDER BY position
 LIMIT %(rows_max)s;
 
+-- name: log_rows_stored
+-- purpose: which rows of logs are there already, when a commit is sent that may have taken effect
+-- rows: one a stored row of these jobs at one of these instants; each job once
+-- index: job_logs_pkey of the days of the instants
+-- locks: none
+-- parameters: tenant_ids text[], job_ids uuid[], ats bigint[]
+SELECT job.tenant_id, job.job_id, stored.attempt, stored.at, stored.lines
+FROM unnest(%(tenant_ids)s::text[], %(job_ids)s::uuid[]) AS job(tenant_id, job_id)
+CROSS JOIN LATERAL (
+    SELECT attempt, at, lines
+    FROM job_logs l
+    WHERE l.tenant_id = job.tenant_id AND l.job_id = job.job_id AND l.at = ANY (%(ats)s::bigint[])
+    OFFSET 0
+) stored;
+
 -- name: logs_of_job_back
 -- purpose: the newest stored log lines of a job, going back
 -- rows: up to rows_max, by position descending

@@ -15,6 +15,9 @@
 -- link, the link, and the stored body. unique_keys says besides (h) which holders may be replaced,
 -- and (at) from when a window is over; one row for a key at most.
 --
+-- An answer that is there is the first one to its request, and stays: a commit without blocks may be
+-- sent again after it took effect. The log lines of such a one are left out before (log_rows_stored).
+--
 -- Rows of jobs, waiting and leases are found one by one (LATERAL, OFFSET 0) and changed where they
 -- stand: tables are often empty, and a join planned then, and kept, would go through all of a table
 -- for each changed job once it is full. A job that goes on waiting leaves and enters again. Rows of
@@ -32,7 +35,8 @@
 -- rows: 1, true; or JE001 (a head has moved), JE002 (a job, dead letter or run is not in its
 --   from-state)
 -- index: ledger_heads_pkey, jobs_pkey, waiting_pkey, leases_pkey, dead_letters_pkey,
---   artifacts_pkey, unique_keys_pkey, api_keys_pkey, token_revocations_pkey, redrives_pkey,
+--   artifacts_pkey, unique_keys_pkey, idempotency_answers_pkey, api_keys_pkey,
+--   token_revocations_pkey, redrives_pkey,
 --   gate_states_pkey, controls_pkey, runs_pkey, run_parts_pkey, registry_pkey,
 --   webhooks_pkey
 -- locks: rows of the batch: heads first, then jobs, each in the order of the batch, then those of
@@ -389,6 +393,7 @@ answer_added AS (
     FROM json_to_recordset(%(answers)s::json)
         AS r(t text, k text, pa text, b text, an json, at bigint)
     WHERE (SELECT held FROM fence)
+    ON CONFLICT (tenant_id, key, path, at) DO NOTHING
 ),
 api_key_given AS MATERIALIZED (
     SELECT *
