@@ -19,7 +19,8 @@ class StoreError(Exception):
 
 
 class StoreUnavailableError(StoreError):
-    """Not now: the connection is lost or refused, or the server is full, starting or read-only.
+    """Not now: the connection is lost or refused, the server is full, starting or read-only, or the
+    day that is written to has not been prepared.
 
     `may_have_committed` is true when a statement that commits had been sent and its outcome is
     unknown: look for its traces before sending it again. When false, nothing was kept.

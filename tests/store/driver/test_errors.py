@@ -79,6 +79,19 @@ def test_a_fault_becomes_its_exception(sqlstate: str, kind: type[Exception]) -> 
     assert sqlstate in str(error)
 
 
+def test_a_row_that_no_partition_takes_is_stored_later_and_one_that_breaks_a_check_never() -> None:
+    message = 'no partition of relation "ledger_blocks" found for row'
+    unprepared = error_of("23514", message, label="commit", may_have_committed=False)
+    assert type(unprepared) is StoreUnavailableError
+    assert not unprepared.may_have_committed
+    assert message in str(unprepared)
+    assert "wall clock" in str(unprepared)
+    broken = error_of(
+        "23514", "violates", constraint_name="jobs_state", label="x", may_have_committed=False
+    )
+    assert type(broken) is StatementRefusedError
+
+
 def test_only_unavailability_can_be_ambiguous() -> None:
     lost = error_of("57P01", "shutting down", label="x", may_have_committed=True)
     assert isinstance(lost, StoreUnavailableError)

@@ -4,20 +4,36 @@ import random
 import tempfile
 from collections.abc import AsyncIterator
 
+import msgspec
 import psycopg
 import pytest
 import trio
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from jobengine.domain.change import ChangeSet
+from jobengine.domain.change import (
+    ArtifactRow,
+    ChangeSet,
+    DeadLetterRow,
+    IdempotencyRow,
+    UniqueRow,
+)
 from jobengine.domain.instant import DAY, HOUR
-from jobengine.store.errors import HeadMovedError, StatementRefusedError, StoreUnavailableError
+from jobengine.store.errors import HeadMovedError, StoreUnavailableError
 from jobengine.store.port import JobFilter
 from jobengine.store.postgres.driver.connection import Connection
 from jobengine.store.postgres.driver.pool import open_pool
 from jobengine.store.postgres.opening import open_postgres_store
 from jobengine.store.postgres.store import PostgresStore
-from tests.store.conformance.scribe import NOW, TENANT, Scribe, change_row, job_id, new_row
+from jobengine.wire.fields import INDEXED_BYTES_MAX
+from tests.store.conformance.scribe import (
+    NOW,
+    TENANT,
+    Scribe,
+    change_row,
+    definition,
+    job_id,
+    new_row,
+)
 
 
 @pytest.fixture
@@ -208,13 +224,76 @@ async def test_days_are_prepared_once_however_many_ask(
     await Scribe(store).write(ChangeSet(tenant_id=TENANT), at=NOW + 10 * DAY)
 
 
-async def test_a_block_of_a_day_without_room_is_refused_whole(store: PostgresStore) -> None:
-    scribe = Scribe(store)
-    with pytest.raises(StatementRefusedError):
-        await scribe.write(
-            ChangeSet(tenant_id=TENANT, entries=[], rows=[new_row(1)]), at=NOW + 9 * DAY
-        )
+@pytest.mark.parametrize("days", [9, -2])
+async def test_a_commit_of_a_day_that_is_not_prepared_is_kept_out_whole_until_it_is(
+    store: PostgresStore, days: int
+) -> None:
+    scribe, at = Scribe(store), NOW + days * DAY
+    batch = scribe.batch(ChangeSet(tenant_id=TENANT, entries=[], rows=[new_row(1)]), at=at)
+    with pytest.raises(StoreUnavailableError, match=r"no partition of .* wall clock") as caught:
+        await store.commit(batch)
+    assert not caught.value.may_have_committed
     assert await store.jobs(TENANT, [job_id(1)]) == []
+    await store.prepare(at)
+    await store.commit(batch)
+    assert len(await store.jobs(TENANT, [job_id(1)])) == 1
+
+
+async def test_the_longest_texts_that_doors_take_fit_together_into_every_index(
+    store: PostgresStore,
+) -> None:
+    chance = random.Random(5)
+
+    def letters(count: int) -> str:
+        """Of four bytes each, which do not compress."""
+        return "".join(chr(chance.randrange(0x20000, 0x2A6D0)) for _ in range(count))
+
+    tenant_id, text, name = letters(256), letters(INDEXED_BYTES_MAX // 4), "n" * 128
+    about = definition(queue=name, job_type=name, source_id=name, run_id=letters(64))
+    await Scribe(store).write(
+        ChangeSet(
+            tenant_id=tenant_id,
+            entries=[],
+            rows=[new_row(1, tenant_id=tenant_id, about=about)],
+            artifacts=[
+                ArtifactRow(
+                    tenant_id=tenant_id,
+                    job_id=job_id(1),
+                    attempt=1,
+                    name=text,
+                    digest="sha256:" + "0" * 64,
+                    mime="",
+                    size_bytes=0,
+                    at=NOW,
+                )
+            ],
+            unique=[UniqueRow(tenant_id=tenant_id, key=text, job_id=job_id(1))],
+            idempotency=[
+                IdempotencyRow(
+                    tenant_id=tenant_id,
+                    key=text,
+                    path="/" + letters(128),
+                    body_digest="",
+                    answer=msgspec.Raw(b"{}"),
+                    at=NOW,
+                )
+            ],
+            dead_letters=[
+                DeadLetterRow(
+                    tenant_id=tenant_id,
+                    dead_letter_id=f"{job_id(1)}.1",
+                    job_id=job_id(1),
+                    job_type=name,
+                    queue=name,
+                    class_=name,
+                    signature=name,
+                    error=msgspec.Raw(b"{}"),
+                    attempts=1,
+                    at=NOW,
+                )
+            ],
+        )
+    )
 
 
 async def test_answers_are_dropped_by_whole_days_that_are_over(

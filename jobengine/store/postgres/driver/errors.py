@@ -1,9 +1,11 @@
 """From an SQLSTATE to what a caller can do about it: two tables and one lookup.
 
 `FAULT_BY_CODE` goes before `FAULT_BY_CLASS` (the first two characters); whatever stands in neither
-is a programmer's fault, so that an unforeseen error is loud. Rule of thumb: *unavailable* where the
-same statement can succeed later, *conflict* where it can succeed now, *refused* where the data
-decides, *programmer* where only a change of code, schema or configuration helps.
+is a programmer's fault, so that an unforeseen error is loud. One code says two things: a row breaks
+a CHECK, which is named with it, or no partition takes it, which passes when its day is prepared.
+Rule of thumb: *unavailable* where the same statement can succeed later, *conflict* where it can
+succeed now, *refused* where the data decides, *programmer* where only a change of code, schema or
+configuration helps.
 
 Source: PostgreSQL documentation, appendix A "PostgreSQL Error Codes".
 """
@@ -66,6 +68,7 @@ FAULT_BY_CLASS: Final[Mapping[str, Fault]] = MappingProxyType(
 )
 _FRESH_CONNECTION_CODES: Final = frozenset({"25006", "25P03", "25P04"})
 _FRESH_CONNECTION_CLASSES: Final = frozenset({"08"})
+_CHECK_VIOLATION: Final = "23514"
 _QUOTED = re.compile(r'".*"', re.DOTALL)
 
 
@@ -102,6 +105,10 @@ def error_of(
     `may_have_committed` is the caller's knowledge of the session and holds for unavailability only.
     """
     text = f"{label}: {message_primary} [{sqlstate}]"
+    if sqlstate == _CHECK_VIOLATION and constraint_name is None:
+        # A row that a CHECK refuses comes with its name; one that no partition takes has none.
+        why = "its day has none, as the wall clock was set or stood; one is made within a minute"
+        return StoreUnavailableError(f"{text}: {why}", sqlstate=sqlstate)
     match fault_of(sqlstate):
         case Fault.UNAVAILABLE:
             unknown = may_have_committed or sqlstate == "40003"
