@@ -3,9 +3,14 @@
 Lanes of one source and job type are one *flow*: of them the head with the lowest rank goes first.
 Flows share by weighted rounds (``fair_queue``); background work, of the lowest priority and not yet
 aged, goes when no other flow may.
+
+I1  Rounds are kept of tenants that have lanes, and of no more others than of those or ``_SLACK``. A
+    tenant without a lane has only idle flows, which keep nothing, so nobody's turn is lost with
+    them.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
 
 import attrs
 
@@ -21,6 +26,8 @@ _BACKGROUND_PRIORITY = 0
 _BACKGROUND_AGES_AFTER = 9
 """Steps of ageing after which background work counts as normal: as many as there are priorities."""
 
+_SLACK: Final = 256
+
 
 @attrs.define
 class _Offers:
@@ -35,20 +42,26 @@ class FairLanes:
         self._state = state
         self._ready = ready
         self._rounds: dict[str, FairRounds] = {}
+        self._weights: dict[str, tuple[tuple[str | Flow, int], ...]] = {}
+        self._sweep_at = _SLACK
 
     def set_weights(self, tenant_id: str, weights: Iterable[tuple[str | Flow, int]]) -> None:
         """Replace the weights of a tenant's flows."""
-        rounds = FairRounds()
-        for of, weight in weights:
-            rounds.set_weight(of, weight)
-        self._rounds[tenant_id] = rounds
+        given = tuple(weights)
+        if given:
+            self._weights[tenant_id] = given
+        else:
+            self._weights.pop(tenant_id, None)
+        self._rounds.pop(tenant_id, None)
 
     def turns(self, tenant_id: str, lanes: Sequence[Lane]) -> Iterator[Lane]:
         """The lane to take the next job from, again and again while any has one that may start.
 
         The caller takes the head of each lane it is given before it asks for the next.
         """
-        rounds = self._rounds.setdefault(tenant_id, FairRounds())
+        rounds = self._rounds.get(tenant_id)
+        if rounds is None:
+            rounds = self._begin(tenant_id)
         flows: dict[Flow, list[Lane]] = {}
         for lane in lanes:
             flows.setdefault((lane.source_id, lane.job_type), []).append(lane)
@@ -66,6 +79,18 @@ class FairLanes:
                 rounds.withhold(served)
             else:
                 rounds.idle(served)
+
+    def _begin(self, tenant_id: str) -> FairRounds:
+        if len(self._rounds) >= self._sweep_at:
+            by_topic = self._state.lanes_by_topic
+            self._rounds = {
+                of: rounds for of, rounds in self._rounds.items() if (of, "any", "") in by_topic
+            }
+            self._sweep_at = 2 * len(self._rounds) + _SLACK
+        rounds = self._rounds[tenant_id] = FairRounds()
+        for of, weight in self._weights.get(tenant_id, ()):
+            rounds.set_weight(of, weight)
+        return rounds
 
     def _offer(self, flow: Flow, members: Iterable[Lane], offers: _Offers) -> None:
         """Find the lane of a flow that is next, and what its head costs."""

@@ -7,7 +7,8 @@ carries every candidate of a granting step.
 I1  A proposed job is busy: what is asked of it meanwhile is handled when the answer is here.
 I2  Tokens of a job that does not start after all go back at once.
 I3  A bucket that was lost is configured anew and asked again; nothing stays proposed for ever.
-I4  No more candidates of a lane are proposed than it is likely to get: twice what it got last.
+I4  No more candidates of a lane are proposed than it is likely to get: twice what it got last. A
+    lane that is closed, and of which nothing is proposed, begins anew.
 I5  What a bucket answered to a question from before a change of the controls starts nothing: its
     tokens go back, and it is asked again under the limits of now.
 
@@ -127,6 +128,11 @@ class Proposals:
             self._appetite[lane] = min(_APPETITE_MAX, grown)
         if self._appetite.get(lane) == _APPETITE_FIRST:
             del self._appetite[lane]
+
+    def forget_lane(self, lane: Lane) -> None:
+        """A lane is closed: what it got tells nothing any more, unless more of it is proposed."""
+        if lane not in self._by_lane:
+            self._appetite.pop(lane, None)
 
     def keep(self, message: Reserved) -> None:
         """Remember what a bucket says of itself, for its successor."""

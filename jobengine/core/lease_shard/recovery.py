@@ -20,7 +20,7 @@ def restore_leases(state: ShardState, leased: Sequence[LeasedJob]) -> None:
         timeout_us = job.definition.timeout_us
         timeout_s = None
         if timeout_us is not None:
-            run_us = state.now.at - each.granted_at
+            run_us = max(0, state.now.at - each.granted_at)
             timeout_s = now_s + max(0, timeout_us - run_us) / 1_000_000
         if job.cancel_requested_at is not None:
             grace_ends_s = now_s + state.limits.cancel_grace_s

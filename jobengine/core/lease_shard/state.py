@@ -40,6 +40,7 @@ from jobengine.messages.shard_commands import Commit
 __all__ = ["DUE_ENTRY_BYTES", "ENGINE", "ShardLimits", "ShardState", "weight"]
 
 _JOB_OVERHEAD_BYTES = 1024
+_SLOWNESS = 2
 DUE_ENTRY_BYTES = 128
 _INCARNATION_SHIFT = 40
 _encoder = msgspec.json.Encoder()
@@ -90,10 +91,13 @@ class ShardState:
         self._last_stamp = incarnation << _INCARNATION_SHIFT
 
     def take_time(self, now: Moment) -> None:
-        """Instants never go back: they stand while a wall clock that was set back catches up."""
+        """Instants never go back: they go at half the pace while a wall clock that was set back
+        catches up."""
         if now.at < self.now.at:
-            self.waiting_room.stood_us += round((now.mono - self.now.mono) * SECOND)
-            now = Moment(now.mono, self.now.at)
+            passed_us = max(0, round((now.mono - self.now.mono) * SECOND))
+            at = max(now.at, self.now.at + (passed_us + 1) // _SLOWNESS)
+            self.waiting_room.lost_us += self.now.at + passed_us - at
+            now = Moment(now.mono, at)
         self.now = now
 
     def stamp(self) -> int:
@@ -192,6 +196,7 @@ class ShardState:
             return
         del self.lanes[lane]
         self.waiting_room.reopen(lane)
+        self.proposals.forget_lane(lane)
         for topic in _topics(lane):
             lanes = self.lanes_by_topic[topic]
             del lanes[lane]

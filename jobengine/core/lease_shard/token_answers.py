@@ -55,7 +55,10 @@ class TokenAnswers:
                 got[1] += 1
                 self._deny(candidate, denial)
         for lane, (granted, denied) in tally.items():
-            state.proposals.learn_appetite(lane, granted, denied)
+            if lane in state.lanes:
+                state.proposals.learn_appetite(lane, granted, denied)
+            else:
+                state.proposals.forget_lane(lane)
             state.opened[lane] = None
         self._ask_again(candidates)
         self._granter.refund(message.tenant_id, refunds)

@@ -10,14 +10,16 @@ I2  A parked job that was let out for a free place and did not take it hands the
     next of its lane, so a free place is never forgotten.
 I3  At most ``parked_max`` jobs are parked; past that a lane is closed by the gate of its first job.
 I4  A job is in at most one of: its window, parked, proposed, a lease.
-I5  Who waits for an instant waits no longer than it was away, though instants stand still while a
-    wall clock that was set back catches up: ``stood_us`` counts for how long they did.
+I5  Who waits for an instant waits no longer than it was away, though instants go slowly while a
+    wall clock that was set back catches up: ``lost_us`` is by how much they fell behind.
+I6  Each heap holds at most about twice as many entries as wait, however many came and went.
 
 Not here: which gate is closed (``gates``), who then gets the job (``grants``).
 """
 
 from collections.abc import Iterable
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
+from typing import Final
 
 import attrs
 
@@ -30,24 +32,37 @@ __all__ = ["Subject", "WaitingRoom"]
 Subject = tuple[str, str, str]
 """Tenant, kind and key of what has to move for a gate to open."""
 
+_HEAP_SLACK: Final = 64
+
+
+@attrs.define(eq=False)
+class _Queue:
+    """Parked jobs of one lane: how many, and their keys among those of some that have left."""
+
+    jobs: int = 0
+    keys: list[Key] = attrs.field(factory=list)
+
 
 @attrs.define(eq=False)
 class _Waiters:
+    """A lane has a queue while a job of it is parked."""
+
     lanes: dict[Lane, None] = attrs.field(factory=dict)
-    parked: dict[Lane, list[Key]] = attrs.field(factory=dict)
+    parked: dict[Lane, _Queue] = attrs.field(factory=dict)
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class _Parked:
     subject: Subject
     lane: Lane
+    queue: _Queue
     key: Key
     job: Job
 
 
 class WaitingRoom:
     def __init__(self, parked_max: int) -> None:
-        self.stood_us = 0
+        self.lost_us = 0
         self._parked_max = parked_max
         self._waiters: dict[Subject, _Waiters] = {}
         self._closed: dict[Lane, tuple[Subject, int | None]] = {}
@@ -85,7 +100,7 @@ class WaitingRoom:
         if parked is None:
             return None
         opens = self._opens.get(parked.subject)
-        return parked.subject, None if opens is None else opens - self.stood_us
+        return parked.subject, None if opens is None else opens - self.lost_us
 
     def parked_keys(self, lane: Lane) -> Iterable[Key]:
         """Places in the lane's order of the jobs of it that are parked, in no order."""
@@ -106,8 +121,14 @@ class WaitingRoom:
         self, lane: Lane, key: Key, job: Job, subject: Subject, opens_at: int | None
     ) -> tuple[Subject, Lane] | None:
         """Put a job aside; returns whose chance it had and did not take, to be handed on."""
-        self._parked[job.job_id] = _Parked(subject, lane, key, job)
-        heappush(self._under(subject).parked.setdefault(lane, []), key)
+        self._leave(job.job_id)
+        parked = self._under(subject).parked
+        queue = parked.get(lane)
+        if queue is None:
+            queue = parked[lane] = _Queue()
+        queue.jobs += 1
+        heappush(queue.keys, key)
+        self._parked[job.job_id] = _Parked(subject, lane, queue, key, job)
         self._watch(subject, opens_at)
         tried = self._tried.pop(job.job_id, None)
         return tried if tried is not None and tried[0] != subject else None
@@ -119,7 +140,7 @@ class WaitingRoom:
 
     def forget(self, job_id: str) -> tuple[Subject, Lane] | None:
         """A job waits no longer; returns whose chance it had, to be handed on."""
-        self._parked.pop(job_id, None)
+        self._leave(job_id)
         return self._tried.pop(job_id, None)
 
     def open(
@@ -149,7 +170,7 @@ class WaitingRoom:
         waiters = self._waiters.get(subject)
         if waiters is None:
             return 0
-        return len(waiters.lanes) + sum(len(keys) for keys in waiters.parked.values())
+        return len(waiters.lanes) + sum(queue.jobs for queue in waiters.parked.values())
 
     def lanes_under(self, subject: Subject) -> list[Lane]:
         """Lanes that are closed until it opens."""
@@ -169,7 +190,7 @@ class WaitingRoom:
         clock = self._clock
         while clock and self._opens.get(clock[0][1]) != clock[0][0]:
             heappop(clock)
-        return clock[0][0] - self.stood_us if clock else None
+        return clock[0][0] - self.lost_us if clock else None
 
     def due(self, at: int) -> list[Subject]:
         """Subjects whose instant has come, each once."""
@@ -184,22 +205,40 @@ class WaitingRoom:
         self, subject: Subject, lane: Lane, *, one: bool
     ) -> list[tuple[Lane, Key, Job | None]]:
         waiters = self._waiters.get(subject)
-        keys = None if waiters is None else waiters.parked.get(lane)
-        if waiters is None or keys is None:
+        queue = None if waiters is None else waiters.parked.get(lane)
+        if waiters is None or queue is None:
             return []
         out: list[tuple[Lane, Key, Job | None]] = []
-        while keys and not (one and out):
-            key = heappop(keys)
+        while queue.jobs and not (one and out):
+            key = heappop(queue.keys)
             parked = self._parked.get(key[1])
-            if parked is None or parked.subject != subject or parked.key != key:
+            if parked is None or parked.queue is not queue or parked.key != key:
                 continue
             del self._parked[key[1]]
+            queue.jobs -= 1
             if one:
                 self._tried[key[1]] = (subject, lane)
             out.append((lane, key, parked.job))
-        if not keys:
+        if not queue.jobs:
             del waiters.parked[lane]
         return out
+
+    def _leave(self, job_id: str) -> None:
+        """A parked job waits no longer. Its key is left in the heap until such outnumber (I6)."""
+        gone = self._parked.pop(job_id, None)
+        if gone is None:
+            return
+        queue = gone.queue
+        queue.jobs -= 1
+        if not queue.jobs:
+            del self._waiters[gone.subject].parked[gone.lane]
+            self._drop_if_empty(gone.subject)
+        elif len(queue.keys) > 2 * queue.jobs + _HEAP_SLACK:
+            held = {key: self._parked.get(key[1]) for key in queue.keys}
+            queue.keys = [
+                key for key, of in held.items() if of and of.queue is queue and of.key == key
+            ]
+            heapify(queue.keys)
 
     def reopen(self, lane: Lane) -> None:
         """A lane waits no longer: its gate is looked at again, or it holds nothing any more."""
@@ -216,11 +255,14 @@ class WaitingRoom:
         """All who wait for a subject are looked at when the first of their instants has come."""
         if opens_at is None:
             return
-        opens = opens_at + self.stood_us
+        opens = opens_at + self.lost_us
         if opens >= self._opens.get(subject, opens + 1):
             return
         self._opens[subject] = opens
         heappush(self._clock, (opens, subject))
+        if len(self._clock) > 2 * len(self._opens) + _HEAP_SLACK:
+            self._clock = [(at, of) for of, at in self._opens.items()]
+            heapify(self._clock)
 
     def _drop_if_empty(self, subject: Subject) -> None:
         waiters = self._waiters.get(subject)

@@ -51,7 +51,9 @@ _DISTURBED_S: Final = (0.2, 3.0)
 _WATCHED_S: Final = 10.0
 """How often it is asked for errors once nothing strikes any more."""
 _DEAD_S: Final = (0.1, 1.0, 20.0)
-_STEPS_US: Final = (-30_000_000, -1_000_000, -1_000, 1_000, 5_000_000, 120_000_000)
+_STEPS_US: Final = (
+    -10_800_000_000, -30_000_000, -1_000_000, -1_000, 1_000, 5_000_000, 120_000_000, 7_200_000_000,
+)  # fmt: skip
 
 
 class EngineFailedError(Exception):
