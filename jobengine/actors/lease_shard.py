@@ -199,9 +199,6 @@ class LeaseShardActor:
         jobs: Sequence[Job] = ()
         if command.job_ids:
             jobs = await store.jobs(tenant_id, command.job_ids)
-        keys = list(command.claims.unique_keys)
-        if command.with_keys_of_jobs:
-            keys += [key for job in jobs if (key := job.definition.unique_key) is not None]
         letters: dict[str, DeadLetterRow] = {}
         for job in jobs if command.with_dead_letters else ():
             if job.state is State.FAILED:
@@ -209,8 +206,11 @@ class LeaseShardActor:
                 if letter is not None:
                     letters[job.job_id] = letter
         holders, answers = {}, {}
-        if keys or command.claims.idempotency:
-            claims = await store.claims(tenant_id, keys, command.claims.idempotency, command.now_at)
+        wanted = command.claims
+        if wanted.unique_keys or wanted.idempotency:
+            claims = await store.claims(
+                tenant_id, wanted.unique_keys, wanted.idempotency, command.now_at
+            )
             holders, answers = claims.holders, claims.answers
         return SubjectsLoaded(
             stamp=command.stamp,

@@ -128,16 +128,14 @@ class DocumentWanted(msgspec.Struct, frozen=True):
 class LoadSubjects(_Message, frozen=True, kw_only=True):
     """Command: read what a decision is about; ends in ``SubjectsLoaded``.
 
-    The latest dead letter of each job is read too, unless ``with_dead_letters`` is off;
-    ``with_keys_of_jobs`` adds the holders of the unique keys that the jobs' definitions name. A run
-    is read by its id or by its token.
+    The latest dead letter of each job is read too, unless ``with_dead_letters`` is off. A run is
+    read by its id or by its token.
     """
 
     stamp: int
     tenant_id: str
     job_ids: Sequence[str] = ()
     claims: ClaimsWanted = ClaimsWanted()
-    with_keys_of_jobs: bool = False
     with_dead_letters: bool = True
     run_id: str | None = None
     run_token: str | None = None

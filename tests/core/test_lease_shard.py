@@ -2,13 +2,14 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from jobengine.domain.control import RatePolicy, Throttle
 from jobengine.domain.errors import ErrorCode, Refusal
 from jobengine.domain.failure import Failure
 from jobengine.domain.instant import Moment
-from jobengine.domain.job import State
+from jobengine.domain.job import Job, State
 from jobengine.domain.rank import rank_of
 from jobengine.domain.records import DueJob, LeasedJob, Ranked
 from jobengine.messages.lease_shard import (
@@ -43,6 +44,7 @@ from jobengine.messages.worker_reports import (
     Failed,
     GivenBack,
     LeaseClaim,
+    Progressed,
     SetCredit,
 )
 from tests.core.shard_driver import (
@@ -58,6 +60,7 @@ from tests.core.shard_driver import (
 )
 
 PERIOD_US = 60_000_000
+BROKEN = Failure(class_="Broken", message="no", retryable=False)
 
 
 def nothing_due(shard: ShardDriver) -> None:
@@ -496,6 +499,88 @@ def test_of_two_submits_under_one_key_the_second_is_given_the_job_of_the_first()
     shard.settle()
     shard.send(SubjectsLoaded(stamp=wants(shard).stamp, holders={"k": stored_job(1)}))
     assert [answer.outcomes[0].job_id for answer in shard.answers()] == [job_id(1), job_id(1)]
+
+
+def failed_job(number: int) -> Job:
+    return stored_job(number, State.FAILED, attempt=1, unique_key="k")
+
+
+def read(shard: ShardDriver, *jobs: Job, holder: Job | None = None) -> None:
+    """Answer what was asked last."""
+    found = {job.job_id: job for job in jobs}
+    holders = {} if holder is None else {"k": holder}
+    shard.send(SubjectsLoaded(stamp=wants(shard).stamp, jobs=found, holders=holders))
+
+
+def test_a_retry_waits_for_a_submit_under_its_unique_key_and_finds_it_taken() -> None:
+    shard = ShardDriver()
+    nothing_due(shard)
+    shard.submit(new_job(2, unique_key="k"))
+    read(shard)
+    shard.send(operation(RetryJob, 1))
+    read(shard, failed_job(1))
+    assert len(shard.open_commits()) == 1
+    shard.settle()
+    read(shard, failed_job(1))
+    read(shard, failed_job(1), holder=stored_job(2, unique_key="k"))
+    assert shard.answers()[-1].code is ErrorCode.UNIQUE_KEY_TAKEN
+    assert shard.open_commits() == []
+
+
+def test_of_two_retries_under_one_unique_key_the_second_finds_it_taken() -> None:
+    shard = ShardDriver()
+    nothing_due(shard)
+    shard.send(operation(RetryJob, 1))
+    read(shard, failed_job(1))
+    first = wants(shard)
+    shard.send(operation(RetryJob, 2))
+    read(shard, failed_job(2))
+    shard.send(SubjectsLoaded(stamp=first.stamp, jobs={job_id(1): failed_job(1)}))
+    [commit] = shard.open_commits()
+    assert [row.job_id for row in commit.changes.unique] == [job_id(1)]
+    shard.settle()
+    read(shard, failed_job(2))
+    read(shard, failed_job(2), holder=stored_job(1, unique_key="k"))
+    assert shard.answers()[-1].code is ErrorCode.UNIQUE_KEY_TAKEN
+    shard.submit(new_job(3, unique_key="k"))
+    read(shard, holder=stored_job(1, unique_key="k"))
+    assert shard.answers()[-1].outcomes[0].outcome == "existing"
+
+
+def test_a_cancel_that_waited_for_a_report_goes_on_when_that_could_not_read() -> None:
+    shard = ShardDriver()
+    grant = lease_of(shard)
+    shard.report(completed(grant, follow_ups=(new_job(6, unique_key="k"),)))
+    keys = wants(shard)
+    shard.send(operation(CancelJob, 1))
+    shard.send(read_failed(keys))
+    read(shard, grant.job)
+    shard.settle()
+    assert isinstance(heard(shard), StopLease)
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        Failed(ref="e", lease_id="", token=1, error=BROKEN),
+        GivenBack(ref="e", lease_id="", token=1, delay_us=0),
+        None,
+    ],
+    ids=["failed", "given back", "expired"],
+)
+def test_the_last_progress_of_an_attempt_is_stored_with_its_end(end: Any) -> None:
+    shard = ShardDriver()
+    grant = lease_of(shard)
+    for note in (b'{"done":1}', b'{"done":2}'):
+        progressed = Progressed(ref="p", lease_id=grant.lease_id, token=1, note=note)
+        shard.report(progressed)
+        shard.settle()
+    if end is None:
+        shard.wait(120)
+    else:
+        shard.report(msgspec.structs.replace(end, lease_id=grant.lease_id))
+    (row,) = shard.last(Commit).changes.rows
+    assert (row.from_state, bytes(row.progress)) == ("running", b'{"done":2}')
 
 
 # ---- sessions that come and go

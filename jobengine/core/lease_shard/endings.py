@@ -20,13 +20,13 @@ from jobengine.core.lease_shard.leases import Lease, Phase
 from jobengine.core.lease_shard.pending import Pending
 from jobengine.core.lease_shard.source_watch import note_end, note_push_back
 from jobengine.core.lease_shard.state import ENGINE, ShardState
-from jobengine.domain.change import DeadLetterRow
+from jobengine.domain.change import DeadLetterRow, JobRow
 from jobengine.domain.failure import DeadLetterClass, Failure, dead_letter_class, signature
 from jobengine.domain.job import Job, Reason, State
 from jobengine.domain.outcome import Outcome, speaks_of_source
 from jobengine.domain.retry import retry_delay_us
 
-__all__ = ["Endings"]
+__all__ = ["Endings", "store_progress"]
 
 # Bound once: an enum looks its members up by name each time.
 _RUNNING: Final = State.RUNNING
@@ -75,7 +75,7 @@ class Endings:
         job.due_at = draft.at + delay_us if delay_us else min(job.due_at, draft.at)
         job.scheduled_at = draft.at
         draft.step(job, State.SCHEDULED, worker=lease, span_us=draft.at - (job.started_at or 0))
-        draft.close(job, _RUNNING)
+        store_progress(draft.close(job, _RUNNING), lease)
         pending.placed.append(job)
 
     def give_back_all(self, leases: Sequence[Lease]) -> None:
@@ -129,6 +129,7 @@ class Endings:
             self._bury(draft, lease, failure, reason, crash_loop=crash_loop)
         row = draft.close(job, _RUNNING)
         row.error = msgspec.Raw(error)
+        store_progress(row, lease)
         let_go_of_key(draft, job)
 
     def stop(self, draft: Draft, pending: Pending, lease: Lease) -> None:
@@ -144,7 +145,7 @@ class Endings:
             worker=lease,
             span_us=draft.at - (job.started_at or draft.at),
         )
-        draft.close(job, _RUNNING)
+        store_progress(draft.close(job, _RUNNING), lease)
         let_go_of_key(draft, job)
 
     def end(self, pending: Pending, lease: Lease, outcome: Outcome | None = None) -> None:
@@ -193,3 +194,9 @@ class Endings:
                 at=draft.at,
             )
         )
+
+
+def store_progress(row: JobRow, lease: Lease) -> None:
+    """Write the last progress of an attempt that ends, if that is not stored yet."""
+    if lease.progress_unstored and lease.job.progress is not None:
+        row.progress = msgspec.Raw(lease.job.progress)

@@ -4,7 +4,8 @@ Here an operation finds its job and gets its answer; what it makes of the job is
 ``live_jobs`` (cancel, release, prioritise) and ``past_jobs`` (retry, replay, discard).
 
 I1  An operation sees the job as committed: nothing else of the job is in flight while it decides.
-I2  What the transition table does not allow is refused with the pair and what would be legal, and
+I2  Who gives a job back its unique key holds that key from before it is read who has it.
+I3  What the transition table does not allow is refused with the pair and what would be legal, and
     changes nothing.
 """
 
@@ -43,6 +44,10 @@ __all__ = ["Operator"]
 _WAITING = (State.PENDING, State.SCHEDULED)
 
 
+_Reading = tuple[Operation, Sequence[str]]
+"""An operation, and the unique keys that are held for it."""
+
+
 class Operator:
     def __init__(self, state: ShardState, held_jobs: HeldJobs, submitter: Submitter) -> None:
         self._state = state
@@ -50,7 +55,7 @@ class Operator:
         self._submitter = submitter
         self._live_jobs = LiveJobs(state)
         self._past_jobs = PastJobs(submitter)
-        self._reading: dict[int, Operation | list[DueJob]] = {}
+        self._reading: dict[int, _Reading | list[DueJob]] = {}
 
     def operate(self, message: Operation) -> None:
         """Begin an operation: at once on a running job, else when the job has been read."""
@@ -59,7 +64,7 @@ class Operator:
         if not self._submitter.claims.take(message.ask_id, message.tenant_id, message.claim):
             return
         self._held_jobs.hold(message.job_id)
-        self._read(message)
+        self._read(message, ())
 
     def expire(self, due: Sequence[DueJob]) -> None:
         """Jobs of one tenant that reached their expiry without having started."""
@@ -91,26 +96,31 @@ class Operator:
             return None
         if isinstance(subject, list):
             return self._expire_loaded(subject, message)
-        if subject.claim is not None:
-            settled = settle_claim(subject.claim, message)
+        operation, keys = subject
+        if operation.claim is not None:
+            settled = settle_claim(operation.claim, message)
             if settled is not None:
                 value = (
                     OperateAnswer(job=None, stored=settled.stored, replayed=True)
                     if isinstance(settled, SubmitAnswer)
                     else settled
                 )
-                return self._answer(subject, value, message.jobs.get(subject.job_id))
-        job = message.jobs.get(subject.job_id)
+                return self._answer(operation, keys, value, message.jobs.get(operation.job_id))
+        job = message.jobs.get(operation.job_id)
         if job is None:
             refusal = Refusal(
-                ErrorCode.NOT_FOUND, f"no job {subject.job_id} here", {"jobId": subject.job_id}
+                ErrorCode.NOT_FOUND, f"no job {operation.job_id} here", {"jobId": operation.job_id}
             )
-            return self._answer(subject, refusal, None)
+            return self._answer(operation, keys, refusal, None)
+        if isinstance(operation, RetryJob) and job.state is State.FAILED and not keys:
+            key = job.definition.unique_key
+            if key is not None:
+                return self._hold_key(operation, key, job)
         lease = self._state.leases.of_job(job.job_id)
         if lease is not None:
             job = lease.job
         answer = self._carry_out(subject, job, lease, message)
-        return [] if answer is None else self._answer(subject, answer, job)
+        return [] if answer is None else self._answer(operation, keys, answer, job)
 
     def read_failed(self, stamp: int, refusal: Refusal) -> list[Any] | None:
         subject = self._reading.pop(stamp, None)
@@ -122,13 +132,25 @@ class Operator:
                 released.extend(self._held_jobs.let_go(row.job_id, None))
                 self._state.expiring.offer((row.at, row.job_id), row, DUE_ENTRY_BYTES)
             return released
-        return self._answer(subject, refusal, None)
+        return self._answer(*subject, refusal, None)
+
+    def _hold_key(self, message: Operation, key: str, job: Job) -> list[Any]:
+        """Read again with the job's unique key held, when nobody else does (I2)."""
+        claims = self._submitter.claims
+        if not claims.waits(message.tenant_id, [key], message):
+            claims.hold_keys(message.tenant_id, [key])
+            self._read(message, (key,))
+            return []
+        self._release_claim(message)
+        return self._held_jobs.let_go(message.job_id, job)
 
     def _carry_out(
-        self, message: Operation, job: Job, lease: Lease | None, read: SubjectsLoaded
+        self, operation: _Reading, job: Job, lease: Lease | None, read: SubjectsLoaded
     ) -> Refusal | OperateAnswer | None:
         """Decide one operation; None when its commit is under way."""
+        message, keys = operation
         draft, pending = self._state.draft(job.tenant_id, message.actor), Pending()
+        pending.unique_keys = [(job.tenant_id, key) for key in keys]
         changed: Refusal | Job
         match message:
             case CancelJob():
@@ -170,10 +192,10 @@ class Operator:
             state.commit(draft, pending)
         return again
 
-    def _read(self, message: Operation) -> None:
+    def _read(self, message: Operation, keys: Sequence[str]) -> None:
         state = self._state
         stamp = state.stamp()
-        self._reading[stamp] = message
+        self._reading[stamp] = message, keys
         claim = message.claim
         state.commands.append(
             LoadSubjects(
@@ -181,9 +203,9 @@ class Operator:
                 tenant_id=message.tenant_id,
                 job_ids=(message.job_id,),
                 claims=ClaimsWanted(
-                    idempotency=() if claim is None else ((claim.key, claim.path),)
+                    unique_keys=keys,
+                    idempotency=() if claim is None else ((claim.key, claim.path),),
                 ),
-                with_keys_of_jobs=isinstance(message, RetryJob),
                 now_at=state.now.at,
             )
         )
@@ -197,11 +219,17 @@ class Operator:
         pending.answers.append((message.ask_id, OperateAnswer(job=job, stored=stored)))
         self._state.commit(draft, pending)
 
-    def _answer(self, message: Operation, value: Any, job: Job | None) -> list[Any]:
-        """Answer without a commit and let go of the job; returns what had waited for it."""
-        state = self._state
-        state.commands.append(Answer(message.ask_id, value))
+    def _answer(
+        self, message: Operation, keys: Sequence[str], value: Any, job: Job | None
+    ) -> list[Any]:
+        """Answer without a commit and let go of the job; returns what had waited."""
+        self._state.commands.append(Answer(message.ask_id, value))
+        self._release_claim(message)
+        claims = self._submitter.claims
+        waiting = claims.release_keys([(message.tenant_id, key) for key in keys])
+        return [*self._held_jobs.let_go(message.job_id, job), *waiting]
+
+    def _release_claim(self, message: Operation) -> None:
         claim = message.claim
         if claim is not None:
             self._submitter.claims.release([(message.tenant_id, claim.key, claim.path)])
-        return self._held_jobs.let_go(message.job_id, job)

@@ -10,13 +10,11 @@ Not here: what an attempt says while it runs (``attempt_notes``), reports that n
 
 from typing import Any, Final
 
-import msgspec
-
 from jobengine.core.lease_shard.alike_ends import AlikeEnds
 from jobengine.core.lease_shard.attempt_notes import AttemptNotes
 from jobengine.core.lease_shard.claims import let_go_of_key
 from jobengine.core.lease_shard.draft import Draft
-from jobengine.core.lease_shard.endings import Endings
+from jobengine.core.lease_shard.endings import Endings, store_progress
 from jobengine.core.lease_shard.grants import Granter
 from jobengine.core.lease_shard.leases import Lease, Phase
 from jobengine.core.lease_shard.outcomes import keys_of, outcome_of
@@ -122,7 +120,8 @@ class Reporter:
     def read_failed(self, stamp: int, refusal: Refusal) -> list[Any] | None:
         """Nothing could be read: say why, the worker will report again.
 
-        Returns what had waited for the keys of this report, or None when the stamp is not ours.
+        Returns what had waited for the keys of this report or for its job, or None when the stamp
+        is not ours.
         """
         waiting = self._reading.pop(stamp, None)
         if waiting is None:
@@ -130,7 +129,8 @@ class Reporter:
         session, report, lease = waiting
         lease.phase = Phase.LIVE
         tell_unread(self._state, session, report, refusal)
-        return self._submitter.claims.release_keys(keys_of(session.tenant_id, report))
+        released = self._submitter.claims.release_keys(keys_of(session.tenant_id, report))
+        return [*released, *self._state.deferred.pop(lease.job.job_id, ())]
 
     def _unheard(self, message: Reports) -> None:
         """A session that is gone can say one thing still: that it never heard of a lease."""
@@ -200,8 +200,7 @@ class Reporter:
         draft.open()
         self._endings.end(pending, lease, Outcome.GOOD)
         row = draft.complete(job, lease, report.result, draft.ran_us(job))
-        if lease.progress_unstored and job.progress is not None:
-            row.progress = msgspec.Raw(job.progress)
+        store_progress(row, lease)
         let_go_of_key(draft, job)
         draft.changes.artifacts.extend(report.artifacts)
         if report.follow_ups:
