@@ -56,6 +56,7 @@ RATES: Final[Mapping[str, float]] = {
     # Clocks.
     "clock.step": 0.05,
     "clock.skew": 0.05,
+    "clock.hours": 0.02,
     # Workers that misbehave.
     "worker.stalls": 0.02,
     "worker.repeats": 0.03,

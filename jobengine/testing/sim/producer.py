@@ -170,7 +170,7 @@ class Producer:
         for place in range(size):
             fate = Fate(number=self._numbers.next(), steps=("complete",), work_ms=20)
             job: dict[str, Any] = {"jobType": job_type, "payload": msgspec.to_builtins(fate)}
-            if place >= at_once:
+            if place >= at_once and self._world.names_instants:
                 job["notBefore"] = due[place * len(due) // size]
             jobs.append(job)
         return jobs
@@ -219,7 +219,7 @@ class Producer:
             },
             "cost": dice.choice((1, 1, 1, 0, 2)),
         }
-        if dice.random() < 0.15:
+        if dice.random() < 0.15 and self._world.names_instants:
             job["notBefore"] = self._instant(dice.choice((1.0, 10.0, 90.0)))
         if dice.random() < 0.05:
             job["expiresAt"] = self._instant(dice.choice((100.0, 300.0)))

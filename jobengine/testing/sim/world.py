@@ -51,9 +51,8 @@ _DISTURBED_S: Final = (0.2, 3.0)
 _WATCHED_S: Final = 10.0
 """How often it is asked for errors once nothing strikes any more."""
 _DEAD_S: Final = (0.1, 1.0, 20.0)
-_STEPS_US: Final = (
-    -10_800_000_000, -30_000_000, -1_000_000, -1_000, 1_000, 5_000_000, 120_000_000, 7_200_000_000,
-)  # fmt: skip
+_STEPS_US: Final = (-30_000_000, -1_000_000, -1_000, 1_000, 5_000_000, 120_000_000)
+_HOURS_US: Final = (-10_800_000_000, -7_200_000_000, 7_200_000_000)
 
 
 class EngineFailedError(Exception):
@@ -133,6 +132,12 @@ class World:
             if not self._faults.healed:
                 await sleep(self._dice.choice(_DEAD_S))
 
+    @property
+    def names_instants(self) -> bool:
+        """Whether users name instants of the wall clock: not where that goes wrong by hours, and
+        what they have put off would rightly not be done before the run is over."""
+        return "clock.hours" not in self._faults.on
+
     async def started(self) -> Engine:
         """The engine, as soon as there is one."""
         while self.engine is None:
@@ -200,6 +205,8 @@ class World:
             self._raise_errors()
             if faults.strike("clock.step"):
                 self.clock.skew += self._dice.choice(_STEPS_US)
+            if faults.strike("clock.hours"):
+                self.clock.skew += self._dice.choice(_HOURS_US)
             if faults.strike("clock.skew"):
                 self.clock.skew += self._dice.randrange(-50_000, 50_000)
             if faults.strike("crash.actor"):
