@@ -103,6 +103,7 @@ class PastJobs:
             return closed
         draft.open()
         draft.note(job, "job.dead_letter_discarded")
+        draft.close(job, job.state)
         _close_dead_letter(draft.changes.dead_letters, read, job, DeadLetterState.DISCARDED)
         return job
 

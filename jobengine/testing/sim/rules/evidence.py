@@ -11,7 +11,7 @@ from jobengine.testing.sim.journal import Journal
 
 __all__ = ["Evidence"]
 
-_CLOCKS: Final = ("clock.step", "clock.skew")
+_CLOCKS: Final = ("clock.hours", "clock.skew", "clock.step")
 _LASTS_S: Final = 60.0
 """How long after it struck a fault may still be felt: the longest outage, and what waits for it."""
 
