@@ -21,6 +21,7 @@ from jobengine.domain.records import NewJob
 from jobengine.domain.redaction import Redactor
 from jobengine.messages.lease_shard import IdempotencyClaim
 from jobengine.wire.fields import Key, Traceparent
+from jobengine.wire.indexed import indexed
 from jobengine.wire.jobs import JobRequest
 from jobengine.wire.refusal import refusal_of
 from jobengine.wire.translate import invalid_field, new_job
@@ -128,4 +129,4 @@ def _claim(taken: Taken, message: JobMessage, redactor: Redactor) -> Idempotency
     if _KEY.fullmatch(key) is None:
         key = f"sha256:{hashlib.sha256(key.encode()).hexdigest()}"
     digest = hashlib.sha256(taken.body).hexdigest()
-    return IdempotencyClaim(redactor.text(key), _CLAIM_PATH, digest)
+    return IdempotencyClaim(indexed(redactor.text(key), "idempotencyKey"), _CLAIM_PATH, digest)

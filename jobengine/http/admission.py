@@ -29,6 +29,7 @@ from jobengine.http.json_bodies import decoded
 from jobengine.http.query import QueryReader
 from jobengine.http.route import Call, OctetBody, RawBody, Route, SignedCall, SignedRoute
 from jobengine.messages.lease_shard import Actor, IdempotencyClaim
+from jobengine.wire.indexed import indexed
 
 __all__ = ["Admission", "ReadHeader", "SignedAdmission", "identify", "trace_id_of"]
 
@@ -108,7 +109,12 @@ class Admission:
             body=body,
             claim=None
             if key is None
-            else _claim(self._front.redactor.text(key), http_path, project_id, data),
+            else _claim(
+                indexed(self._front.redactor.text(key), "Idempotency-Key"),
+                http_path,
+                project_id,
+                data,
+            ),
             correlation_id=_short_header(header, _CORRELATION) or "",
             traceparent=traceparent if _TRACEPARENT.fullmatch(traceparent) else None,
             trace_id=trace_id,

@@ -24,6 +24,7 @@ from jobengine.domain.run_record import RunRecord
 from jobengine.http.errors import invalid
 from jobengine.http.json_bodies import decoded
 from jobengine.http.route import Call
+from jobengine.wire.indexed import indexed
 from jobengine.wire.packs import PackRunRequest
 from jobengine.wire.runs import (
     ExtendRequest,
@@ -62,7 +63,7 @@ def new_record(call: Call[Any, Any], request: RunRequest | PackRunRequest) -> Ru
     return RunRecord(
         tenant_id=call.tenant_id,
         run_id=run_id,
-        run_token=redactor.text(request.run_token),
+        run_token=indexed(redactor.text(request.run_token), "runToken"),
         state=RunState.PENDING,
         nodes=0,
         created_at=gateway.clock.moment().at,

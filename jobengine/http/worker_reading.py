@@ -52,6 +52,7 @@ from jobengine.messages.session import (
 from jobengine.messages.worker_reports import Completed, LeaseClaim
 from jobengine.wire.fields import raw_null
 from jobengine.wire.frames import FRAME_BYTES_MAX, Malformed, decode_worker_frame
+from jobengine.wire.indexed import indexed
 from jobengine.wire.job_texts import in_strides
 from jobengine.wire.jobs import JobRequest
 from jobengine.wire.translate import JobTranslator
@@ -216,7 +217,7 @@ class WorkerReader:
         if message.idempotency_key is not None:
             check_storable(message.idempotency_key, "idempotencyKey")
             claim = IdempotencyClaim(
-                self._redactor.text(message.idempotency_key),
+                indexed(self._redactor.text(message.idempotency_key), "idempotencyKey"),
                 SUBMIT_PATH,
                 digest(b"\n".join(texts)),
             )

@@ -13,6 +13,7 @@ from jobengine.domain.errors import ErrorCode, Refusal, RefusedError
 from jobengine.domain.ids import lease_parts
 from jobengine.domain.redaction import Redactor
 from jobengine.wire.fields import PAYLOAD_BYTES_MAX
+from jobengine.wire.indexed import indexed
 from jobengine.wire.jobs import ArtifactRef, ProgressNote
 from jobengine.wire.translate import invalid_field
 from jobengine.wire.worker_messages import ArtifactNote
@@ -92,6 +93,7 @@ def artifact_row(
         at=now_at,
     )
     check_storable(row, field)
+    indexed(row.name, "name" if field == "$" else f"{field}.name")
     return row
 
 

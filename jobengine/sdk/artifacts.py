@@ -26,6 +26,7 @@ import httpx
 
 from jobengine.wire.artifacts import StoredArtifact
 from jobengine.wire.engine_messages import Lease
+from jobengine.wire.fields import INDEXED_BYTES_MAX
 from jobengine.wire.worker_messages import ArtifactNote
 
 __all__ = [
@@ -214,14 +215,14 @@ def note_of_file(lease: Lease, path: Path, name: str | None, mime: str | None) -
         digest=digest,
         mime=mime or _mime_of(file),
         size_bytes=size_bytes,
-        name=name or file.name,
+        name=checked_name(name or file.name),
     )
 
 
 def note_of_stored(
     lease: Lease, stored: StoredArtifact, name: str, mime: str | None
 ) -> ArtifactNote:
-    """What names bytes that the engine has."""
+    """What names bytes that the engine has, by a name that was checked."""
     return ArtifactNote(
         lease_id=lease.lease_id,
         token=lease.token,
@@ -231,6 +232,14 @@ def note_of_stored(
         size_bytes=stored.size_bytes,
         name=name,
     )
+
+
+def checked_name(name: str) -> str:
+    """The name of an artifact. Raises `ValueError` where it is too long for the engine."""
+    size = len(name.encode("utf-8", "surrogatepass"))
+    if size > INDEXED_BYTES_MAX:
+        raise ValueError(f"name: {size} bytes are more than {INDEXED_BYTES_MAX}; shorten it")
+    return name
 
 
 def _mime_of(source: Source) -> str:

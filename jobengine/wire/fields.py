@@ -4,6 +4,7 @@ msgspec checks them while decoding and only then; code that builds a message in 
 held by its types. `NAME_PATTERN` ends in a look-ahead because `$` alone accepts a trailing newline.
 """
 
+import math
 import re
 from datetime import datetime
 from typing import Annotated, Any, Final, TypeAlias
@@ -14,6 +15,8 @@ NAME_PATTERN: Final = r"^[a-zA-Z0-9._:-]+$(?!\n)"
 INT64_MAX: Final = 2**63 - 1
 DELAY_S_MAX: Final = 30 * 86_400
 PAYLOAD_BYTES_MAX: Final = 256 * 1024
+INDEXED_BYTES_MAX: Final = 1024
+"""Of a text that an index of the store holds, in UTF-8 (`indexed`)."""
 
 _NAME: Final = re.compile(NAME_PATTERN)
 
@@ -43,6 +46,7 @@ Instant = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})
 """An instant the engine states: RFC 3339, UTC, milliseconds, formatted by the engine."""
 
 _NULL: Final = msgspec.Raw(b"null")
+_encode: Final = msgspec.json.Encoder().encode
 _EMPTY_OBJECT: Final = msgspec.Raw(b"{}")
 
 
@@ -62,8 +66,30 @@ def raw_object() -> msgspec.Raw:
 
 
 def raw(value: Any) -> msgspec.Raw:
-    """Encode `value` (anything msgspec encodes) to raw JSON; raises TypeError for what it cannot.
+    """As raw JSON; see `json_of`."""
+    return msgspec.Raw(json_of(value))
 
-    NaN and infinities become `null`, as everywhere in msgspec.
-    """
-    return msgspec.Raw(msgspec.json.encode(value))
+
+def json_of(value: Any) -> bytes:
+    """Encode `value` (anything msgspec encodes) to JSON; raises TypeError for what it cannot, and
+    ValueError for NaN and infinities, of which msgspec would make `null`."""
+    text = _encode(value)
+    # A number that was lost has left a `null`; only then is it worth looking for one.
+    if b"null" in text and _has_no_number(msgspec.to_builtins(value, enc_hook=_nothing)):
+        raise ValueError("NaN and infinities are no JSON")
+    return text
+
+
+def _has_no_number(value: Any) -> bool:
+    match value:
+        case float():
+            return not math.isfinite(value)
+        case dict():
+            return any(map(_has_no_number, value.values()))
+        case list() | tuple() | set() | frozenset():
+            return any(map(_has_no_number, value))
+    return False
+
+
+def _nothing(_: Any) -> None:
+    """In the place of raw JSON, which is as it was given."""

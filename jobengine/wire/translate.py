@@ -29,6 +29,7 @@ from jobengine.domain.node import WORKERLESS_PREFIX
 from jobengine.domain.records import NewJob
 from jobengine.domain.redaction import Redactor
 from jobengine.wire.fields import PAYLOAD_BYTES_MAX
+from jobengine.wire.indexed import indexed
 from jobengine.wire.job_shape import NO_PAYLOAD, JobForm, MakeJob, job_form, job_maker
 from jobengine.wire.jobs import JobRequest, decode_job_request
 from jobengine.wire.refusal import Refusal as WireRefusal
@@ -63,8 +64,8 @@ def new_job(
 
     Raises:
         RefusedError: naming the field, when the job type is one of the engine's own, the job names
-            dependencies, the payload has no canonical form or is too large, a string holds U+0000,
-            or an instant lies outside the years 1970 to 9999.
+            dependencies, the payload has no canonical form or is too large, the unique key is too
+            long (`indexed`), a string holds U+0000, or an instant lies outside 1970 to 9999.
     """
     if request.job_type.startswith(WORKERLESS_PREFIX):
         why = f"types that begin with {WORKERLESS_PREFIX} are the engine's own; choose another name"
@@ -76,7 +77,7 @@ def new_job(
     correlated = request.correlation_id or correlation_id
     definition = Definition(
         backoff=_backoff(request),
-        concurrency_key=_key(redactor, request.concurrency_key),
+        concurrency_key=request.concurrency_key and redactor.text(request.concurrency_key),
         concurrency_limit=request.concurrency_limit,
         correlation_id=redactor.text(correlated) if correlated else job_id,
         cost=request.cost,
@@ -96,7 +97,7 @@ def new_job(
         source_id=request.source_id,
         timeout_us=request.timeout_seconds and request.timeout_seconds * 1_000_000,
         traceparent=request.traceparent or traceparent,
-        unique_key=_key(redactor, request.unique_key),
+        unique_key=request.unique_key and indexed(redactor.text(request.unique_key), "uniqueKey"),
         unique_scope=request.unique_scope,
         unique_window_us=(request.window_seconds or 0) * 1_000_000,
     )
@@ -254,10 +255,6 @@ class JobTranslator:
 def invalid_field(path: str, message: str) -> Refusal:
     """The refusal of one field, in the shape every door shows."""
     return Refusal(ErrorCode.INVALID_FIELD, f"{path}: {message}", {"path": path})
-
-
-def _key(redactor: Redactor, key: str | None) -> str | None:
-    return None if key is None else redactor.text(key)
 
 
 def canonical_payload(raw: bytes, redactor: Redactor, path: str = "payload") -> bytes:

@@ -113,7 +113,8 @@ class Log(_OfLease, tag="log"):
 
 
 class ArtifactNote(_OfLease, tag="artifact"):
-    """Registers a file with the attempt; `uri`, `digest` (`sha256:…`) or both."""
+    """Registers a file with the attempt; `uri`, `digest` (`sha256:…`) or both. `name` has at most
+    1,024 bytes in UTF-8."""
 
     uri: Annotated[str, msgspec.Meta(max_length=2048)] | None = None
     digest: Annotated[str, msgspec.Meta(pattern=r"^sha256:[0-9a-f]{64}$(?!\n)")] | None = None

@@ -23,6 +23,7 @@ from jobengine.http.worker_admission import token_admission
 from jobengine.http.worker_door import DoorLimits, WorkerDoor
 from jobengine.http.worker_frames import WorkerFrames
 from jobengine.http.worker_reading import WorkerReader
+from jobengine.store.port import Store
 from jobengine.testing import memory_engine
 from jobengine.wire.frames import SUBPROTOCOL
 
@@ -151,10 +152,11 @@ async def open_door(
     limits: SessionLimits | None = None,
     shell: ShellLimits | None = None,
     door_limits: DoorLimits | None = None,
+    store: Store | None = None,
 ) -> AsyncIterator[Door]:
     tokens = Tokens(load_or_create_key(tmp_path / "key.pem"))
     faults: list[BaseException] = []
-    async with memory_engine() as engine, trio.open_nursery() as nursery:
+    async with memory_engine(store=store) as engine, trio.open_nursery() as nursery:
         ports = session_ports(engine, faults, limits, shell)
         door = WorkerDoor(
             ports,

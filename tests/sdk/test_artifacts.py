@@ -110,6 +110,10 @@ async def test_a_handler_stores_and_names_bytes_in_one_go(node: Opened, tmp_path
     def scan(job: JobContext) -> None:
         assert job.artifact("sbom.json", BYTES, mime="application/json") == DIGEST
         job.artifact("report.md", file)
+        with pytest.raises(ValueError, match="name: 1026 bytes are more than 1024"):
+            job.artifact(file, name="é" * 513)
+        with pytest.raises(ValueError, match="name: 1026 bytes are more than 1024"):
+            job.artifact("é" * 513, b"never stored")
 
     def one_job(client: Client) -> str:
         with client:

@@ -42,6 +42,7 @@ from jobengine.messages.dag_planner import RunAnswer
 from jobengine.messages.runs import RunFacts, RunPlan
 from jobengine.store.runs import RunFilter
 from jobengine.wire.fields import Instant
+from jobengine.wire.indexed import indexed
 from jobengine.wire.jobs import Page
 from jobengine.wire.run_views import ExtendedView, RunStateName, RunView
 from jobengine.wire.runs import ExtendRequest, ReplayFromRequest, RerunRequest, RunRequest
@@ -184,7 +185,7 @@ def _rerun_token(call: Call[Any, Any], body: RerunRequest) -> str:
     """The token of the new run: as asked for, or one that a repetition of this request makes
     again."""
     if body.run_token is not None:
-        return call.front.redactor.text(body.run_token)
+        return indexed(call.front.redactor.text(body.run_token), "runToken")
     if call.claim is not None:
         return f"rerun-{digest(f'{call.claim.path}#{call.claim.key}'.encode())[:32]}"
     return call.front.gateway.new_id()
