@@ -52,7 +52,7 @@ class _InOrder(click.Group):
 @click.group(cls=_InOrder, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="jobengine", message="%(prog)s %(version)s")
 def jobengine() -> None:
-    """Schedule, observe and recover jobs, and prove afterwards what was done.
+    """Schedule, observe and recover jobs, and keep a ledger of what was done.
 
     `jobengine up` starts everything on this machine; `jobengine demo` shows it at work.
     """

@@ -1,27 +1,31 @@
-"""`jobengine db`: roles and schema of a PostgreSQL that the engine does not run itself."""
+"""`jobengine db`: roles, schema and health of a database, and backups of the embedded one."""
 
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 
 from jobengine.cli.configuration import Configuration
 from jobengine.cli.failure import CommandFailedError, ExitCode
-from jobengine.cli.node_options import config_option, configured, database_option
-from jobengine.cli.output import Form, output_option, print_json, print_table
+from jobengine.cli.node_options import config_option, configured, data_option, database_option
+from jobengine.cli.output import Form, output_option, print_fields, print_json, print_table
 
 __all__ = ["database"]
 
 T = TypeVar("T")
+_MIB: Final = 1 << 20
 
 
 @click.group("db")
 def database() -> None:
-    """Look after the database named by --database-url: its roles, its schema, its health.
+    """Look after a database: its roles, its schema, its health, its backups.
 
-    `db migrate` sets the roles up; `serve` then uses them. A node whose login may do so migrates by
-    itself when it starts.
+    `migrate`, `status` and `doctor` take --database-url. `db migrate` sets the roles up; `serve`
+    then uses them. A node whose login may do so migrates by itself when it starts.
+
+    `url`, `dump` and `restore` are for the embedded database that `up` keeps in --data.
     """
 
 
@@ -82,8 +86,9 @@ def show_state(database_url: str | None, config: Path | None, output: Form) -> i
 def doctor(database_url: str | None, config: Path | None, output: Form) -> int:
     """Look for what is wrong with the database, and say what to do. Changes nothing.
 
-    Exits 1 when a check fails; a warning does not count. Best run with a login that is a member of
-    pg_monitor: others see less of what keeps the horizon back, and no free space.
+    Exits 1 when a check fails; a warning does not count. Best run on the server's machine, with a
+    login that is a member of pg_monitor and of jobengine_api and jobengine_ledger: others are
+    warned of what they cannot see, which is what keeps the horizon back, and free space.
 
     With --output json: [{"check", "verdict", "detail", "remedy"}], where the verdict is ok, warn or
     fail.
@@ -104,17 +109,107 @@ def doctor(database_url: str | None, config: Path | None, output: Form) -> int:
     return ExitCode.ERROR if failed else ExitCode.OK
 
 
+@database.command("url")
+@data_option
+@config_option
+@output_option
+def show_url(data: str | None, config: Path | None, output: Form) -> None:
+    """Tell where the embedded database of a running engine answers, until that engine stops.
+
+    For the user who runs the engine, and root: jobengine db doctor --database-url "$(jobengine db
+    url)"
+
+    With --output json: {"url", "programs"}, where programs is the directory of the psql and pg_dump
+    that match it.
+    """
+    from jobengine.engine import embedded_address
+
+    url, programs = _run(embedded_address, _embedded(data, config).settings)
+    if output == "json":
+        print_json({"url": url, "programs": str(programs)})
+    else:
+        print(url)
+
+
+@database.command("dump")
+@click.argument("file", type=click.Path(path_type=Path))
+@data_option
+@config_option
+@output_option
+def write_dump(file: Path, data: str | None, config: Path | None, output: Form) -> None:
+    """Write the embedded database of a running engine to the new FILE, as it is at this moment.
+
+    The engine goes on meanwhile. FILE holds the data of all tenants, and is readable by you alone.
+    Keep key.pem and key.pem.vault of the data directory with it: they are not in the database.
+    """
+    from jobengine.engine import dump_embedded
+
+    configuration = _embedded(data, config)
+    _run(dump_embedded, configuration.settings, file, _tell)
+    _print_copy(file, configuration, output)
+
+
+@database.command("restore")
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@data_option
+@config_option
+@output_option
+def load_dump(file: Path, data: str | None, config: Path | None, output: Form) -> None:
+    """Make of FILE, which `db dump` wrote, the embedded database of a data directory without one.
+
+    Then put key.pem and key.pem.vault there and start the engine on it. A restore that fails leaves
+    nothing behind.
+    """
+    from jobengine.cli.node import make_data_dir
+    from jobengine.engine import restore_embedded
+
+    configuration = _embedded(data, config)
+    make_data_dir(configuration)
+    _run(restore_embedded, configuration.settings, file, _tell)
+    _print_copy(file, configuration, output)
+
+
+def _tell(step: str) -> None:
+    print(step, file=sys.stderr, flush=True)
+
+
+def _print_copy(file: Path, configuration: Configuration, output: Form) -> None:
+    octets, data_dir = file.stat().st_size, str(configuration.data_dir)
+    if output == "json":
+        print_json({"file": str(file), "sizeBytes": octets, "data": data_dir})
+    else:
+        size = f"{octets / _MIB:.1f} MiB"
+        print_fields([("file", file), ("size", size), ("data", data_dir)])
+
+
+def _embedded(data: str | None, config: Path | None) -> Configuration:
+    configuration = configured(config, data=data)
+    if configuration.options.database_url is not None:
+        raise click.UsageError(
+            "this is for the embedded database, and database_url names another: take that away, or "
+            "use pg_dump and pg_restore on it"
+        )
+    return configuration
+
+
 def _ask(configuration: Configuration, question: Callable[..., Awaitable[T]]) -> T:
+    conninfo = configuration.options.database_url
+    if conninfo is None:
+        raise click.UsageError(
+            "name the database with --database-url or JOBENGINE_DATABASE_URL; `jobengine db url` "
+            "tells that of a running `jobengine up`"
+        )
+    return _run(question, conninfo, configuration.settings)
+
+
+def _run(question: Callable[..., Awaitable[T]], *arguments: object) -> T:
     import trio
 
     from jobengine.cli.node import explained
     from jobengine.store.errors import ProgrammerError
 
-    conninfo = configuration.options.database_url
-    if conninfo is None:
-        raise CommandFailedError("name the database with --database-url or JOBENGINE_DATABASE_URL")
     try:
-        answer: Any = trio.run(question, conninfo, configuration.settings)
+        answer: Any = trio.run(question, *arguments)
     except ProgrammerError as error:
         raise CommandFailedError(f"this database cannot be used: {error}") from None
     except Exception as error:

@@ -30,10 +30,13 @@ from jobengine.engine.database import (
     MigrationState,
     RolesRefusedError,
     SchemaMismatchError,
+    dump_embedded,
+    embedded_address,
     examine_database,
     migrate_database,
     migrations_of,
     open_database,
+    restore_embedded,
 )
 from jobengine.engine.parts import Engine, build_engine
 from jobengine.engine.tree import log_change, tree_of
@@ -51,11 +54,14 @@ __all__ = [
     "MigrationState",
     "RolesRefusedError",
     "SchemaMismatchError",
+    "dump_embedded",
+    "embedded_address",
     "examine_database",
     "migrate_database",
     "migrations_of",
     "open_database",
     "open_engine",
+    "restore_embedded",
 ]
 
 

@@ -1,17 +1,25 @@
-"""The database of an engine: found or started, brought up to date, owned, and examined.
+"""The database of an engine: found or started, brought up to date, owned, examined, backed up.
 
 Not here: what is kept in it (``store``), the actors over it (``parts``).
 """
 
 import random
-from collections.abc import AsyncIterator
+import shutil
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from jobengine.actors.runtime.clock import SystemClock
 from jobengine.actors.runtime.dice import Dice, SystemDice
 from jobengine.settings import Settings
-from jobengine.store.embedded import EmbeddedServer, EmbeddedServerError
+from jobengine.store.embedded import (
+    EmbeddedServer,
+    EmbeddedServerError,
+    dump,
+    find_binaries,
+    restore,
+    running_url,
+)
 from jobengine.store.port import Store
 from jobengine.store.postgres.doctor import Finding, examine
 from jobengine.store.postgres.driver.connection import Connection
@@ -31,6 +39,7 @@ from jobengine.store.postgres.ownership import (
 from jobengine.store.postgres.roles import (
     LEDGER,
     OWNER,
+    ROLES,
     Access,
     BroughtUp,
     RolesRefusedError,
@@ -50,10 +59,13 @@ __all__ = [
     "MigrationState",
     "RolesRefusedError",
     "SchemaMismatchError",
+    "dump_embedded",
+    "embedded_address",
     "examine_database",
     "migrate_database",
     "migrations_of",
     "open_database",
+    "restore_embedded",
 ]
 
 
@@ -141,6 +153,47 @@ async def examine_database(conninfo: str, settings: Settings) -> tuple[Finding, 
     moment = SystemClock().moment
     async with _session(conninfo, settings) as connection, _session(conninfo, settings) as other:
         return await examine(connection, other, lambda: moment().at)
+
+
+async def embedded_address(settings: Settings) -> tuple[str, Path]:
+    """The URL of the embedded database that an engine runs in ``settings.data_dir``, and the
+    directory of the programs that match it (`pg_dump`, `psql`). Raises `EmbeddedServerError`."""
+    return running_url(_database_dir(settings)), find_binaries().bin_dir
+
+
+async def dump_embedded(settings: Settings, target: Path, tell: Callable[[str], None]) -> None:
+    """Write that database to a new file, in PostgreSQL's custom format; ``tell`` hears of progress.
+
+    Raises `EmbeddedServerError`.
+    """
+    await dump(find_binaries(), running_url(_database_dir(settings)), target, tell)
+
+
+async def restore_embedded(settings: Settings, source: Path, tell: Callable[[str], None]) -> None:
+    """Make of a dump the embedded database of ``settings.data_dir``, which has none yet.
+
+    It is built beside its place and moved there when it is complete and its server has stopped.
+    Raises `EmbeddedServerError`, and what the driver raises.
+    """
+    place = _database_dir(settings)
+    building = place.with_name(f"{place.name}.restoring")
+    if place.exists():
+        raise EmbeddedServerError(f"{place} exists already: name another directory with --data")
+    if building.exists():
+        raise EmbeddedServerError(
+            f"a restore into {building} is under way or was cut short: remove it if none runs"
+        )
+    try:
+        async with EmbeddedServer(building) as server:
+            async with _session(server.conninfo, settings) as connection:
+                roles = "; ".join(f"CREATE ROLE {role} LOGIN" for role in ROLES)
+                await connection.execute_script(roles)
+            await restore(find_binaries(), server.conninfo, source, tell)
+            async with _session(server.conninfo, settings) as connection:
+                await connection.execute_script("ANALYZE")
+        building.rename(place)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
 
 
 @asynccontextmanager

@@ -1,7 +1,8 @@
 """What is wrong, or soon will be, with a database: one finding a question, each with its remedy.
 
 I1  Nothing is changed, and no row of a tenant is read.
-I2  Every question gives one finding, also on a database without the schema. Only where a pooler
+I2  What cannot be seen is never called ok: it is a warning that says who could see it.
+I3  Every question gives one finding, also on a database without the schema. Only where a pooler
     keeps no session is nothing else asked: no answer could be trusted.
 
 Not here: how a report is shown (``cli/database.py``); what a node refuses to start on
@@ -36,6 +37,7 @@ _DEAD_ROWS_MIN: Final = 100_000
 _CLOCK_S: Final = (1.0, 30.0)
 _DISK_FREE: Final = (0.15, 0.05)
 _DAYS_AHEAD_MIN: Final = 2
+_MONITOR: Final = "run this as a login that is a member of pg_monitor (GRANT pg_monitor TO …)"
 _MIGRATE: Final = "run `jobengine db migrate`"
 _FRESH: Final = "the schema is not there yet"
 
@@ -61,6 +63,8 @@ async def examine(
     first = (_version(connection), await _pooler(connection, other))
     if first[-1].verdict == "fail":
         return first
+    # These need what the login itself may see, which the role may not.
+    horizon, disk = await _horizon(connection), await _disk(connection)
     await become_a_reader(connection)
     return (
         *first,
@@ -70,10 +74,10 @@ async def examine(
         await _row_security(connection),
         await _privileges(connection),
         await _partitions(connection, now_at()),
-        await _horizon(connection),
+        horizon,
         await _bloat(connection),
         await _clock(connection, now_at),
-        await _disk(connection),
+        disk,
     )
 
 
@@ -196,16 +200,20 @@ async def _partitions(connection: Connection, now_at: int) -> Finding:
 async def _horizon(connection: Connection) -> Finding:
     [row] = await connection.fetch(load_statements()["oldest_horizon"], {})
     age_s, age_xids, who, frozen_xids, hidden = row
-    remedy = "end it (pg_terminate_backend, ROLLBACK PREPARED, pg_drop_replication_slot)"
     detail = f"held by {who}, {age_xids or 0} transactions back" if who else "nobody holds it back"
     if age_s is not None:
         detail += f", for {age_s:.0f} s"
+    remedy = "end it (pg_terminate_backend, ROLLBACK PREPARED, pg_drop_replication_slot)"
+    verdict = _judge(age_s or 0, _HORIZON_S)
+    if verdict == "ok" and hidden:
+        verdict, remedy = "warn", _MONITOR
     if hidden:
-        detail += f"; {hidden} sessions of others are not shown to this login"
-    verdict = _worse(_judge(age_s or 0, _HORIZON_S), _judge(frozen_xids, _FROZEN_XIDS))
-    if _judge(frozen_xids, _FROZEN_XIDS) != "ok":
+        detail += f"; for how long {hidden} sessions of others do so is not shown to this login"
+    frozen = _judge(frozen_xids, _FROZEN_XIDS)
+    if frozen != "ok":
         detail += f"; rows are unfrozen for {frozen_xids} transactions"
         remedy += ", then VACUUM (FREEZE)"
+    verdict = _worse(verdict, frozen)
     return Finding("horizon", verdict, detail, None if verdict == "ok" else remedy)
 
 
@@ -236,21 +244,27 @@ async def _clock(connection: Connection, now_at: Callable[[], int]) -> Finding:
 
 async def _disk(connection: Connection) -> Finding:
     """Free space where the files are on this machine and the login may know their place."""
-    _, _, octets, directory = await _facts(connection)
-    size = f"the database has {octets >> 20} MiB"
+    _, _, octets, directory, is_here = await _facts(connection)
+    unseen = f"the database has {octets >> 20} MiB; free space cannot be seen from here"
+    if directory is None:
+        return Finding("disk", "warn", unseen, _MONITOR)
+    look = f"look on the server's machine: `df {directory}`"
+    if not is_here:
+        return Finding("disk", "warn", unseen, look)
     try:
-        usage = await trio.to_thread.run_sync(shutil.disk_usage, Path(directory or "/nonexistent"))
-    except OSError:
-        return Finding("disk", "ok", f"{size}; free space cannot be seen from here")
+        usage = await trio.to_thread.run_sync(shutil.disk_usage, Path(directory))
+    except OSError as error:
+        return Finding("disk", "warn", f"{unseen} ({error.strerror})", look)
     free = usage.free / usage.total
     verdict: Verdict = "fail" if free < _DISK_FREE[1] else "warn" if free < _DISK_FREE[0] else "ok"
-    detail = f"{size}; {usage.free >> 20} MiB ({free:.0%}) are free"
+    detail = f"the database has {octets >> 20} MiB; {usage.free >> 20} MiB ({free:.0%}) are free"
     return Finding("disk", verdict, detail, None if verdict == "ok" else "make room, or add disk")
 
 
-async def _facts(connection: Connection) -> tuple[int, int, int, str | None]:
-    [(at, pid, octets, directory)] = await connection.fetch(load_statements()["server_facts"], {})
-    return at, pid, octets, directory
+async def _facts(connection: Connection) -> tuple[int, int, int, str | None, bool]:
+    [row] = await connection.fetch(load_statements()["server_facts"], {})
+    at, pid, octets, directory, is_here = row
+    return at, pid, octets, directory, is_here
 
 
 def _judge(value: float, limits: tuple[float, float]) -> Verdict:

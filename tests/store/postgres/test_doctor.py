@@ -1,8 +1,9 @@
 """`jobengine db doctor`: every fault is found, named, and comes with its remedy."""
 
 import json
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+import re
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 
 import psycopg
 import pytest
@@ -135,6 +136,50 @@ async def test_whoever_holds_the_horizon_is_named(migrated_database: str) -> Non
         assert f"a long report, server process {reader.info.backend_pid}" in (
             found["horizon"].detail
         )
+
+
+@contextmanager
+def login(conninfo: str, *roles: str) -> Iterator[str]:
+    """A login of its own that is a member of these roles, as long as the block."""
+    with psycopg.connect(conninfo, autocommit=True) as admin:
+        admin.execute("DROP ROLE IF EXISTS a_doctor")
+        admin.execute(f"CREATE ROLE a_doctor LOGIN IN ROLE {', '.join(roles)}".encode())
+        try:
+            yield make_conninfo(conninfo, user="a_doctor")
+        finally:
+            admin.execute("DROP ROLE a_doctor")
+
+
+async def test_a_login_that_may_see_all_judges_old_transactions_and_free_space(
+    migrated_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobengine.store.postgres.doctor._HORIZON_S", (0.0, 3600.0))
+    roles = ("pg_monitor", "jobengine_api", "jobengine_ledger")
+    with login(migrated_database, *roles) as doctor, psycopg.connect(migrated_database) as reader:
+        reader.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        reader.execute("SELECT FROM jobs")
+        seen = await findings(doctor)
+        by_superuser = await findings(migrated_database)
+    for found in (seen, by_superuser):
+        assert found["horizon"].verdict == "warn"
+        assert re.search(r"transactions back, for \d+ s$", found["horizon"].detail)
+        assert "pg_terminate_backend" in (found["horizon"].remedy or "")
+        assert re.search(r" MiB \(\d+%\) are free$", found["disk"].detail)
+
+
+async def test_what_a_login_may_not_see_is_never_called_ok(migrated_database: str) -> None:
+    with login(migrated_database, "jobengine_api", "jobengine_ledger") as doctor:
+        idle = await findings(doctor)
+        with psycopg.connect(migrated_database) as reader:
+            reader.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            reader.execute("SELECT FROM jobs")
+            held = await findings(doctor)
+    assert idle["horizon"].verdict == "ok"
+    assert held["horizon"].verdict == "warn"
+    assert "for how long 1 sessions of others do so is not shown" in held["horizon"].detail
+    assert held["disk"].verdict == "warn"
+    for each in (held["horizon"], held["disk"]):
+        assert "GRANT pg_monitor" in (each.remedy or "")
 
 
 class TransactionPooler:

@@ -5,7 +5,8 @@
 -- purpose: what keeps dead rows from being removed for longest: a transaction, prepared or open, or
 --   a replication slot
 -- rows: 1: its age in seconds or null, its age in transactions, who it is; then the age of the
---   database's oldest unfrozen row, and how many sessions do not show themselves to this login
+--   database's oldest unfrozen row, and how many of the sessions that keep rows do not show this
+--   login since when
 -- index: none: the catalogue
 -- locks: none
 -- parameters: none
@@ -36,6 +37,7 @@ SELECT
     (
         SELECT count(*) FROM pg_stat_activity
         WHERE backend_type IS NULL AND pid <> pg_backend_pid()
+          AND (backend_xmin IS NOT NULL OR backend_xid IS NOT NULL)
     )
 FROM (SELECT) AS always
 LEFT JOIN (
@@ -88,7 +90,8 @@ ORDER BY relname;
 
 -- name: server_facts
 -- purpose: the server's clock, the session's process, the size of the database, where its files are
--- rows: 1: microseconds UTC, process id, octets, directory or null where this login may not know
+-- rows: 1: microseconds UTC, process id, octets, directory or null where this login may not know,
+--   and whether that is on the client's machine: it came by a socket or by loopback
 -- index: none
 -- locks: none
 -- parameters: none
@@ -96,4 +99,5 @@ SELECT
     (extract(epoch FROM clock_timestamp()) * 1000000)::bigint,
     pg_backend_pid(),
     pg_database_size(current_database()),
-    (SELECT setting FROM pg_settings WHERE name = 'data_directory');
+    (SELECT setting FROM pg_settings WHERE name = 'data_directory'),
+    coalesce(inet_server_addr() <<= '127.0.0.0/8' OR inet_server_addr() = '::1', true);
