@@ -57,13 +57,14 @@ def list_sources(engine: Engine, output: Form, limit: int) -> None:
         print_json(found)
         return
     print_table(
-        ("SOURCE", "TYPE", "HOST", "RATE", "BREAKER", "STATE", "RUNNING", "REVISION"),
+        ("SOURCE", "TYPE", "HOST", "RATE", "THROTTLE", "BREAKER", "STATE", "RUNNING", "REVISION"),
         [
             (
                 one.source_id,
                 one.source_type,
                 one.host,
                 rate_text(one.rate_policy) or "none: denied",
+                rate_text(one.throttle),
                 one.breaker,
                 "paused" if one.paused else "active",
                 one.running,
@@ -267,6 +268,7 @@ def _print_source(found: "SourceView", output: Form) -> None:
             ("type", found.source_type),
             ("host", found.host),
             ("rate", rate_text(found.rate_policy) or "none: its jobs do not start"),
+            ("throttle", rate_text(found.throttle)),
             ("connector", found.connector_id),
             ("capabilities", " ".join(found.capabilities) or None),
             ("auth ref", found.auth_ref),
@@ -294,6 +296,7 @@ def _print_bucket(found: Any, output: Form) -> None:
             ("bucket", found.key),
             ("configured", rate_text(found.configured) or "none: nothing starts"),
             ("learned", f"{learned} (pinned)" if learned and found.pinned else learned),
+            ("throttle", rate_text(found.throttle)),
             ("in force", f"{found.rpm:g} a minute"),
             ("tokens", f"{found.tokens:g}"),
             ("opens", found.open_at),

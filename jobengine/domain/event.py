@@ -155,8 +155,8 @@ def _of_no_job(tenant_id: str, entry: Entry) -> Event:
 
 
 @lru_cache(maxsize=1_024)
-def _actor(subject: str) -> EventActor:
-    return EventActor((), subject)
+def _actor(subject: str, reason_given: str | None, ticket: str | None) -> EventActor:
+    return EventActor(reason_given or UNSET, (), subject, ticket or UNSET)
 
 
 # Entries of one commit mostly share their instant.
@@ -167,7 +167,7 @@ def _envelope(tenant_id: str, entry: Entry, subject: About | None) -> EventEnvel
     kind = entry.kind
     seq = entry.seq
     return EventEnvelope(
-        _actor(entry.actor),
+        _actor(entry.actor, entry.reason_given, entry.ticket),
         UNSET if subject is None else subject.correlation_id,
         _canonical(entry.data) if subject is None and entry.data else UNSET,
         f"urn:orch:event:{tenant_id}:{seq}",

@@ -32,10 +32,13 @@ class _Part(msgspec.Struct, frozen=True, rename="camel", gc=False):
 
 
 class EventActor(_Part, frozen=True):
-    """Who did it. ``scopes`` is empty: the ledger keeps names, not rights."""
+    """Who did it. ``scopes`` is empty: the ledger keeps names, not rights. ``reasonGiven`` and
+    ``ticket`` are what an operator gave for it."""
 
+    reason_given: str | UnsetType
     scopes: tuple[str, ...]
     subject: str
+    ticket: str | UnsetType
 
 
 class EventArtifact(_Part, frozen=True, kw_only=True):

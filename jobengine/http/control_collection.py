@@ -5,7 +5,7 @@ A module of a kind says what its requests mean and what else may be done with on
 control is read and changed (`controls`), what it looks like (`control_views`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import attrs
@@ -49,14 +49,15 @@ class RemoveQuery(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 @attrs.frozen(kw_only=True)
 class ControlCollection:
     """All controls of a kind. `scope` is that of changes; `view` makes a `shown` of a row or of the
-    facts of a change. In answers to reads it is given as well where the gates of these kinds, of
-    the same name, stand (`live`)."""
+    facts of a change. In answers to reads it is given as well where the gates of these kinds stand
+    (`live`), whose keys are those that `keys_of` makes of the name."""
 
     kind: ControlKind
     scope: Scope
     shown: type[msgspec.Struct]
     view: Callable[..., msgspec.Struct]
     live: tuple[GateKind, ...] = ()
+    keys_of: Callable[[str], Iterable[str]] = lambda name: (name,)
 
     @property
     def path(self) -> str:
@@ -181,5 +182,6 @@ class ControlCollection:
     async def _read(self, call: Call[Any, Any], rows: Sequence[ControlRow]) -> list[msgspec.Struct]:
         if not self.live:
             return [self.view(row) for row in rows]
-        standing = await gates(call, self.live, [row.name for row in rows])
+        keys = [key for row in rows for key in self.keys_of(row.name)]
+        standing = await gates(call, self.live, keys)
         return [self.view(row, standing) for row in rows]

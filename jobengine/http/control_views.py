@@ -20,6 +20,7 @@ from jobengine.domain.control import (
     Source,
     Throttle,
     Weight,
+    control_name,
     decode_control,
 )
 from jobengine.domain.instant import SECOND, from_rfc3339, to_rfc3339
@@ -34,6 +35,7 @@ from jobengine.wire.sources import SourceView
 __all__ = [
     "MICRO",
     "blackout_view",
+    "bucket_rate",
     "calendar_of",
     "control_in",
     "kept",
@@ -42,6 +44,8 @@ __all__ = [
     "rate_patched",
     "rate_view",
     "source_view",
+    "throttle_key",
+    "throttle_standing",
     "throttle_view",
     "weight_view",
 ]
@@ -124,12 +128,35 @@ def source_view(found: Kept, live: Mapping[tuple[Any, str], Any] | None = None) 
         **_changed(found),
     )
     if live is not None:
+        view.throttle = throttle_standing(live, found.name)
         state = live.get(("source", found.name), {})
         view.paused = state.get("paused", False)
         view.running = state.get("running", 0)
         view.breaker = live.get(("breaker", found.name), {}).get("position", "closed")
         view.running_max = live.get(("concurrency", found.name), {}).get("limit")
     return view
+
+
+def throttle_key(source_id: str) -> str:
+    """The key of the bucket of a source's throttle."""
+    return f"throttle:{control_name('source', source_id)}"
+
+
+def throttle_standing(live: Mapping[tuple[Any, str], Any], source_id: str) -> RateView | None:
+    """The throttle of a source as its bucket says, where it has one."""
+    bucket = live.get(("bucket", throttle_key(source_id)))
+    return None if bucket is None else bucket_rate(bucket)
+
+
+def bucket_rate(bucket: Mapping[str, Any]) -> RateView:
+    """What a bucket with a rate was set to."""
+    return rate_view(
+        RatePolicy(
+            per_minute_micro=bucket["perMinuteMicro"],
+            burst=bucket["burst"] or 0,
+            cooldown_us=bucket["cooldownUs"],
+        )
+    )
 
 
 def quota_view(found: Kept) -> QuotaView:

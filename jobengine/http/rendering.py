@@ -131,6 +131,8 @@ def history_items(entries: Iterable[Entry]) -> list[HistoryItem]:
             attempt=entry.attempt,
             actor=entry.actor,
             reason=entry.reason,
+            reason_given=entry.reason_given,
+            ticket=entry.ticket,
             lease_id=lease_id(entry.job, entry.attempt) if _under_lease(entry) else None,
             worker_id=entry.worker,
             error=_error(entry.error),

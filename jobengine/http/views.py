@@ -8,6 +8,7 @@ from jobengine.wire.jobs import DeadLetterView, ErrorBody, HistoryItem, JobView
 
 __all__ = [
     "ArtifactView",
+    "ClosingView",
     "DeadLetterDetail",
     "Live",
     "LogLineView",
@@ -35,12 +36,23 @@ class LogLineView(msgspec.Struct, rename="camel", kw_only=True):
     text: str
 
 
+class ClosingView(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True):
+    """Who closed a dead letter, when, and in which words."""
+
+    at: Instant
+    actor: str
+    reason_given: str | None = None
+    ticket: str | None = None
+
+
 class DeadLetterDetail(DeadLetterView, rename="camel", omit_defaults=True, kw_only=True):
     """A dead letter with its evidence. `history` is that of its job, `job` the job by now; it is
-    absent once the job is past retention."""
+    absent once the job is past retention, and so is `closed`, which an open letter does not have.
+    """
 
     worker_id: str | None = None
     replayed_as: str | None = None
+    closed: ClosingView | None = None
     job: JobView | None = None
     history: list[HistoryItem]
     artifacts: list[ArtifactView]

@@ -59,6 +59,7 @@ def _text(**more: Any) -> dict[str, Any]:
 
 _JOBS: Final = "events of a job"
 _MOVES: Final = "transitions"
+_OPERATIONS: Final = "what was asked for with one"
 
 FIELDS: Final[Mapping[type[msgspec.Struct], Mapping[str, EventField]]] = {
     EventEnvelope: {
@@ -105,6 +106,10 @@ FIELDS: Final[Mapping[type[msgspec.Struct], Mapping[str, EventField]]] = {
         "scopes": EventField(
             "Empty: the ledger keeps names, not rights.", {"type": "array", "items": _text()}
         ),
+        "reasonGiven": EventField(
+            "Why, in the operator's words; redacted.", _text(), _OPERATIONS, added=True
+        ),
+        "ticket": EventField("Where it was decided; redacted.", _text(), _OPERATIONS, added=True),
     },
     EventJob: {
         "id": EventField("The job's id (UUIDv7).", _text(minLength=1)),

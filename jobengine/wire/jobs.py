@@ -32,6 +32,7 @@ from jobengine.wire.fields import (
 from jobengine.wire.refusal import Refusal, refusal_of
 
 JobStateName = Literal["pending", "scheduled", "running", "completed", "failed", "cancelled"]
+DeadLetterStateName = Literal["open", "replayed", "retried", "discarded"]
 BULK_ITEMS_MAX: Final = 10_000
 
 
@@ -108,7 +109,8 @@ class JobFailure(msgspec.Struct, rename="camel", forbid_unknown_fields=True, omi
 
 
 class ArtifactRef(msgspec.Struct, rename="camel", forbid_unknown_fields=True, omit_defaults=True):
-    """A file an attempt produced, named by a location, a `sha256:` digest, or both."""
+    """A file an attempt produced, named by a location, a `sha256:` digest, or both. `name` has at
+    most 1,024 bytes in UTF-8."""
 
     uri: Annotated[str, msgspec.Meta(max_length=2048)] | None = None
     digest: Annotated[str, msgspec.Meta(pattern=r"^sha256:[0-9a-f]{64}$(?!\n)")] | None = None
@@ -177,7 +179,8 @@ class JobView(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True):
 
 
 class HistoryItem(msgspec.Struct, rename="camel", kw_only=True):
-    """One transition. `from_` is None for the creation; `seq` is the tenant's ledger position."""
+    """One transition. `from_` is None for the creation; `seq` is the tenant's ledger position.
+    `reason` is one of a closed list; `reason_given` and `ticket` are the words of who asked."""
 
     seq: int
     from_: JobStateName | None = msgspec.field(name="from")
@@ -186,6 +189,8 @@ class HistoryItem(msgspec.Struct, rename="camel", kw_only=True):
     attempt: int
     actor: str
     reason: str | None = None
+    reason_given: str | None = None
+    ticket: str | None = None
     lease_id: str | None = None
     worker_id: str | None = None
     error: JobFailure | None = None
@@ -203,7 +208,7 @@ class DeadLetterView(msgspec.Struct, rename="camel", kw_only=True):
     error: JobFailure
     attempts: int
     at: Instant
-    state: Literal["open", "replayed", "retried", "discarded"]
+    state: DeadLetterStateName
 
 
 class ErrorBody(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True):

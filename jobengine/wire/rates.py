@@ -97,14 +97,16 @@ class BucketTokens(Shown, kw_only=True, omit_defaults=False):
 
 class BucketView(Shown, kw_only=True):
     """The tokens of a source's host, which all sources of that host share. `learnedRpm` is what
-    push-backs or an operator (`pinned`: it stays) have taught and is below `configured`; `rpm` is
-    in force. Nothing starts before `openAt`. `retryBudget`: tokens for repeated attempts."""
+    push-backs or an operator (`pinned`: it stays) have taught and is below `configured`; `throttle`
+    is the rate that an operator has set for this source beside it. `rpm` is in force: the least of
+    them. Nothing starts before `openAt`. `retryBudget`: tokens for repeated attempts."""
 
     source_id: str
     key: str
     configured: RateView | None = None
     learned_rpm: float | None = None
     pinned: bool | None = None
+    throttle: RateView | None = None
     rpm: float
     tokens: float
     open_at: Instant | None = None

@@ -63,8 +63,9 @@ class SourcePatch(Request, kw_only=True):
 
 
 class SourceView(Shown, kw_only=True):
-    """A source. What moves by itself is in answers to reads only: `paused`, `breaker`, `running`
-    and `runningMax`, the most that may run while it is slow or failing."""
+    """A source. What moves by itself or is set apart is in answers to reads only: `paused`,
+    `throttle`, the rate that an operator has set beside its own, `breaker`, `running` and
+    `runningMax`, the most that may run while it is slow or failing."""
 
     source_id: str
     source_type: str
@@ -79,6 +80,7 @@ class SourceView(Shown, kw_only=True):
     revision: int
     changed_at: Instant
     paused: bool | None = None
+    throttle: RateView | None = None
     breaker: BreakerPosition | None = None
     running: int | None = None
     running_max: int | None = None

@@ -295,6 +295,13 @@ async def test_a_throttle_of_a_source_is_set_and_lifted(rest: Rest) -> None:
     await created(rest)
     answer = await asked(rest, "POST", "/sources/osv:throttle", {"rpm": 1, "burst": 1})
     assert answer.json()["rate"] == {"rpm": 1, "burst": 1, "cooldownSeconds": 0}
+    shown = [
+        (await rest.client.get("/sources/osv")).json(),
+        *(await rest.client.get("/sources")).json()["items"],
+        await until(rest, bool),
+    ]
+    assert [each["throttle"]["rpm"] for each in shown] == [1, 1, 1]
+    assert (shown[-1]["rpm"], shown[-1]["configured"]["rpm"]) == (1, 60_000)
     async with working(rest.engine) as worker:
         await rest.submit(sourceId="osv")
         await worker.take()
@@ -306,6 +313,8 @@ async def test_a_throttle_of_a_source_is_set_and_lifted(rest: Rest) -> None:
         lifted = await asked(rest, "POST", "/sources/osv:throttle", {"rate": None})
         assert "rate" not in lifted.json()
         assert (await worker.take()).job.job_id == second["jobId"]
+    assert "throttle" not in (await rest.client.get("/sources/osv")).json()
+    assert (await until(rest, bool))["rpm"] == 60_000
     both = await asked(rest, "POST", "/sources/osv:throttle", {"rate": None, "rpm": 1})
     assert error(both) == (400, "INVALID_FIELD", "rate")
     none = await asked(rest, "POST", "/sources/osv:throttle", {})

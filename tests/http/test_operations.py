@@ -1,3 +1,8 @@
+from typing import Any
+
+import msgspec
+
+from jobengine.domain.event import events_of
 from tests.http.conftest import Rest
 from tests.http.test_jobs import failed_letter, states
 from tests.http.worker import working
@@ -170,6 +175,7 @@ async def test_a_dead_letter_is_replayed_once(rest: Rest) -> None:
     closed = (await rest.client.get(path)).json()
     assert closed["state"] == "replayed"
     assert closed["replayedAs"] == answer.json()["jobId"]
+    assert_closed_by_operator(closed)
 
 
 async def test_a_dead_letter_is_retried_in_place(rest: Rest) -> None:
@@ -178,7 +184,9 @@ async def test_a_dead_letter_is_retried_in_place(rest: Rest) -> None:
         path = f"/deadletter/{letter['deadLetterId']}"
         answer = await rest.operate(f"{path}:retry")
         assert (answer.status_code, answer.json()["jobId"]) == (200, letter["jobId"])
-        assert (await rest.client.get(path)).json()["state"] == "retried"
+        closed = (await rest.client.get(path)).json()
+        assert closed["state"] == "retried"
+        assert_closed_by_operator(closed)
         await worker.complete(await worker.take())
         await states(rest, letter["jobId"], "completed")
 
@@ -190,6 +198,44 @@ async def test_a_dead_letter_is_discarded(rest: Rest) -> None:
     answer = await rest.operate(f"{path}:discard")
     assert answer.json() == {**letter, "state": "discarded"}
     assert (await rest.operate(f"{path}:discard")).status_code == 409
+    assert_closed_by_operator((await rest.client.get(path)).json())
+
+
+def assert_closed_by_operator(letter: dict[str, Any]) -> None:
+    """`rest.operate` has said why, and where that was decided."""
+    closed = letter["closed"]
+    assert closed["at"] >= letter["at"]
+    assert (closed["reasonGiven"], closed["ticket"]) == ("a test", "T-1")
+    assert closed["actor"] == letter["history"][0]["actor"]
+
+
+async def test_an_open_dead_letter_is_closed_by_nobody(rest: Rest) -> None:
+    async with working(rest.engine) as worker:
+        letter = await failed_letter(rest, worker)
+    shown = (await rest.client.get(f"/deadletter/{letter['deadLetterId']}")).json()
+    assert "closed" not in shown
+
+
+async def test_what_an_operator_gave_as_reason_and_ticket_is_in_history_and_events(
+    rest: Rest,
+) -> None:
+    job = await rest.submit()
+    await rest.operate(f"/jobs/{job['jobId']}:cancel")
+    history = (await rest.client.get(f"/jobs/{job['jobId']}/history")).json()["items"]
+    assert [(item["to"], item["reasonGiven"], item["ticket"]) for item in history] == [
+        ("pending", None, None),
+        ("scheduled", None, None),
+        ("cancelled", "a test", "T-1"),
+    ]
+    blocks = await rest.engine.store.blocks("demo", 0, 100, 1 << 20)
+    bodies = [msgspec.json.decode(event.body) for block in blocks for event in events_of(block)]
+    actors = {body["eventType"]: body["actor"] for body in bodies}
+    assert actors["job.created"].keys() == {"subject", "scopes"}
+    assert actors["job.cancelled"] == {
+        **actors["job.created"],
+        "reasonGiven": "a test",
+        "ticket": "T-1",
+    }
 
 
 async def test_a_discarded_dead_letter_is_not_retried(rest: Rest) -> None:

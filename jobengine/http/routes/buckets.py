@@ -3,17 +3,23 @@
 from typing import Any, Final
 
 from jobengine.auth.scopes import Scope
-from jobengine.domain.control import RatePolicy, Source
+from jobengine.domain.control import Source
 from jobengine.domain.instant import to_rfc3339
 from jobengine.http.answer import Answer
-from jobengine.http.control_views import MICRO, control_in, rate_view
+from jobengine.http.control_views import (
+    MICRO,
+    bucket_rate,
+    control_in,
+    throttle_key,
+    throttle_standing,
+)
 from jobengine.http.controls import gates, require
 from jobengine.http.errors import invalid
 from jobengine.http.rendering import json_answer
 from jobengine.http.route import Call, NoQuery, Route
 from jobengine.http.route_shapes import MISSING, reading
 from jobengine.messages.admission import LearnRate
-from jobengine.wire.rates import BucketRequest, BucketSet, BucketTokens, BucketView, RateView
+from jobengine.wire.rates import BucketRequest, BucketSet, BucketTokens, BucketView
 
 __all__ = ["ROUTES"]
 
@@ -22,21 +28,23 @@ async def show_bucket(call: Call[NoQuery, None]) -> Answer:
     row = await require(call, "source", "sourceId")
     source = control_in(row)
     assert isinstance(source, Source)
-    policy, key = source.rate_policy, _bucket_key(row.name, source)
-    held = await gates(call, ("bucket",), [key, f"retry:{row.name}"])
+    policy, key, beside = source.rate_policy, _bucket_key(row.name, source), throttle_key(row.name)
+    held = await gates(call, ("bucket",), [key, f"retry:{row.name}", beside])
     bucket = held.get(("bucket", key), _NOTHING)
     budget = held.get(("bucket", f"retry:{row.name}"), _NOTHING)
-    learned, open_at = bucket["learnedMicro"], bucket["openAt"]
+    asked_of = [bucket, held.get(("bucket", beside), bucket)]
+    learned, open_at = bucket["learnedMicro"], max(each["openAt"] or 0 for each in asked_of)
     return json_answer(
         BucketView(
             source_id=row.name,
             key=key,
-            configured=None if policy is None else _configured(bucket),
+            configured=None if policy is None or bucket is _NOTHING else bucket_rate(bucket),
             learned_rpm=None if learned is None else learned / MICRO,
             pinned=bucket["pinned"] if learned is not None else None,
-            rpm=bucket["refillMicro"] / MICRO,
+            throttle=throttle_standing(held, row.name),
+            rpm=min(each["refillMicro"] for each in asked_of) / MICRO,
             tokens=bucket["tokensMicro"] / MICRO,
-            open_at=None if open_at is None else to_rfc3339(open_at),
+            open_at=to_rfc3339(open_at) if open_at else None,
             retry_budget=BucketTokens(
                 tokens=budget["tokensMicro"] / MICRO,
                 burst=budget["burst"] or 0,
@@ -90,20 +98,7 @@ _NOTHING: Final[dict[str, Any]] = {
     "pinned": False,
     "openAt": None,
 }
-"""A bucket that is not there any more."""
-
-
-def _configured(bucket: dict[str, Any]) -> RateView | None:
-    """The tightest of what the sources of a host say."""
-    if bucket["perMinuteMicro"] is None:
-        return None
-    return rate_view(
-        RatePolicy(
-            per_minute_micro=bucket["perMinuteMicro"],
-            burst=bucket["burst"] or 0,
-            cooldown_us=bucket["cooldownUs"],
-        )
-    )
+"""A bucket that is not there."""
 
 
 def _bucket_key(source_id: str, source: Source) -> str:

@@ -1,13 +1,16 @@
 """Dead letters: lists newest first, one with its evidence, and what becomes of it."""
 
 from collections.abc import Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
 
 from jobengine.auth.scopes import Scope
-from jobengine.domain.change import DeadLetterRow
+from jobengine.domain.change import DeadLetterRow, DeadLetterState
+from jobengine.domain.entry import Entry
 from jobengine.domain.errors import ErrorCode, Refusal, RefusedError
+from jobengine.domain.ids import lease_id
+from jobengine.domain.instant import to_rfc3339
 from jobengine.http import pages
 from jobengine.http.answer import Answer
 from jobengine.http.rendering import (
@@ -22,16 +25,20 @@ from jobengine.http.route import Call, NoBody, NoQuery, Paging, Route
 from jobengine.http.route_shapes import MISSING, acting, reading
 from jobengine.http.routes.jobs import Filter
 from jobengine.http.routes.operations import ReplayRequest, changed_job, created_job
-from jobengine.http.views import DeadLetterDetail
+from jobengine.http.views import ClosingView, DeadLetterDetail
 from jobengine.messages.lease_shard import DiscardDeadLetter, ReplayJob, RetryJob
 from jobengine.store.port import DeadLetterFilter
-from jobengine.wire.jobs import DeadLetterView, JobView, Page
+from jobengine.wire.jobs import DeadLetterStateName, DeadLetterView, JobView, Page
 
 __all__ = ["ROUTES", "DeadLetterList"]
 
-DeadLetterStateName = Literal["open", "replayed", "retried", "discarded"]
 
 _ID_CHARACTERS_MAX: Final = 128
+_CLOSED_BY: Final = {
+    DeadLetterState.DISCARDED: "job.dead_letter_discarded",
+    DeadLetterState.RETRIED: "job.retried",
+}
+"""The entry about the letter's attempt that says who closed it; a replay is said by its copy."""
 
 
 class DeadLetterList(Paging, forbid_unknown_fields=True, kw_only=True, rename="camel"):
@@ -139,14 +146,44 @@ async def _detail(call: Call[Any, Any], row: DeadLetterRow) -> DeadLetterDetail:
     job = jobs[0] if jobs else None
     entries = await store.entries(call.tenant_id, job.seqs) if job is not None else ()
     artifacts = await store.artifacts(call.tenant_id, row.job_id)
+    closed = await _closing(call, row, entries)
     base = dead_letter_view(row)
     return DeadLetterDetail(
         **{name: getattr(base, name) for name in base.__struct_fields__},
         worker_id=row.worker_id,
         replayed_as=row.replayed_as,
+        closed=closed,
         job=None if job is None else job_view(job),
         history=history_items(entries),
         artifacts=[artifact_view(artifact) for artifact in artifacts],
+    )
+
+
+async def _closing(
+    call: Call[Any, Any], row: DeadLetterRow, entries: Sequence[Entry]
+) -> ClosingView | None:
+    """Who closed the letter, as the ledger has it; None while it is open, and past retention."""
+    if row.state == DeadLetterState.REPLAYED:
+        store = call.front.gateway.store
+        copies = await store.jobs(call.tenant_id, [row.replayed_as or ""])
+        entries = [
+            entry for copy in copies for entry in await store.entries(call.tenant_id, copy.seqs[:1])
+        ]
+    else:
+        kind = _CLOSED_BY.get(row.state)
+        entries = [
+            entry
+            for entry in entries
+            if entry.kind == kind and lease_id(entry.job, entry.attempt) == row.dead_letter_id
+        ]
+    if not entries:
+        return None
+    entry = entries[0]
+    return ClosingView(
+        at=to_rfc3339(entry.at),
+        actor=entry.actor,
+        reason_given=entry.reason_given,
+        ticket=entry.ticket,
     )
 
 

@@ -14,6 +14,7 @@ from jobengine.http.control_views import (
     rate_of,
     rate_patched,
     source_view,
+    throttle_key,
     throttle_view,
 )
 from jobengine.http.controls import (
@@ -40,7 +41,8 @@ SOURCES: Final = ControlCollection(
     scope=Scope.OPERATE,
     shown=SourceView,
     view=source_view,
-    live=("source", "breaker", "concurrency"),
+    live=("source", "breaker", "concurrency", "bucket"),
+    keys_of=lambda name: (name, throttle_key(name)),
 )
 
 
@@ -142,7 +144,7 @@ ROUTES: Final = (
     *SOURCES.routes_of_one(
         update_source,
         SourcePatch,
-        show_summary="Show one source, whether it is paused, its breaker and what runs",
+        show_summary="Show one source, whether it is paused or throttled, its breaker, what runs",
         update_summary="Change a source by a JSON merge patch",
         delete_summary="Take a source away that no job waits or runs for",
     ),
