@@ -58,7 +58,7 @@ def get(engine: Engine, output: Form, digest: str, to: str | None) -> None:
     if place == "-":
         sys.stdout.buffer.flush()
     else:
-        _print(stored, output)
+        _print(stored, output, place)
 
 
 @artifact.command()
@@ -71,12 +71,16 @@ def show(engine: Engine, output: Form, digest: str) -> None:
     _print(found, output)
 
 
-def _print(stored: "StoredArtifact", output: Form) -> None:
+def _print(stored: "StoredArtifact", output: Form, file: str | None = None) -> None:
+    """What is stored, and the file that it has been written to."""
+    import msgspec
+
     if output == "json":
-        print_json(stored)
+        print_json(stored if file is None else {**msgspec.to_builtins(stored), "file": file})
         return
     print_fields(
         (
+            ("file", file),
             ("digest", stored.digest),
             ("size", f"{stored.size_bytes:,} bytes"),
             ("mime", stored.mime),

@@ -28,17 +28,15 @@ def ask(
     """
     import httpx
 
-    from jobengine.sdk.exchange import Answer, error_of
+    from jobengine.sdk.exchange import Answer, error_of, signed
+    from jobengine.sdk.header_octets import octets_of
     from jobengine.sdk.trust import trusted
 
-    headers = {"Authorization": f"Bearer {engine.token}", "X-Stella-Tenant": engine.tenant or ""}
+    headers = {"Authorization": f"Bearer {engine.token}", **signed(reason, ticket)}
+    if engine.tenant:
+        headers["X-Stella-Tenant"] = engine.tenant
     if method == "POST":
         headers["Idempotency-Key"] = uuid4().hex
-    for name, text in (("Reason", reason), ("Ticket", ticket)):
-        if text is not None:
-            # Header values are octets; the engine reads these two as UTF-8.
-            headers[f"X-Stella-Operator-{name}"] = text.encode().decode("latin-1")
-    encoded = [(name, value.encode("latin-1")) for name, value in headers.items()]
     # `client` refuses a CA file that cannot be used, so it is opened first.
     with (
         engine.client(),
@@ -49,7 +47,7 @@ def ask(
             engine.url.rstrip("/") + _BASE + path,
             json=body,
             params=query,
-            headers=[(name.encode(), value) for name, value in encoded],
+            headers=octets_of(headers),
         )
         if answer.status_code >= 400:
             raise error_of(Answer(answer.status_code, dict(answer.headers), answer.content))

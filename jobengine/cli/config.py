@@ -8,6 +8,7 @@ import click
 
 from jobengine.cli.node_options import configured, node_options
 from jobengine.cli.output import Form, output_option, print_json, print_table
+from jobengine.cli.setting import Value
 
 __all__ = ["config"]
 
@@ -33,7 +34,7 @@ def show(config: Path | None, output: Form, **flags: Any) -> None:
                 {
                     "name": value.setting.name,
                     "environment": value.setting.variable,
-                    "value": value.shown if value.setting.secret else _plain(value.value),
+                    "value": _plain(value),
                     "origin": value.origin,
                 }
                 for value in configuration.values
@@ -49,5 +50,8 @@ def show(config: Path | None, output: Form, **flags: Any) -> None:
         print(f"jobengine: {name} is set and no setting{hint}", file=sys.stderr)
 
 
-def _plain(value: Any) -> Any:
-    return str(value) if isinstance(value, Path) else value
+def _plain(value: Value) -> Any:
+    """For programs; a secret is not shown."""
+    if value.setting.secret:
+        return None if value.value is None else value.shown
+    return str(value.value) if isinstance(value.value, Path) else value.value

@@ -19,11 +19,12 @@ from jobengine.cli.failure import CommandFailedError, ExitCode
 from jobengine.cli.output import output_option
 
 if TYPE_CHECKING:
-    from jobengine.sdk import ApiError, Client
+    from jobengine.sdk import ApiError, Client, UnsendableError
 
-__all__ = ["Engine", "audited", "engine_options", "read_secret", "reasoned"]
+__all__ = ["Engine", "audited", "engine_options", "read_secret", "reasoned", "unsendable_text"]
 
 F = TypeVar("F", bound=Callable[..., Any])
+_VARIABLES: Final = {"token": "JOBENGINE_TOKEN", "tenant": "JOBENGINE_TENANT"}
 _SECRET_CHARACTERS_MAX: Final = 16_384
 
 
@@ -40,7 +41,7 @@ class Engine:
         """A client for the block, whose faults leave it as `CommandFailedError`."""
         import httpx
 
-        from jobengine.sdk import ApiError, Client
+        from jobengine.sdk import ApiError, Client, UnsendableError
         from jobengine.sdk.trust import TrustUnusableError
 
         if not self.token:
@@ -55,7 +56,16 @@ class Engine:
             raise _refusal(error) from None
         except TrustUnusableError as error:
             raise CommandFailedError(str(error)) from None
-        except (httpx.TransportError, httpx.InvalidURL) as error:
+        except UnsendableError as error:
+            raise CommandFailedError(unsendable_text(error), ExitCode.USAGE) from None
+        except (httpx.UnsupportedProtocol, httpx.InvalidURL):
+            raise CommandFailedError(
+                f"--url {self.url!r} is no http:// or https:// URL", ExitCode.USAGE
+            ) from None
+        except httpx.LocalProtocolError:
+            # What it says quotes headers, and one of them is the token.
+            raise CommandFailedError("what was asked cannot be sent over HTTP") from None
+        except httpx.TransportError as error:
             if "CERTIFICATE_VERIFY_FAILED" in str(error):
                 raise CommandFailedError(
                     f"the certificate of {self.url} is not accepted ({error}): name its authority "
@@ -165,6 +175,13 @@ def _require(_: click.Context, parameter: click.Parameter, value: str | None) ->
             f"--{parameter.name} is missing: operations are audited, so the engine asks for it"
         )
     return value
+
+
+def unsendable_text(error: "UnsendableError") -> str:
+    """Which option it was, and what is wrong with it."""
+    option = f"--{error.parameter.replace('_', '-')}"
+    variable = _VARIABLES.get(error.parameter)
+    return f"{option}{f' or {variable}' if variable else ''} {error.why}"
 
 
 def _refusal(error: "ApiError") -> CommandFailedError:

@@ -2,16 +2,18 @@
 
 import sys
 from itertools import islice
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from jobengine.cli.connection import Engine, audited, engine_options
-from jobengine.cli.job import failure_text, print_job
-from jobengine.cli.output import Form, print_fields, print_json, print_table
+from jobengine.cli.job_printing import failure_text, print_job
+from jobengine.cli.output import Form, print_fields, print_json, print_lines, print_table
 from jobengine.cli.redrive import filter_options, redrive
 
 __all__ = ["deadletter"]
+
+_STATES: Final = ("open", "replayed", "retried", "discarded")
 
 
 @click.group()
@@ -20,12 +22,18 @@ def deadletter() -> None:
 
 
 @deadletter.command("list")
+@click.option("--state", multiple=True, type=click.Choice(_STATES), help="May be repeated.")
+@filter_options
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="How many.")
 @engine_options
-def list_dead_letters(engine: Engine, output: Form, limit: int) -> None:
-    """List dead letters, newest first."""
+def list_dead_letters(
+    engine: Engine, output: Form, state: tuple[str, ...], limit: int, **filters: str | None
+) -> None:
+    """List dead letters, newest first; filters must all hold."""
     with engine.client() as client:
-        letters = list(islice(client.dead_letters(), limit))
+        page_size = min(limit, 500)
+        found = client.dead_letters(state=state or None, page_size=page_size, **filters)
+        letters = list(islice(found, limit))
     if output == "json":
         print_json(letters)
         return
@@ -167,7 +175,8 @@ def _print_dead_letter(letter: Any, output: Form) -> None:
             ("at", letter.at),
             ("attempts", letter.attempts),
             ("error", failure_text(letter.error)),
-            ("stack", letter.error.stack),
             ("signature", letter.signature),
         ]
     )
+    if letter.error.stack:
+        print_lines("stack", letter.error.stack)

@@ -59,7 +59,10 @@ def events(
 ) -> None:
     with engine.client() as client, until_interrupted():
         # A stream waits for an engine that is away; one that was never there is a fault.
-        client.jobs_summary()
+        if (run_id := filters["run_id"]) is None:
+            client.jobs_summary()
+        else:
+            client.run_state(run_id)
         following = client.events(types=types, **filters)
         for event in islice(following, limit):
             if output == "json":
@@ -95,6 +98,11 @@ def _of_job(job: dict[str, Any]) -> Iterator[str]:
         yield f"{job['from']}→{job['status']}" if job.get("from") else job["status"]
     if job.get("reason"):
         yield job["reason"]
+    progress = job.get("progress") or {}
+    if progress.get("percent") is not None:
+        yield f"{progress['percent']:g}%"
+    if progress.get("message"):
+        yield " ".join(progress["message"].split())
     error = job.get("error")
     if error:
         yield f"{error.get('class', 'Error')}: {' '.join(str(error.get('message', '')).split())}"

@@ -282,9 +282,11 @@ def _tls_files(options: NodeOptions) -> TlsFiles | None:
     certificate, key = options.tls_cert, options.tls_key
     if (certificate is None) != (key is None):
         given, missing = ("tls-cert", "tls-key") if key is None else ("tls-key", "tls-cert")
-        raise CommandFailedError(f"--{given} needs --{missing} beside it")
+        raise CommandFailedError(f"--{given} needs --{missing} beside it", ExitCode.USAGE)
     if certificate is None or key is None:
         if options.tls_client_ca is not None:
-            raise CommandFailedError("--tls-client-ca needs --tls-cert and --tls-key beside it")
+            raise CommandFailedError(
+                "--tls-client-ca needs --tls-cert and --tls-key beside it", ExitCode.USAGE
+            )
         return None
     return TlsFiles(certificate=certificate, key=key, client_ca=options.tls_client_ca)

@@ -7,7 +7,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from jobengine.cli.configuration import LOG_LEVELS, Configuration, configure
-from jobengine.cli.failure import CommandFailedError
+from jobengine.cli.failure import CommandFailedError, ExitCode
 from jobengine.cli.setting import ConfigurationError
 
 __all__ = ["config_option", "configured", "data_option", "database_option", "node_options"]
@@ -94,4 +94,4 @@ def configured(config: Path | None = None, **flags: Any) -> Configuration:
     try:
         return configure(given, file=config)
     except ConfigurationError as error:
-        raise CommandFailedError(str(error)) from None
+        raise CommandFailedError(str(error), ExitCode.USAGE) from None

@@ -6,7 +6,15 @@ from typing import Any, Final, Literal, TypeVar
 
 import click
 
-__all__ = ["Form", "output_option", "print_fields", "print_json", "print_table", "printable"]
+__all__ = [
+    "Form",
+    "output_option",
+    "print_fields",
+    "print_json",
+    "print_lines",
+    "print_table",
+    "printable",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 Form = Literal["table", "json"]
@@ -48,6 +56,13 @@ def print_fields(fields: Sequence[tuple[str, object]]) -> None:
     width = max((len(name) for name, _ in present), default=0)
     for name, text in present:
         print(f"{name.ljust(width)}{_GAP}{text}")
+
+
+def print_lines(name: str, text: str) -> None:
+    """A field of many lines, below its name and indented."""
+    print(name)
+    for line in text.rstrip("\n").split("\n"):
+        print(_GAP + printable(line.removesuffix("\r").expandtabs(4)))
 
 
 def _cell(value: object) -> str:

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from jobengine.cli.numbers import NumberRange
+
 if TYPE_CHECKING:
     from jobengine.wire.rates import RatePolicy, RateView
 
@@ -18,8 +20,8 @@ def rate_options(command: F) -> F:
     for option in (
         click.option("--cooldown", type=int, help="Seconds without a start after a push-back."),
         click.option("--burst", type=int, help="How many may start at once."),
-        click.option("--per-second", type=float, help="Starts a second."),
-        click.option("--rpm", type=float, help="Starts a minute."),
+        click.option("--per-second", type=NumberRange(0), help="Starts a second."),
+        click.option("--rpm", type=NumberRange(0), help="Starts a minute."),
     ):
         command = option(command)
     return command

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import click
 
 from jobengine.cli.connection import Engine, audited, engine_options
+from jobengine.cli.numbers import NumberRange
 from jobengine.cli.output import Form, print_fields, print_json, print_table
 
 __all__ = ["filter_options", "redrive"]
@@ -15,7 +16,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def filter_options(command: F) -> F:
-    """Gives a command the filters of open dead letters, under the SDK's names."""
+    """Gives a command the filters of dead letters, under the SDK's names."""
     for option in (
         click.option("--signature", help="Of this error signature only."),
         click.option("--class", "class_", help="Of this class only, such as timeout."),
@@ -36,7 +37,7 @@ def redrive() -> None:
 @click.option("--all", "everything", is_flag=True, help="All open ones; needed without a filter.")
 @click.option(
     "--per-second",
-    type=click.FloatRange(0.001, 1000),
+    type=NumberRange(0.001, 1000),
     default=10.0,
     show_default=True,
     help="At most so many letters a second.",

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from jobengine.cli.failure import CommandFailedError
+from jobengine.cli.failure import CommandFailedError, ExitCode
 from jobengine.cli.node_options import configured, node_options
 from jobengine.cli.output import Form, output_option, print_json
 
@@ -40,7 +40,8 @@ def serve(config: Path | None, output: Form, embedded: bool, **flags: Any) -> in
     if embedded == (configuration.options.database_url is not None):
         raise CommandFailedError(
             "name a database with --database-url or JOBENGINE_DATABASE_URL, or ask for one in the "
-            "data directory with --embedded; not both"
+            "data directory with --embedded; not both",
+            ExitCode.USAGE,
         )
     key = load_key(configuration, create=False)
     if embedded:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from jobengine.cli.configuration import LOG_LEVELS
+from jobengine.cli.connection import unsendable_text
 from jobengine.cli.failure import CommandFailedError, ExitCode
 from jobengine.cli.logs import log_to_stderr
 
@@ -56,8 +57,10 @@ def run(
     jobengine.sdk.Worker. What the module itself says about URL, token and tenant goes before the
     options. The first signal lets running jobs finish, the second gives them back.
     """
-    from jobengine.sdk import WorkerRejectedError
+    from jobengine.sdk import UnsendableError, WorkerRejectedError
+    from jobengine.sdk.addresses import AddressError
     from jobengine.sdk.trust import TrustUnusableError
+    from jobengine.sdk.worker import NoHandlersError
 
     log_to_stderr(log_level)
     for name, value in {
@@ -70,6 +73,17 @@ def run(
             os.environ[name] = value
     try:
         _load(target).run()
+    except AddressError as error:
+        raise CommandFailedError(
+            f"{error}; correct --url or JOBENGINE_WORKER_URL", ExitCode.USAGE
+        ) from None
+    except UnsendableError as error:
+        raise CommandFailedError(unsendable_text(error), ExitCode.USAGE) from None
+    except NoHandlersError:
+        raise CommandFailedError(
+            f"{target} has no handlers: write @{target.partition(':')[2]}.handler(JOB_TYPE) above "
+            "a function"
+        ) from None
     except TrustUnusableError as error:
         raise CommandFailedError(str(error)) from None
     except WorkerRejectedError as error:

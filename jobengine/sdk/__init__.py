@@ -11,6 +11,8 @@ from jobengine.sdk.client import Client
 from jobengine.sdk.context import JobContext, job_request
 from jobengine.sdk.exchange import ApiError
 from jobengine.sdk.feed import Event, JobLogLine
+from jobengine.sdk.header_octets import UnsendableError
+from jobengine.sdk.job_operations import JobUnfinishedError
 from jobengine.sdk.outcomes import Cancellation, JobError, JobStopped, Snooze
 from jobengine.sdk.requests import Pressure
 from jobengine.sdk.runs import AsyncRun, AsyncRunHandle, Run, RunHandle
@@ -37,6 +39,7 @@ __all__ = [
     "JobLogLine",
     "JobRequest",
     "JobStopped",
+    "JobUnfinishedError",
     "NodeRequest",
     "OneOffRule",
     "Pressure",
@@ -47,6 +50,7 @@ __all__ = [
     "ShareRequest",
     "Snooze",
     "StoredArtifact",
+    "UnsendableError",
     "Worker",
     "WorkerRejectedError",
     "job_request",

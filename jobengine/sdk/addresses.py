@@ -3,17 +3,26 @@
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
-__all__ = ["api_url_of", "worker_url"]
+__all__ = ["AddressError", "api_url_of", "worker_url"]
 
 _REST_PORT: Final = 7070
 
 
+class AddressError(ValueError):
+    """A URL that leads to no worker door; the message says what would."""
+
+
 def worker_url(url: str) -> str:
-    """The WebSocket URL of a worker door: http becomes ws, a missing path `/worker`."""
-    parts = urlsplit(url)
+    """The WebSocket URL of a worker door: http becomes ws, a missing path `/worker`. Raises
+    `AddressError`."""
+    try:
+        parts = urlsplit(url)
+        has_place = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        raise AddressError(f"{url!r} is no URL") from None
     scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
-    if scheme not in ("ws", "wss") or not parts.netloc:
-        raise ValueError(f"{url!r} is no ws:// or wss:// URL")
+    if scheme not in ("ws", "wss") or not has_place:
+        raise AddressError(f"{url!r} is no ws:// or wss:// URL")
     path = parts.path if parts.path not in ("", "/") else "/worker"
     return urlunsplit((scheme, parts.netloc, path, parts.query, ""))
 

@@ -18,6 +18,7 @@ from jobengine.sdk.channel import ChannelClosedError
 from jobengine.sdk.commands import Notice
 from jobengine.sdk.dialling import CONNECT_S_MAX, HandshakeRefusedError, host_of
 from jobengine.sdk.exchange import Answer, error_of
+from jobengine.sdk.header_octets import UnsendableError, octets_of
 from jobengine.wire.frames import CLOSE_TOKEN_ENDED
 
 __all__ = ["Admittance", "WorkerRejectedError"]
@@ -37,8 +38,9 @@ class WorkerRejectedError(Exception):
 
 
 class Admittance:
-    """See the module. `headers` are sent besides the token; a refused token that may yet be renewed
-    is shown again for `refused_s_max`; `show` takes what the operator of the worker should see."""
+    """See the module. `headers` are sent besides the token; raises `UnsendableError` where they
+    cannot be. A refused token that may yet be renewed is shown again for `refused_s_max`; `show`
+    takes what the operator of the worker should see."""
 
     def __init__(
         self,
@@ -48,7 +50,7 @@ class Admittance:
         show: Callable[[Notice], None],
     ) -> None:
         self._bearer = bearer
-        self._headers = [(name.encode(), value.encode()) for name, value in headers]
+        self._headers = octets_of(dict(headers))
         self._standing = Standing(bearer.renewable, refused_s_max)
         self._show = show
         self._warned = ""
@@ -68,7 +70,10 @@ class Admittance:
             raise TokenUnavailableError("the token function did not answer in time") from None
         if token is None:
             return self._headers
-        return [(b"Authorization", f"Bearer {token}".encode()), *self._headers]
+        try:
+            return [*octets_of({"Authorization": f"Bearer {token}"}), *self._headers]
+        except UnsendableError as error:
+            raise TokenUnavailableError(str(error)) from None
 
     def let_in(self) -> None:
         """The handshake has been taken."""

@@ -11,9 +11,10 @@ import httpx
 
 from jobengine.sdk.artifacts import PIECE_BYTES, Download, Progress, Source, Upload
 from jobengine.sdk.awaiting_streams import AwaitingStreams
+from jobengine.sdk.exchange import named
 from jobengine.sdk.feed import Feed
-from jobengine.sdk.job_operations import is_final
-from jobengine.sdk.requests import busy_for_s, lower
+from jobengine.sdk.job_operations import JobUnfinishedError, is_final
+from jobengine.sdk.requests import busy_for_s, lower, passing
 from jobengine.sdk.run_operations import run_is_final
 from jobengine.sdk.runs import AsyncRun, AsyncRunHandle
 from jobengine.wire.artifacts import StoredArtifact
@@ -106,15 +107,15 @@ class AsyncClient(AwaitingStreams):
             if (token := page.next_page_token) is None:
                 return
 
-    async def dead_letters(self) -> AsyncIterator[DeadLetterView]:
-        """All dead letters, fetched page by page."""
-        token: str | None = None
+    async def dead_letters(self, **filters: Any) -> AsyncIterator[DeadLetterView]:
+        """All dead letters that match (filters of `dead_letters_page`), fetched page by page."""
         while True:
-            page = await self.dead_letters_page(page_token=token)
+            page = await self.dead_letters_page(**filters)
             for letter in page.items:
                 yield letter
-            if (token := page.next_page_token) is None:
+            if page.next_page_token is None:
                 return
+            filters["page_token"] = page.next_page_token
 
     async def upload_artifact(
         self, source: Source, *, mime: str | None = None, progress: Progress | None = None
@@ -169,28 +170,32 @@ class AsyncClient(AwaitingStreams):
             raise AssertionError("the last attempt returns or raises")
 
     async def wait(self, job_id: str, timeout_s: float = 60.0) -> JobView:
-        """The job once nothing more will happen to it by itself; raises TimeoutError."""
+        """`Client.wait`."""
         until = time.monotonic() + timeout_s
         job = await self.get(job_id)
         if is_final(job):
             return job
-        async with aclosing(self._watch(f"/stream/jobs/{job_id}", {}, Feed(), until)) as stream:
+        path = f"/stream{named('jobs', job_id)}"
+        async with aclosing(self._watch(path, {}, Feed(), until)) as stream:
             async for _ in stream:
-                job = await self.get(job_id)
+                with passing():
+                    job = await self.get(job_id)
                 if is_final(job):
                     return job
-        raise TimeoutError(f"job {job_id} is {job.state} after {timeout_s} s")
+        raise JobUnfinishedError(job, timeout_s)
 
     async def wait_run(self, run_id: str, timeout_s: float = 60.0) -> RunView:
-        """The run once it has ended, however it did; raises TimeoutError."""
+        """`Client.wait_run`."""
         until = time.monotonic() + timeout_s
         run = await self.run_state(run_id)
         if run_is_final(run):
             return run
-        async with aclosing(self._watch(f"/stream/runs/{run_id}", {}, Feed(), until)) as stream:
+        path = f"/stream{named('runs', run_id)}"
+        async with aclosing(self._watch(path, {}, Feed(), until)) as stream:
             async for event in stream:
                 if event is None or event.type.startswith("run."):
-                    run = await self.run_state(run_id)
+                    with passing():
+                        run = await self.run_state(run_id)
                     if run_is_final(run):
                         return run
         raise TimeoutError(f"run {run_id} is {run.state} after {timeout_s} s")

@@ -19,6 +19,7 @@ import anyio
 import httpx
 
 from jobengine.sdk.awaiting import AwaitingOperations
+from jobengine.sdk.exchange import named
 from jobengine.sdk.feed import (
     Event,
     Feed,
@@ -29,7 +30,7 @@ from jobengine.sdk.feed import (
     is_last_line,
     log_line,
 )
-from jobengine.sdk.requests import busy_for_s
+from jobengine.sdk.requests import busy_for_s, is_overlong, read_s_of
 from jobengine.wire.jobs import Page
 from jobengine.wire.worker_messages import LogLevel
 
@@ -54,15 +55,15 @@ class AwaitingStreams(AwaitingOperations):
 
     def job_events(self, job_id: str, *, after: int | None = None) -> AsyncGenerator[Event, None]:
         """`Client.job_events`."""
-        return self._events(f"/stream/jobs/{job_id}", {}, after)
+        return self._events(f"/stream{named('jobs', job_id)}", {}, after)
 
     def run_events(self, run_id: str, *, after: int | None = None) -> AsyncGenerator[Event, None]:
         """`Client.run_events`."""
-        return self._events(f"/stream/runs/{run_id}", {}, after)
+        return self._events(f"/stream{named('runs', run_id)}", {}, after)
 
     def watch_run(self, run_id: str) -> AsyncGenerator[Event | None, None]:
         """`Client.watch_run`."""
-        return self._watch(f"/stream/runs/{run_id}", {}, Feed(), float("inf"))
+        return self._watch(f"/stream{named('runs', run_id)}", {}, Feed(), float("inf"))
 
     def job_logs(
         self,
@@ -95,7 +96,7 @@ class AwaitingStreams(AwaitingOperations):
     async def _follow_logs(
         self, job_id: str, after: str | None
     ) -> AsyncGenerator[JobLogLine, None]:
-        watch = self._watch(f"/stream/logs/{job_id}", {}, Feed(after), float("inf"))
+        watch = self._watch(f"/stream{named('logs', job_id)}", {}, Feed(after), float("inf"))
         async with aclosing(watch) as stream:
             async for event in stream:
                 if event is not None and event.type == "log":
@@ -118,8 +119,9 @@ class AwaitingStreams(AwaitingOperations):
         """Events of a stream, and None when it opened or was only kept awake."""
         while time.monotonic() < until:
             wait_s: float | None = None
+            read_s = read_s_of(until)
             try:
-                async with self._open(path, query, feed, until) as (response, wait_s):
+                async with self._open(path, query, feed, read_s) as (response, wait_s):
                     if response is not None:
                         yield None
                         async with _chunks(response) as chunks:
@@ -130,6 +132,8 @@ class AwaitingStreams(AwaitingOperations):
                                         yield None
                                     elif (event := feed.line(line)) is not None:
                                         yield event
+                                if is_overlong(read_s, until):
+                                    break
             except httpx.TransportError:
                 pass
             pause_s = feed.wait_s(random.random()) if wait_s is None else wait_s
@@ -137,9 +141,9 @@ class AwaitingStreams(AwaitingOperations):
 
     @asynccontextmanager
     async def _open(
-        self, path: str, query: Mapping[str, str], feed: Feed, until: float
+        self, path: str, query: Mapping[str, str], feed: Feed, read_s: float
     ) -> AsyncIterator[tuple[httpx.Response | None, float | None]]:
-        request = self._stream_request(path, query, feed, until)
+        request = self._stream_request(path, query, feed, read_s)
         async with self._http.stream(**request) as response:
             if response.status_code < 400:
                 yield response, None

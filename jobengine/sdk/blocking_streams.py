@@ -14,6 +14,7 @@ from functools import partial
 import httpx
 
 from jobengine.sdk.blocking import BlockingOperations
+from jobengine.sdk.exchange import named
 from jobengine.sdk.feed import (
     Event,
     Feed,
@@ -24,7 +25,7 @@ from jobengine.sdk.feed import (
     is_last_line,
     log_line,
 )
-from jobengine.sdk.requests import busy_for_s
+from jobengine.sdk.requests import busy_for_s, is_overlong, read_s_of
 from jobengine.wire.jobs import Page
 from jobengine.wire.worker_messages import LogLevel
 
@@ -53,12 +54,12 @@ class BlockingStreams(BlockingOperations):
 
     def job_events(self, job_id: str, *, after: int | None = None) -> Iterator[Event]:
         """The events of one job, as `events`; they go on after its end, for it may be retried."""
-        return self._events(f"/stream/jobs/{job_id}", {}, after)
+        return self._events(f"/stream{named('jobs', job_id)}", {}, after)
 
     def run_events(self, run_id: str, *, after: int | None = None) -> Iterator[Event]:
         """The events of a run and of its jobs, as `events`. Its `first_signal` comes between them,
         without an id, at the beginning and whenever it has changed."""
-        return self._events(f"/stream/runs/{run_id}", {}, after)
+        return self._events(f"/stream{named('runs', run_id)}", {}, after)
 
     def watch_run(self, run_id: str) -> Iterator[Event | None]:
         """Events of a run from now on, resumed across connections and restarts of the engine.
@@ -66,7 +67,7 @@ class BlockingStreams(BlockingOperations):
         None says that the stream has opened, or was quiet for a while: what is read of the run
         after the first None lacks nothing that no event will tell. Does not end by itself.
         """
-        return self._watch(f"/stream/runs/{run_id}", {}, Feed(), float("inf"))
+        return self._watch(f"/stream{named('runs', run_id)}", {}, Feed(), float("inf"))
 
     def job_logs(
         self,
@@ -97,7 +98,7 @@ class BlockingStreams(BlockingOperations):
             page = page_of(page_token=page.next_page_token)
 
     def _follow_logs(self, job_id: str, after: str | None) -> Iterator[JobLogLine]:
-        for event in self._watch(f"/stream/logs/{job_id}", {}, Feed(after), float("inf")):
+        for event in self._watch(f"/stream{named('logs', job_id)}", {}, Feed(after), float("inf")):
             if event is not None and event.type == "log":
                 yield log_line(event)
             elif event is not None and is_last_line(event):
@@ -115,8 +116,9 @@ class BlockingStreams(BlockingOperations):
         """Events of a stream, and None when it opened or was only kept awake."""
         while time.monotonic() < until:
             wait_s: float | None = None
+            read_s = read_s_of(until)
             try:
-                with self._open(path, query, feed, until) as (response, wait_s):
+                with self._open(path, query, feed, read_s) as (response, wait_s):
                     if response is not None:
                         yield None
                         for line in _lines(response):
@@ -124,6 +126,8 @@ class BlockingStreams(BlockingOperations):
                                 yield None
                             elif (event := feed.line(line)) is not None:
                                 yield event
+                            if is_overlong(read_s, until):
+                                break
             except httpx.TransportError:
                 pass
             pause_s = feed.wait_s(random.random()) if wait_s is None else wait_s
@@ -131,9 +135,9 @@ class BlockingStreams(BlockingOperations):
 
     @contextmanager
     def _open(
-        self, path: str, query: Mapping[str, str], feed: Feed, until: float
+        self, path: str, query: Mapping[str, str], feed: Feed, read_s: float
     ) -> Iterator[tuple[httpx.Response | None, float | None]]:
-        request = self._stream_request(path, query, feed, until)
+        request = self._stream_request(path, query, feed, read_s)
         with self._http.stream(**request) as response:
             if response.status_code < 400:
                 yield response, None

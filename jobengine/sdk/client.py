@@ -15,9 +15,10 @@ import httpx
 
 from jobengine.sdk.artifacts import Download, Progress, Source, Upload
 from jobengine.sdk.blocking_streams import BlockingStreams
+from jobengine.sdk.exchange import named
 from jobengine.sdk.feed import Feed
-from jobengine.sdk.job_operations import is_final
-from jobengine.sdk.requests import busy_for_s, lower
+from jobengine.sdk.job_operations import JobUnfinishedError, is_final
+from jobengine.sdk.requests import busy_for_s, lower, passing
 from jobengine.sdk.run_operations import run_is_final
 from jobengine.sdk.runs import Run, RunHandle
 from jobengine.wire.artifacts import StoredArtifact
@@ -108,14 +109,14 @@ class Client(BlockingStreams):
             if (token := page.next_page_token) is None:
                 return
 
-    def dead_letters(self) -> Iterator[DeadLetterView]:
-        """All dead letters, fetched page by page."""
-        token: str | None = None
+    def dead_letters(self, **filters: Any) -> Iterator[DeadLetterView]:
+        """All dead letters that match (filters of `dead_letters_page`), fetched page by page."""
         while True:
-            page = self.dead_letters_page(page_token=token)
+            page = self.dead_letters_page(**filters)
             yield from page.items
-            if (token := page.next_page_token) is None:
+            if page.next_page_token is None:
                 return
+            filters["page_token"] = page.next_page_token
 
     def upload_artifact(
         self, source: Source, *, mime: str | None = None, progress: Progress | None = None
@@ -170,26 +171,31 @@ class Client(BlockingStreams):
             raise AssertionError("the last attempt returns or raises")
 
     def wait(self, job_id: str, timeout_s: float = 60.0) -> JobView:
-        """The job once nothing more will happen to it by itself; raises TimeoutError."""
+        """The job once nothing more will happen to it by itself; raises JobUnfinishedError, a
+        TimeoutError. An engine that goes away meanwhile is waited for; one that is not there at
+        the beginning raises as `get` does."""
         until = time.monotonic() + timeout_s
         job = self.get(job_id)
         if is_final(job):
             return job
-        for _ in self._watch(f"/stream/jobs/{job_id}", {}, Feed(), until):
-            job = self.get(job_id)
+        for _ in self._watch(f"/stream{named('jobs', job_id)}", {}, Feed(), until):
+            with passing():
+                job = self.get(job_id)
             if is_final(job):
                 return job
-        raise TimeoutError(f"job {job_id} is {job.state} after {timeout_s} s")
+        raise JobUnfinishedError(job, timeout_s)
 
     def wait_run(self, run_id: str, timeout_s: float = 60.0) -> RunView:
-        """The run once it has ended, however it did; raises TimeoutError."""
+        """The run once it has ended, however it did; raises TimeoutError. The engine is waited for
+        as by `wait`."""
         until = time.monotonic() + timeout_s
         run = self.run_state(run_id)
         if run_is_final(run):
             return run
-        for event in self._watch(f"/stream/runs/{run_id}", {}, Feed(), until):
+        for event in self._watch(f"/stream{named('runs', run_id)}", {}, Feed(), until):
             if event is None or event.type.startswith("run."):
-                run = self.run_state(run_id)
+                with passing():
+                    run = self.run_state(run_id)
                 if run_is_final(run):
                     return run
         raise TimeoutError(f"run {run_id} is {run.state} after {timeout_s} s")

@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol, TypeVar, overload
 
 import msgspec
 
-from jobengine.sdk.artifacts import Source, note_of_file, note_of_stored
+from jobengine.sdk.artifacts import Source, checked_name, note_of_file, note_of_stored
 from jobengine.sdk.commands import SignOfLife, Stopped, StopReason
 from jobengine.sdk.job_log import JobLog
 from jobengine.sdk.outcomes import (
@@ -191,7 +191,8 @@ class JobContext(msgspec.Struct, eq=False):
         `artifact(path)` names a file, whose bytes stay where they are; `artifact(name, source)`
         stores bytes, a file or what is left of an open one in the engine and names that. `mime` is
         guessed from a path by default. Reads in pieces, and blocks, in this thread: an async
-        handler calls it in a worker thread. Storing raises as `Client.upload_artifact`.
+        handler calls it in a worker thread. Storing raises as `Client.upload_artifact`, and a name
+        of more than 1,024 bytes in UTF-8 is a `ValueError`.
         """
         lease = self.lease
         if source is None:
@@ -199,8 +200,9 @@ class JobContext(msgspec.Struct, eq=False):
         elif self._door is None:
             raise RuntimeError("this job runs without an engine to store bytes in")
         else:
+            named = checked_name(str(first))
             stored = self._door.store(source, mime, lease.tenant_id)
-            note = note_of_stored(lease, stored, str(first), mime)
+            note = note_of_stored(lease, stored, named, mime)
         self.post(note)
         assert note.digest is not None
         return note.digest
@@ -279,11 +281,19 @@ class JobContext(msgspec.Struct, eq=False):
 
 
 def job_request(job_type: str, payload: Any = None, **fields: Any) -> JobRequest:
-    """Build and check a JobRequest; `payload` is anything msgspec encodes, None means `{}`."""
+    """Build and check a JobRequest; `payload` is anything msgspec encodes, None means `{}`.
+
+    Raises msgspec.ValidationError for a request the engine would refuse, TypeError and ValueError
+    for a payload that is no JSON, as one with NaN in it.
+    """
     values: dict[str, Any] = {"job_type": job_type, **fields}
     if payload is not None:
         values["payload"] = payload if isinstance(payload, msgspec.Raw) else raw(payload)
-    return msgspec.json.decode(msgspec.json.encode(JobRequest(**values)), type=JobRequest)
+    try:
+        request = JobRequest(**values)
+    except ValueError as error:
+        raise msgspec.ValidationError(str(error)) from None
+    return msgspec.json.decode(msgspec.json.encode(request), type=JobRequest)
 
 
 def _instant(moment: datetime) -> str:

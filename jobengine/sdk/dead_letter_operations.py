@@ -3,10 +3,12 @@
 Not here: the failed jobs themselves (`job_operations`).
 """
 
+from collections.abc import Sequence
+
 import attrs
 
-from jobengine.sdk.exchange import Exchange, Operation, query_of
-from jobengine.wire.jobs import DeadLetterView, JobView, Page
+from jobengine.sdk.exchange import Exchange, Operation, listed, member, query_of
+from jobengine.wire.jobs import DeadLetterStateName, DeadLetterView, JobView, Page
 from jobengine.wire.operating import (
     DeadLetterStats,
     DeadLetterSummary,
@@ -21,35 +23,55 @@ __all__ = ["DeadLetterOperations"]
 @attrs.frozen
 class DeadLetterOperations(Exchange):
     def dead_letters_page(
-        self, *, page_size: int | None = None, page_token: str | None = None
+        self,
+        *,
+        state: DeadLetterStateName | Sequence[DeadLetterStateName] | None = None,
+        job_type: str | None = None,
+        queue: str | None = None,
+        class_: str | None = None,
+        signature: str | None = None,
+        page_size: int | None = None,
+        page_token: str | None = None,
     ) -> Operation[Page[DeadLetterView]]:
-        """One page of dead letters."""
-        query = query_of(pageSize=page_size, pageToken=page_token)
+        """One page of dead letters, newest first; filters must all hold."""
+        query = query_of(
+            state=listed(state),
+            jobType=job_type,
+            queue=queue,
+            signature=signature,
+            pageSize=page_size,
+            pageToken=page_token,
+            **{"class": class_},
+        )
         return (yield from self._get("/deadletter", Page[DeadLetterView], query))
 
     def dead_letter(self, dead_letter_id: str) -> Operation[DeadLetterView]:
         """One dead letter as it is now."""
-        return (yield from self._get(f"/deadletter/{dead_letter_id}", DeadLetterView))
+        return (
+            yield from self._get(
+                member("deadletter", "dead letter", dead_letter_id), DeadLetterView
+            )
+        )
 
     def replay_dead_letter(
         self, dead_letter_id: str, *, reason: str, ticket: str
     ) -> Operation[JobView]:
         """Create a new job from a dead letter; answers the new job."""
-        path = f"/deadletter/{dead_letter_id}:replay"
+        path = f"{member('deadletter', 'dead letter', dead_letter_id)}:replay"
         return (yield from self._operate(path, JobView, reason, ticket))
 
     def retry_dead_letter(
         self, dead_letter_id: str, *, reason: str, ticket: str
     ) -> Operation[JobView]:
         """Schedule the failed job itself again; answers that job."""
-        path = f"/deadletter/{dead_letter_id}:retry"
+        path = f"{member('deadletter', 'dead letter', dead_letter_id)}:retry"
         return (yield from self._operate(path, JobView, reason, ticket))
 
     def discard_dead_letter(
         self, dead_letter_id: str, *, reason: str, ticket: str
     ) -> Operation[DeadLetterView]:
         """Close a dead letter and run nothing."""
-        path = f"/deadletter/{dead_letter_id}:discard"
+        path = f"{member('deadletter', 'dead letter', dead_letter_id)}:discard"
         return (yield from self._operate(path, DeadLetterView, reason, ticket))
 
     def dead_letter_stats(self) -> Operation[DeadLetterStats]:
@@ -98,21 +120,23 @@ class DeadLetterOperations(Exchange):
 
     def redrive_state(self, redrive_id: str) -> Operation[RedriveView]:
         """How far a redrive has come."""
-        return (yield from self._get(f"/deadletter/redrives/{redrive_id}", RedriveView))
+        return (
+            yield from self._get(member("deadletter/redrives", "redrive", redrive_id), RedriveView)
+        )
 
     def pause_redrive(self, redrive_id: str, *, reason: str, ticket: str) -> Operation[RedriveView]:
         """Let a redrive rest."""
-        path = f"/deadletter/redrives/{redrive_id}:pause"
+        path = f"{member('deadletter/redrives', 'redrive', redrive_id)}:pause"
         return (yield from self._operate(path, RedriveView, reason, ticket))
 
     def resume_redrive(
         self, redrive_id: str, *, reason: str, ticket: str
     ) -> Operation[RedriveView]:
         """Let a paused redrive go on."""
-        path = f"/deadletter/redrives/{redrive_id}:resume"
+        path = f"{member('deadletter/redrives', 'redrive', redrive_id)}:resume"
         return (yield from self._operate(path, RedriveView, reason, ticket))
 
     def stop_redrive(self, redrive_id: str, *, reason: str, ticket: str) -> Operation[RedriveView]:
         """End a redrive for good; what it has replayed stays."""
-        path = f"/deadletter/redrives/{redrive_id}:stop"
+        path = f"{member('deadletter/redrives', 'redrive', redrive_id)}:stop"
         return (yield from self._operate(path, RedriveView, reason, ticket))

@@ -13,8 +13,9 @@ Sources: RFC 9110 §10.2.3 (Retry-After).
 """
 
 import random
+import re
 import uuid
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeVar
@@ -38,6 +39,8 @@ __all__ = [
     "Unreachable",
     "error_of",
     "forced",
+    "listed",
+    "member",
     "named",
     "query_of",
     "retry_after_s",
@@ -50,6 +53,7 @@ RETRY_BASE_S: Final = 0.2
 RETRY_MAX_S: Final = 30.0
 JSON: Final = "application/json"
 NDJSON: Final = "application/x-ndjson"
+_is_id: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]*").fullmatch
 
 
 class Call(NamedTuple):
@@ -134,6 +138,11 @@ def query_of(**values: str | int | None) -> dict[str, str]:
     return {name: str(value) for name, value in values.items() if value is not None}
 
 
+def listed(values: str | Iterable[str] | None) -> str | None:
+    """A list as one parameter of a query, None for none; one value may stand for itself."""
+    return values if values is None or isinstance(values, str) else ",".join(values) or None
+
+
 def forced(force: bool) -> dict[str, str]:
     """The query that takes away also what is in use."""
     return {"force": "true"} if force else {}
@@ -142,6 +151,14 @@ def forced(force: bool) -> dict[str, str]:
 def named(group: str, name: str) -> str:
     """The path of one member of a group."""
     return f"/{group}/{quote(name, safe='')}"
+
+
+def member(group: str, kind: str, identity: str) -> str:
+    """The path of what has an id of the engine's making. What cannot be such an id is what the
+    engine does not know: raises `ApiError` (404) as it would, and asks nothing."""
+    if _is_id(identity) is None:
+        raise ApiError(404, "NOT_FOUND", f"no {kind} {identity[:64]!r} here")
+    return f"/{group}/{identity}"
 
 
 def signed(reason: str | None, ticket: str | None, revision: int | None = None) -> dict[str, str]:

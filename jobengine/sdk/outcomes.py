@@ -1,5 +1,6 @@
 """How a handler is told to stop, what it raises, and how its end becomes an outcome."""
 
+import math
 import threading
 import traceback
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ import msgspec
 
 from jobengine.sdk.commands import Stopped, StopReason
 from jobengine.wire.engine_messages import Lease
-from jobengine.wire.fields import DELAY_S_MAX, PAYLOAD_BYTES_MAX
+from jobengine.wire.fields import DELAY_S_MAX, PAYLOAD_BYTES_MAX, json_of
 from jobengine.wire.jobs import JobFailure, JobRequest
 from jobengine.wire.worker_messages import Complete, Fail, Release
 
@@ -90,7 +91,7 @@ class Cancellation:
 def outcome_of(lease: Lease, result: Any, follow_ups: Sequence[JobRequest]) -> Complete | Fail:
     """The outcome of a handler that returned; one that cannot be sent is a failure."""
     try:
-        body = msgspec.json.encode(result)
+        body = json_of(result)
     except (TypeError, ValueError, RecursionError) as error:
         return _unsendable(lease, f"the result is no JSON: {error}")
     if len(body) > PAYLOAD_BYTES_MAX:
@@ -151,4 +152,9 @@ def _name_of(error: BaseException) -> str:
 
 
 def within(seconds: float | None) -> float | None:
-    return None if seconds is None else min(max(seconds, 0.0), float(DELAY_S_MAX))
+    """A delay that the engine takes. Raises `ValueError` for NaN."""
+    if seconds is None:
+        return None
+    if math.isnan(seconds):
+        raise ValueError("NaN is no number of seconds")
+    return min(max(seconds, 0.0), float(DELAY_S_MAX))

@@ -3,7 +3,8 @@
 import os
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -11,14 +12,26 @@ from typing import Any, Final, NamedTuple
 import httpx
 
 from jobengine.sdk.artifacts import Download, Upload, path_of
-from jobengine.sdk.exchange import BASE, Answer, Call, error_of, retry_after_s
+from jobengine.sdk.exchange import BASE, Answer, ApiError, Call, error_of, retry_after_s
 from jobengine.sdk.feed import Feed
+from jobengine.sdk.header_octets import octets_of
 from jobengine.sdk.operations import Operations
 from jobengine.sdk.trust import trusted
 
-__all__ = ["DEFAULT_URL", "Pressure", "Requests", "busy_for_s", "lower"]
+__all__ = [
+    "DEFAULT_URL",
+    "Pressure",
+    "Requests",
+    "busy_for_s",
+    "is_overlong",
+    "lower",
+    "passing",
+    "read_s_of",
+]
 
 DEFAULT_URL: Final = "http://127.0.0.1:7070"
+_BUSY: Final = (429, 503)
+_LATE_S_MAX: Final = 0.5
 QUIET_S_MAX: Final = 40.0
 """The engine comments every 15 s; a stream silent for longer than this is dead."""
 
@@ -61,7 +74,7 @@ class Requests:
             "X-Stella-Tenant": tenant,
             "X-Stella-Project": project,
         }
-        given = {name: value for name, value in headers.items() if value is not None}
+        given = {name: value for name, value in headers.items() if value}
         self._timeout_s = timeout_s
         self._tls = verify if isinstance(verify, ssl.SSLContext) else trusted(verify)
         self._operations = Operations(given, retries_max)
@@ -73,14 +86,13 @@ class Requests:
         return self._pressure
 
     def _stream_request(
-        self, path: str, query: Mapping[str, str], feed: Feed, until: float
+        self, path: str, query: Mapping[str, str], feed: Feed, read_s: float
     ) -> dict[str, Any]:
-        read_s = max(0.05, min(QUIET_S_MAX, until - time.monotonic()))
         return {
             "method": "GET",
             "url": self._url + BASE + path,
             "params": dict(query),
-            "headers": {**self._operations.headers, **feed.resume_headers()},
+            "headers": octets_of({**self._operations.headers, **feed.resume_headers()}),
             "timeout": httpx.Timeout(self._timeout_s, read=read_s),
         }
 
@@ -88,7 +100,7 @@ class Requests:
         return {
             "method": "GET",
             "url": self._url + path_of(download.digest),
-            "headers": {**self._operations.headers, **download.headers()},
+            "headers": octets_of({**self._operations.headers, **download.headers()}),
         }
 
     def _request(self, http: httpx.Client | httpx.AsyncClient, call: Call) -> httpx.Request:
@@ -97,7 +109,7 @@ class Requests:
             call.method,
             self._url + call.path,
             params=dict(call.query),
-            headers=dict(call.headers),
+            headers=octets_of(call.headers),
             content=None if isinstance(body, Upload) else body,
         )
         if isinstance(body, Upload):
@@ -110,6 +122,17 @@ class Requests:
         return Answer(response.status_code, headers, response.content)
 
 
+def read_s_of(until: float) -> float:
+    """How long a connection that is opened now may be silent, of a stream that ends at `until`."""
+    return max(0.05, min(QUIET_S_MAX, until - time.monotonic()))
+
+
+def is_overlong(read_s: float, until: float) -> bool:
+    """Whether a connection would be read too long past `until`, did it fall silent now; one that is
+    opened again waits for what is left."""
+    return time.monotonic() + read_s > until + _LATE_S_MAX
+
+
 def lower(headers: httpx.Headers) -> dict[str, str]:
     return {name.lower(): value for name, value in headers.items()}
 
@@ -117,6 +140,19 @@ def lower(headers: httpx.Headers) -> dict[str, str]:
 def busy_for_s(response: httpx.Response) -> float | None:
     """How long a stream's 429 or 503 asks to wait; any other refusal is raised."""
     answer = Answer(response.status_code, lower(response.headers), response.content)
-    if answer.http_status not in (429, 503):
+    if answer.http_status not in _BUSY:
         raise error_of(answer)
     return retry_after_s(answer.headers, datetime.now(UTC))
+
+
+@contextmanager
+def passing() -> Iterator[None]:
+    """Leaves out the errors of the block that whoever waits may outlive: no engine, or a busy
+    one."""
+    try:
+        yield
+    except httpx.TransportError:
+        pass
+    except ApiError as error:
+        if error.http_status not in _BUSY:
+            raise

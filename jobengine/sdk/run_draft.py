@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from jobengine.wire.fields import raw
+from jobengine.wire.fields import json_of, raw
 from jobengine.wire.runs import (
     JoinName,
     NodeKindName,
@@ -174,7 +174,7 @@ class RunDraft:
         """What has been written so far, as it is sent. Raises ValueError when that is no run."""
         document: Mapping[str, Any] = {**self._head, "jobs": list(self._nodes.values())}
         try:
-            return msgspec.json.decode(msgspec.json.encode(document), type=RunRequest)
+            return msgspec.json.decode(json_of(document), type=RunRequest)
         except msgspec.ValidationError as error:
             raise ValueError(str(error)) from None
 

@@ -10,7 +10,8 @@ from typing import Any
 import attrs
 import msgspec
 
-from jobengine.sdk.exchange import BASE, Call, Exchange, Operation, named, query_of
+from jobengine.sdk.exchange import BASE, Call, Exchange, Operation, listed, named, query_of
+from jobengine.wire.fields import json_of
 from jobengine.wire.jobs import JobView, Page
 from jobengine.wire.run_views import (
     DagView,
@@ -60,7 +61,7 @@ class RunOperations(Exchange):
     ) -> Operation[Page[RunView]]:
         """One page of runs, newest first, filtered; instants are RFC 3339."""
         query = query_of(
-            state=state if state is None or isinstance(state, str) else ",".join(state) or None,
+            state=listed(state),
             dagId=dag_id,
             project=project,
             createdFrom=created_from,
@@ -195,6 +196,6 @@ def extension(
     jobs: Sequence[NodeRequest | Mapping[str, Any]],
     edges: Sequence[EdgeRequest | Mapping[str, Any]],
 ) -> ExtendRequest:
-    """Checked growth of a run; raises msgspec.ValidationError."""
-    body = msgspec.json.encode({"jobs": list(jobs), "edges": list(edges)})
+    """Checked growth of a run; raises msgspec.ValidationError, and ValueError for NaN."""
+    body = json_of({"jobs": list(jobs), "edges": list(edges)})
     return msgspec.json.decode(body, type=ExtendRequest)

@@ -43,6 +43,10 @@ DEFAULT_URL: Final = "ws://127.0.0.1:7071"
 JOIN_S_MAX: Final = 2.0
 
 
+class NoHandlersError(RuntimeError):
+    """A worker was to run that has nothing to run."""
+
+
 class Worker:
     """Takes leases from an engine and runs handlers for them; each worker runs once.
 
@@ -197,7 +201,7 @@ class Worker:
         if self._link is not None:
             raise RuntimeError("a worker runs once")
         if not self._handlers:
-            raise RuntimeError("a worker needs at least one handler")
+            raise NoHandlersError("a worker needs at least one handler")
         limits = {t: h.timeout_s for t, h in self._handlers.items() if h.timeout_s is not None}
         config = attrs.evolve(
             self._config, job_types=tuple(sorted(self._handlers)), timeouts_s=limits

@@ -42,6 +42,9 @@ def test_a_source_is_registered_changed_slowed_and_taken_away(cli: Run) -> None:
     assert table[1].split()[:3] == ["osv", "advisories", "api.osv.example"]
     slowed = cli("source", "throttle", "osv", "--per-second", "0.5", *SIGNED)
     assert cells(slowed, "throttle") == "30 a minute, burst 1"
+    assert cells(cli("source", "show", "osv"), "throttle") == "30 a minute, burst 1"
+    assert "30 a minute, burst 1" in cli("source", "list").stdout
+    assert cells(cli("source", "bucket", "osv"), "in force") == "30 a minute"
     assert cells(cli("source", "throttle", "osv", "--lift", *SIGNED), "throttle") == "none"
     assert cells(cli("source", "pause", "osv", *SIGNED), "paused") == "yes"
     assert cells(cli("source", "show", "osv"), "state") == "paused"

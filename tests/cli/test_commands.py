@@ -29,6 +29,7 @@ def _commands(group: click.Group, *path: str) -> list[tuple[tuple[str, ...], cli
 
 
 COMMANDS = _commands(jobengine)
+SIGNED = ("--reason", "a test", "--ticket", "T-1")
 
 
 @pytest.mark.parametrize(
@@ -57,6 +58,18 @@ def test_every_command_and_flag_explains_itself(
         ["token", "issue", "--tenant", "acme"],
         ["token", "issue", "--tenant", "acme", "--scope", "orch:read", "--ttl", "soon"],
         ["worker", "run", "module"],
+        ["job", "submit", "scan", "--wait", "-1"],
+        ["job", "submit", "scan", "--wait", "nan"],
+        ["job", "submit", "scan", "--delay", "inf"],
+        ["job", "submit", "scan", "--delay", "1", "--not-before", "2026-12-24T18:00:00Z"],
+        ["job", "submit", "scan", "--not-before", "2026-12-24"],
+        ["job", "submit", "scan", "--queue", "no queue"],
+        ["job", "submit", "scan", "--concurrency-limit", "3"],
+        ["job", "submit-many", "no-such-file"],
+        ["job", "list", "--label", "novalue"],
+        ["deadletter", "list", "--state", "asleep"],
+        ["deadletter", "redrive", "start", "--all", "--per-second", "nan", *SIGNED],
+        ["throttle", "set", "--rpm", "nan", *SIGNED],
     ],
 )
 def test_what_is_asked_wrongly_ends_with_64_and_one_reason(arguments: list[str], run: Run) -> None:
@@ -64,6 +77,32 @@ def test_what_is_asked_wrongly_ends_with_64_and_one_reason(arguments: list[str],
     assert done.exit_code == 64
     assert done.stderr.count("Error: ") == 1
     assert done.stdout == ""
+
+
+def test_a_limit_without_its_key_names_the_key(run: Run) -> None:
+    done = run("job", "submit", "scan", "--concurrency-limit", "3", JOBENGINE_TOKEN="any")
+    assert "--concurrency-key" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        (["job", "cancel", "j", "--reason", "two\nlines", "--ticket", "t"], "--reason"),
+        (["job", "submit", "scan", "--idempotency-key", "ü"], "--idempotency-key"),
+        (["job", "list", "--tenant", "ü"], "--tenant or JOBENGINE_TENANT"),
+        (["job", "list", "--token", "sec\nret"], "--token or JOBENGINE_TOKEN"),
+        (["governance", "show", "--token", "secrét"], "--token or JOBENGINE_TOKEN"),
+        (["job", "list", "--url", "nonsense"], "--url 'nonsense'"),
+    ],
+)
+def test_what_no_request_can_carry_is_named_and_a_token_never_shown(
+    arguments: list[str], option: str, run: Run
+) -> None:
+    done = run(*arguments, JOBENGINE_TOKEN="any")
+    assert done.exit_code == 64
+    [said] = [line for line in done.stderr.splitlines() if "warning" not in line]
+    assert said.startswith(f"jobengine: {option} ")
+    assert "sec" not in said
 
 
 def test_an_operation_without_reason_or_ticket_says_why_it_needs_them(run: Run) -> None:
@@ -147,6 +186,8 @@ def test_config_show_tells_each_value_and_its_origin(tmp_path: Path, run: Run) -
     as_json = json.loads(run("config", "show", "--output", "json", **environ).stdout)
     assert "hunter2" not in json.dumps(as_json)
     assert {"name", "environment", "value", "origin"} == as_json[0].keys()
+    unset = json.loads(run("config", "show", "--output", "json").stdout)
+    assert {row["name"]: row["value"] for row in unset}["database_url"] is None
 
 
 def test_a_bad_config_ends_every_command_with_one_line(tmp_path: Path, run: Run) -> None:
@@ -154,12 +195,14 @@ def test_a_bad_config_ends_every_command_with_one_line(tmp_path: Path, run: Run)
     file.write_text("shards = 0\n")
     for command in (["up"], ["serve"], ["config", "show"], ["db", "migrate"]):
         done = run(*command, "--config", file)
-        assert done.exit_code == 1
+        assert done.exit_code == 64
         assert done.stderr == f"jobengine: {file}: shards: shards must be >= 1: 0\n"
 
 
 def test_serve_assumes_neither_a_database_nor_a_key(tmp_path: Path, run: Run) -> None:
-    assert "--embedded" in run("serve", "--data", tmp_path).stderr
+    neither = run("serve", "--data", tmp_path)
+    assert neither.exit_code == 64
+    assert "--embedded" in neither.stderr
     both = run("serve", "--data", tmp_path, "--embedded", "--database-url", "postgresql://x")
     assert "not both" in both.stderr
     keyless = run("serve", "--data", tmp_path, "--embedded")
@@ -194,16 +237,22 @@ def test_the_schema_is_shown_and_brought_up_to_date(database: str, run: Run) -> 
     [
         ("postgresql://127.0.0.1:1/none", "the database does not answer"),
         ("no=connection=string", "this database cannot be used"),
-        (None, "name the database"),
     ],
 )
-def test_a_database_that_cannot_be_used_is_said_in_one_line(
-    url: str | None, said: str, run: Run
-) -> None:
-    done = run("db", "status", **({} if url is None else {"JOBENGINE_DATABASE_URL": url}))
+def test_a_database_that_cannot_be_used_is_said_in_one_line(url: str, said: str, run: Run) -> None:
+    done = run("db", "status", JOBENGINE_DATABASE_URL=url)
     assert done.exit_code == 1
     assert done.stderr.startswith(f"jobengine: {said}")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("verb", ["migrate", "status", "doctor"])
+def test_a_command_for_a_database_that_is_not_named_is_a_wrong_command_line(
+    verb: str, run: Run
+) -> None:
+    done = run("db", verb)
+    assert done.exit_code == 64
+    assert "name the database with --database-url" in done.stderr
 
 
 def test_a_worker_that_cannot_be_found_is_named(
@@ -215,6 +264,16 @@ def test_a_worker_that_cannot_be_found_is_named(
     (tmp_path / "cli_test_tasks.py").write_text("worker = 3\n")
     wrong = run("worker", "run", "cli_test_tasks:worker")
     assert "cli_test_tasks:worker is of type int, not a jobengine.sdk.Worker" in wrong.stderr
+    (tmp_path / "cli_test_idle.py").write_text(
+        "from jobengine.sdk import Worker\n\nworker = Worker()\n"
+    )
+    nonsense = run("worker", "run", "cli_test_idle:worker", JOBENGINE_WORKER_URL="nonsense")
+    assert nonsense.exit_code == 64
+    assert nonsense.stderr.startswith("jobengine: 'nonsense' is no ws:// or wss:// URL")
+    idle = run("worker", "run", "cli_test_idle:worker", JOBENGINE_WORKER_URL="ws://127.0.0.1:1")
+    assert idle.exit_code == 1
+    assert idle.stderr.startswith("jobengine: cli_test_idle:worker has no handlers")
+    assert idle.stderr.count("\n") == 1
     absent = run("worker", "run", "cli_test_tasks:another")
     assert "cli_test_tasks:another is nothing" in absent.stderr
     (tmp_path / "cli_test_broken.py").write_text(

@@ -37,6 +37,7 @@ def talker(engine: RunningEngine) -> Iterator[None]:
 
     @worker.handler("talk")
     async def talk(job: JobContext) -> None:
+        job.progress(12.5, "under  way")
         job.log.info("first\u2028line")
         job.log.warning("second line")
 
@@ -96,6 +97,8 @@ def test_a_log_is_followed_until_its_job_has_ended(
     job_id = _submitted(cli, "talk")
     done = cli("job", "logs", job_id, "--follow", "--output", "json")
     assert done.exit_code == 0, done.stderr
+    progressed = ("events", "--after", "0", "--types", "job.progressed", "--limit", "1")
+    assert cli(*progressed).stdout.endswith(f" {job_id} #1 12.5% under way\n")
     following = _documents(done.stdout)
     assert [(line["level"], line["text"]) for line in following] == [
         ("info", "first\u2028line"),
@@ -115,6 +118,9 @@ def test_a_log_is_followed_until_its_job_has_ended(
 
 
 def test_what_cannot_be_followed_ends_with_its_code(cli: Run, run: Run) -> None:
+    nowhere = cli("events", "--run", "nope", "--after", "0")
+    assert (nowhere.exit_code, nowhere.stdout) == (ExitCode.ERROR, "")
+    assert "NOT_FOUND" in nowhere.stderr
     missing = cli("job", "logs", "0199d000-0000-7000-8000-000000000000", "--follow")
     assert (missing.exit_code, missing.stdout) == (ExitCode.ERROR, "")
     beyond = cli("events", "--after", "999999", "--limit", "1")

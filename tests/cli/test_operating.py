@@ -1,10 +1,15 @@
 """Commands that talk to an engine, against a real one."""
 
 import json
+import signal
+from pathlib import Path
 from typing import Any
 
+import pytest
+
+from jobengine.cli.failure import ExitCode
 from tests.cli.conftest import Done, Run
-from tests.end_to_end.processes import PATIENCE_S, RunningEngine, Stage, wait_for
+from tests.end_to_end.processes import PATIENCE_S, STOP_S, RunningEngine, Stage, wait_for
 
 SIGNED = ("--reason", "a test", "--ticket", "T-1")
 
@@ -65,9 +70,24 @@ def test_a_job_that_is_not_there_ends_with_1(cli: Run) -> None:
 
 
 def test_a_wait_that_is_over_ends_with_1(cli: Run) -> None:
-    done = cli("job", "submit", "nobody.does.this", "--wait", "0.2")
+    done = cli("job", "submit", "nobody.does.this", "--wait", "0.2", "--output", "json")
     assert done.exit_code == 1
-    assert "is scheduled after 0.2 s" in done.stderr
+    known = json.loads(done.stdout)
+    assert known["state"] == "scheduled"
+    waiting, over = done.stderr.splitlines()
+    assert waiting == f"jobengine: waiting for job {known['jobId']}"
+    assert over.endswith("is scheduled after 0.2 s")
+
+
+def test_a_wait_that_is_interrupted_has_told_the_id(
+    cli: Run, stage: Stage, engine: RunningEngine
+) -> None:
+    waiting = stage.start("job", "submit", "never", "--wait", "60", environ=engine.environ)
+    told = wait_for(waiting.log.read_text, PATIENCE_S, "the id")
+    waiting.popen.send_signal(signal.SIGINT)
+    assert waiting.popen.wait(STOP_S) == ExitCode.ERROR
+    job_id = told.split()[-1]
+    assert _document(cli("job", "show", job_id, "--output", "json"))["jobType"] == "never"
 
 
 def test_lists_are_filtered_and_cut(cli: Run) -> None:
@@ -77,6 +97,68 @@ def test_lists_are_filtered_and_cut(cli: Run) -> None:
     assert len(_document(cli(*listed))) == 3
     assert len(_document(cli(*listed, "--limit", "2"))) == 2
     assert _document(cli(*listed, "--state", "failed")) == []
+    assert len(_document(cli(*listed, "--state", "failed", "--state", "scheduled"))) == 3
+    odd = _submitted(cli, "--queue", "listed", "--label", "k=a:b", "--project", "p", "--hold")
+    for narrowed in (("--label", "k=a:b"), ("--project", "p")):
+        assert [one["jobId"] for one in _document(cli(*listed, *narrowed))] == [odd]
+    for empty in (
+        ("--run", "none"), ("--source", "none"), ("--before", "2020-01-01T00:00:00Z"),
+    ):  # fmt: skip
+        assert _document(cli(*listed, *empty)) == []
+
+
+def test_what_explains_a_job_is_shown(cli: Run) -> None:
+    options = ["--delay", "3600", "--expires", "2100-01-01T01:00:00+01:00", "--project", "p"]
+    options += ["--unique-key", "shown", "--concurrency-key", "c", "--queue", "shown"]
+    shown = cli("job", "submit", "scan", *options).stdout
+    fields = {line[:13].strip(): line[13:].strip() for line in shown.splitlines()}
+    assert fields["expires"] == "2100-01-01T00:00:00.000Z"
+    assert fields["not before"] > fields["created"]
+    assert (fields["unique key"], fields["project"]) == ("shown", "p")
+    assert fields["concurrency"] == "c, 1 at once"
+
+
+def test_many_jobs_are_made_of_a_file_or_none(cli: Run, tmp_path: Path) -> None:
+    file = tmp_path / "jobs.ndjson"
+    file.write_text('{"jobType": "many", "payload": {"n": 1}}\n\n{"jobType": "many"}\n')
+    made = cli("job", "submit-many", file, "--idempotency-key", "many-1")
+    assert (made.exit_code, made.stdout.split()) == (
+        0, ["created", "2", "existing", "0", "rejected", "0"],
+    )  # fmt: skip
+    again = _document(
+        cli("job", "submit-many", file, "--idempotency-key", "many-1", "--output", "json")
+    )
+    assert len(again["items"]) == 2
+    file.write_text('{"jobType": "many"}\n{"jobType": "many", "priority": 12}\n')
+    wrong = cli("job", "submit-many", file)
+    assert wrong.exit_code == 64
+    assert f"{file}, line 2: " in wrong.stderr
+    assert len(_document(cli("job", "list", "--type", "many", "--output", "json"))) == 2
+
+
+def test_reasons_and_tickets_are_kept_as_they_are_written(cli: Run) -> None:
+    job_id = _submitted(cli, "--hold")
+    assert cli("job", "cancel", job_id, "--reason", "für", "--ticket", "Ü-1").exit_code == 0
+    cancelled = _document(cli("job", "history", job_id, "--output", "json"))[-1]
+    assert (cancelled["reasonGiven"], cancelled["ticket"]) == ("für", "Ü-1")
+
+
+def test_only_a_held_job_is_released(cli: Run) -> None:
+    refused = cli("job", "release", _submitted(cli))
+    assert refused.exit_code == 3
+    assert "is scheduled; only a held (pending) job can be released" in refused.stderr
+
+
+def test_an_artifact_that_is_fetched_names_its_file(
+    cli: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("in.txt").write_text("bytes")
+    digest = _document(cli("artifact", "put", "in.txt", "--output", "json"))["digest"]
+    name = digest.removeprefix("sha256:")
+    assert f"file    {name}" in cli("artifact", "get", digest).stdout
+    fetched = _document(cli("artifact", "get", digest, "--output", "json"))
+    assert (fetched["file"], Path(name).read_text()) == (name, "bytes")
 
 
 def test_what_a_tenant_wrote_does_not_steer_the_terminal(cli: Run) -> None:
@@ -97,6 +179,15 @@ def test_dead_letters_are_reviewed_retried_replayed_and_discarded(
         if letter["jobId"] == job_id
     ]
     assert listed["deadLetterId"] == letter_id
+    lines = shown.stdout.splitlines()
+    assert lines[lines.index("stack") + 1 :] == ["  Traceback:", "      at �[2Jhere"]
+    narrowed = ("deadletter", "list", "--queue", "doomed", "--output", "json")
+    assert len(_document(cli(*narrowed, "--state", "open", "--state", "retried"))) == 1
+    assert _document(cli(*narrowed, "--state", "discarded")) == []
+    assert _document(cli(*narrowed, "--class", "timeout")) == []
+    unknown = cli("deadletter", "discard", f"{job_id}:4", *SIGNED)
+    assert unknown.exit_code == 1
+    assert "no dead letter" in unknown.stderr
     retried = cli("deadletter", "retry", letter_id, *SIGNED, "--output", "json")
     assert _document(retried)["jobId"] == job_id
     second = _fail(engine, "doomed", job_id)
@@ -187,7 +278,12 @@ def _fail(engine: RunningEngine, queue: str, job_id: str) -> str:
         claim = {"workerId": "w", "queues": [queue], "max": 1, "waitSeconds": 5}
         [lease] = client.post("/worker/claim", json=claim).json()["leases"]
         assert lease["jobId"] == job_id
-        error = {"class": "broken", "message": "it does not work", "retryable": False}
+        error: dict[str, Any] = {
+            "class": "broken",
+            "message": "it does not work",
+            "retryable": False,
+        }
+        error["stack"] = "Traceback:\n\tat \x1b[2Jhere\n"
         failed = client.post(
             f"/worker/leases/{lease['leaseId']}:fail",
             json={"token": lease["token"], "error": error},

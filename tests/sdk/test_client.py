@@ -1,17 +1,29 @@
 """The clients against a real HTTP server in a thread."""
 
+import contextlib
 import json
+import math
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import anyio
 import httpx
+import msgspec
 import pytest
 
-from jobengine.sdk import ApiError, AsyncClient, Client, job_request
+from jobengine.sdk import (
+    ApiError,
+    AsyncClient,
+    Client,
+    JobUnfinishedError,
+    UnsendableError,
+    job_request,
+)
 from jobengine.sdk.exchange import retry_after_s
 from jobengine.sdk.feed import Feed
 
@@ -36,6 +48,7 @@ class Door:
         self.answers: dict[str, list[tuple[int, dict[str, str], Any] | None]] = {}
         self.streams: list[list[str]] = []
         self.refuse_streams: int | None = None
+        self.drip_for_s = 0.0
 
     def on(self, path: str, *answers: tuple[int, dict[str, str], Any] | None) -> None:
         self.answers.setdefault(BASE + path, []).extend(answers)
@@ -91,6 +104,11 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write("".join(f"{line}\n" for line in lines).encode())
+        until = time.monotonic() + self.door.drip_for_s
+        with contextlib.suppress(OSError):
+            while time.monotonic() < until:
+                self.wfile.write(b": still here\n")
+                time.sleep(0.02)
 
     def log_message(self, *_: Any) -> None:
         pass
@@ -217,6 +235,103 @@ def test_wait_gives_up_after_its_time(door: Door, client: Client) -> None:
     door.on("/jobs/j1", *[(200, {}, job())] * 50)
     with pytest.raises(TimeoutError, match="scheduled"):
         client.wait("j1", timeout_s=0.1)
+
+
+@pytest.mark.parametrize("runner", ["blocking", "trio", "asyncio"])
+def test_wait_ends_in_time_though_the_stream_is_kept_awake(
+    door: Door, url: str, runner: str
+) -> None:
+    door.on("/jobs/j1", *[(200, {}, job())] * 500)
+    door.drip_for_s = 5.0
+    began = time.monotonic()
+    with pytest.raises(JobUnfinishedError, match="scheduled") as unfinished:
+        _waited(url, runner, 0.1)
+    assert unfinished.value.job.job_id == "j1"
+    assert time.monotonic() - began < 3.0
+
+
+@pytest.mark.parametrize("runner", ["blocking", "trio", "asyncio"])
+def test_wait_outlives_an_engine_that_goes_away(door: Door, url: str, runner: str) -> None:
+    busy = (503, {"Retry-After": "0"}, {"error": {"code": "BUSY", "message": "later"}})
+    door.on("/jobs/j1", (200, {}, job()), None, busy, (200, {}, job(state="completed")))
+    door.streams = [["id: 1", "event: job.started", "data: {}", ""], []]
+    assert _waited(url, runner, 10).state == "completed"
+    door.on("/jobs/j1", (200, {}, job()), (404, {}, {"error": {"code": "GONE", "message": "no"}}))
+    with pytest.raises(ApiError, match="GONE"):
+        _waited(url, runner, 10)
+
+
+def _waited(url: str, runner: str, timeout_s: float) -> Any:
+    """What the client of a kind answers that does not try again by itself."""
+    if runner == "blocking":
+        with Client(url, retries_max=0) as client:
+            return client.wait("j1", timeout_s)
+
+    async def main() -> Any:
+        async with AsyncClient(url, retries_max=0) as client:
+            return await client.wait("j1", timeout_s)
+
+    return anyio.run(main, backend=runner)
+
+
+def test_what_is_said_for_people_travels_as_utf_8(door: Door, client: Client) -> None:
+    door.on("/jobs/j1:cancel", (200, {}, job()))
+    client.cancel("j1", reason="für\tB ", ticket="Ü-1")
+    [(_, _, headers, _)] = door.asked
+    assert headers["x-stella-operator-reason"].encode("latin-1").decode() == "für\tB"
+    assert headers["x-stella-operator-ticket"].encode("latin-1").decode() == "Ü-1"
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value"),
+    [
+        ("reason", "two\nlines"),
+        ("ticket", "bell\a"),
+        ("reason", "\udcff"),
+        ("token", "sec\nret"),
+        ("token", "secrét"),
+        ("tenant", "ü"),
+        ("idempotency_key", "a b"),
+    ],
+)
+def test_what_cannot_be_sent_is_named_and_not_quoted(
+    door: Door, url: str, parameter: str, value: str
+) -> None:
+    who = {name: value for name in ("token", "tenant") if name == parameter}
+    said = {"reason": "r", "ticket": "t", parameter: value}
+    with Client(url, **who) as client:
+        ask: Callable[[], Any] = partial(
+            client.cancel, "j1", reason=said["reason"], ticket=said["ticket"]
+        )
+        if parameter == "idempotency_key":
+            ask = partial(client.submit, "noop", idempotency_key=value)
+        with pytest.raises(UnsendableError) as unsendable:
+            ask()
+    assert unsendable.value.parameter == parameter
+    assert value not in str(unsendable.value)
+    assert door.asked == []
+
+
+def test_an_id_that_cannot_be_one_is_unknown(door: Door, client: Client) -> None:
+    with pytest.raises(ApiError, match="no dead letter") as refused:
+        client.discard_dead_letter("j1:4", reason="r", ticket="t")
+    assert (refused.value.http_status, refused.value.code) == (404, "NOT_FOUND")
+    with pytest.raises(ApiError, match="no job"):
+        client.get("../runs/r1?x")
+    assert door.asked == []
+
+
+@pytest.mark.parametrize("lost", [math.nan, math.inf, -math.inf])
+def test_a_number_that_json_does_not_have_is_refused(lost: float) -> None:
+    with pytest.raises(ValueError, match="NaN"):
+        job_request("noop", {"a": None, "b": [{"c": lost}]})
+    kept = job_request("noop", {"a": None, "b": 1.5, "c": job_request("x", {"d": None})})
+    assert b"null" in bytes(kept.payload)
+
+
+def test_a_request_that_cannot_be_right_is_a_validation_error() -> None:
+    with pytest.raises(msgspec.ValidationError, match="concurrencyKey"):
+        job_request("noop", concurrency_limit=3)
 
 
 def test_events_resume_behind_the_last_one_seen(door: Door, client: Client) -> None:

@@ -98,11 +98,15 @@ async def test_errors_become_failures_and_snoozes_releases() -> None:
         def unsendable(job: JobContext) -> object:
             return object()
 
+        @worker.handler("lost")
+        def lost(job: JobContext) -> object:
+            return {"none": None, "mean": float("nan")}
+
         async with running(worker.run_async, worker.drain):
             await engine.until(lambda: engine.model.credit)
-            names = ("raise", "known", "snooze", "unsendable")
+            names = ("raise", "known", "snooze", "unsendable", "lost")
             await engine.grant(*(lease(name, name) for name in names))
-            await engine.until(lambda: len(engine.model.outcomes) == 4)
+            await engine.until(lambda: len(engine.model.outcomes) == 5)
         unexpected, told = outcome(engine, "raise"), outcome(engine, "known")
         assert isinstance(unexpected, Fail)
         assert isinstance(told, Fail)
@@ -114,9 +118,10 @@ async def test_errors_become_failures_and_snoozes_releases() -> None:
         released = outcome(engine, "snooze")
         assert isinstance(released, Release)
         assert (released.delay_seconds, released.reason) == (60.0, "not yet")
-        refused = outcome(engine, "unsendable")
-        assert isinstance(refused, Fail)
-        assert refused.error.class_ == "UnsendableResult"
+        for name in ("unsendable", "lost"):
+            refused = outcome(engine, name)
+            assert isinstance(refused, Fail)
+            assert refused.error.class_ == "UnsendableResult"
 
 
 async def test_notes_of_a_handler_reach_the_engine_before_its_outcome(tmp_path: Path) -> None:

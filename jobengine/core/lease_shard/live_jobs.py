@@ -71,7 +71,11 @@ class LiveJobs:
         if job.definition.node_key is not None:
             return _refuse_node(job)
         if job.state is not State.PENDING:
-            return refuse_transition(job.job_id, job.state, State.SCHEDULED)
+            return Refusal(
+                ErrorCode.ILLEGAL_TRANSITION,
+                f"job {job.job_id} is {job.state}; only a held (pending) job can be released",
+                {"jobId": job.job_id, "from": str(job.state)},
+            )
         draft.open()
         job.scheduled_at = draft.at
         job.due_at = max(draft.at, job.definition.not_before or 0)
