@@ -161,8 +161,8 @@ class Window(Generic[T]):
         self._tally.items -= len(taken)
         return taken
 
-    def discard(self, job_id: str) -> bool:
-        """Take out an item wherever it is; whether it was in memory."""
+    def discard(self, job_id: str) -> None:
+        """Take out an item wherever it is; without effect when it is not here."""
         held = self._items.pop(job_id, None)
         if held is not None:
             self._tally.items -= 1
@@ -170,7 +170,6 @@ class Window(Generic[T]):
             self._compact()
         self._late.pop(job_id, None)
         self._note_change(job_id)
-        return held is not None
 
     def evict(self) -> None:
         """Forget what is here; the store still holds it."""

@@ -3,10 +3,10 @@ than about that, and what waits for an instant of the users' clocks is another m
 
 from jobengine.domain.failure import Failure
 from jobengine.domain.job import State
-from jobengine.domain.records import LeasedJob, Ranked
+from jobengine.domain.records import LeasedJob
 from jobengine.messages.shard_commands import DueLoaded, LoadDelayed, LoadExpiring, RankedLoaded
 from jobengine.messages.worker_reports import Beat, Failed
-from tests.core.shard_driver import EPOCH_AT, ShardDriver, job_id, new_job, stored_job
+from tests.core.shard_driver import EPOCH_AT, ShardDriver, new_job, stored_job
 
 HOUR_US = 3_600_000_000
 FAILURE = Failure(class_="Broken", message="no", retryable=True)
@@ -55,21 +55,6 @@ def test_instants_go_on_at_half_the_pace_until_the_clock_has_caught_up() -> None
     assert abs(state.now.at - before_at - 2_000_000) < 10
     pass_time(shard, 30)
     assert state.now.at == shard.now.at
-
-
-def test_a_retry_of_an_earlier_life_takes_its_backoff_from_when_it_is_read() -> None:
-    shard = ShardDriver()
-    told_at = shard.now.at + 3 * HOUR_US
-    retried, held = stored_job(1, attempt=1, due_at=told_at + 5_000_000), stored_job(2)
-    retried.scheduled_at = told_at
-    held.scheduled_at, held.due_at = told_at, told_at + 5_000_000
-    rows = [Ranked(0, retried), Ranked(0, held)]
-    shard.send(RankedLoaded(stamp=shard.last(LoadDelayed).stamp, rows=rows))
-    shard.attach()
-    pass_time(shard, 4)
-    assert shard.grants() == []
-    pass_time(shard, 2)
-    assert [grant.job.job_id for grant in shard.grants()] == [job_id(1)]
 
 
 def test_an_attempt_that_began_in_what_is_the_future_now_has_its_timeout_and_no_more() -> None:

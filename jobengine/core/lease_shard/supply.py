@@ -2,8 +2,6 @@
 
 I1  A read that failed is repeated after a pause, and everything that waits for it with it.
 I2  What is read of a busy job is set aside: whoever makes it so puts it back.
-I3  A job waits for its next attempt as long as its backoff says, from when it is read where it was
-    told to in what has become the future; only what users ask for is by the wall clock.
 """
 
 from itertools import groupby
@@ -100,9 +98,6 @@ class Supply:
             rows = [((job.due_at, job.job_id), job, weight(job)) for job in jobs]
             full = len(rows) >= state.delayed.items_max // 2
             state.delayed.finish_refill(rows, complete=not full, busy=busy)
-            for job in jobs:
-                if job.attempt and (job.scheduled_at or 0) > state.now.at:
-                    self._delay_anew(job)
             self.release_delayed()
             return
         lane = state.reading_lanes.pop(message.stamp, None)
@@ -113,13 +108,6 @@ class Supply:
         window.finish_refill(ranked, complete=not ranked, busy=busy)
         self._granter.serve_lane(lane)
         state.bound_windows()
-
-    def _delay_anew(self, job: Job) -> None:
-        """A clock was set back since this job was told to wait for its next attempt (I3)."""
-        delayed, now_at = self._state.delayed, self._state.now.at
-        if delayed.discard(job.job_id):
-            job.due_at = now_at + job.due_at - (job.scheduled_at or 0)
-            delayed.offer((job.due_at, job.job_id), job, weight(job))
 
     def due_loaded(self, message: DueLoaded) -> None:
         """Expiries have been read."""

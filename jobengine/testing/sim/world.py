@@ -52,7 +52,9 @@ _WATCHED_S: Final = 10.0
 """How often it is asked for errors once nothing strikes any more."""
 _DEAD_S: Final = (0.1, 1.0, 20.0)
 _STEPS_US: Final = (-30_000_000, -1_000_000, -1_000, 1_000, 5_000_000, 120_000_000)
-_HOURS_US: Final = (-10_800_000_000, -7_200_000_000, 7_200_000_000)
+_HOURS_US: Final = (-3_600_000_000, 7_200_000_000)
+_BEHIND_US_MAX: Final = 3_600_000_000
+"""A retry that was told of before an engine started waits until its clock has caught up."""
 
 
 class EngineFailedError(Exception):
@@ -206,7 +208,8 @@ class World:
             if faults.strike("clock.step"):
                 self.clock.skew += self._dice.choice(_STEPS_US)
             if faults.strike("clock.hours"):
-                self.clock.skew += self._dice.choice(_HOURS_US)
+                step_us = self._dice.choice(_HOURS_US)
+                self.clock.skew = max(self.clock.skew + step_us, -_BEHIND_US_MAX)
             if faults.strike("clock.skew"):
                 self.clock.skew += self._dice.randrange(-50_000, 50_000)
             if faults.strike("crash.actor"):

@@ -45,18 +45,6 @@ JOBS: Final = (
         ),
     ),
     Mutant(
-        name="instants_stand",
-        bug="under a clock set back by hours retries wait until it has caught up",
-        scenario="everything",
-        seeds=40,
-        mutation=Mutation(
-            module=SHARD + "state",
-            function="ShardState.take_time",
-            old="(passed_us + 1) // _SLOWNESS",
-            new="0",
-        ),
-    ),
-    Mutant(
         name="delay_ignored",
         bug="a job starts two seconds before it may",
         scenario="calm",
