@@ -64,7 +64,7 @@ LETTERS: Final = (
         mutation=Mutation(
             module=SHARD + "operations",
             function="Operator.loaded",
-            old="if subject.claim is not None:",
+            old="if operation.claim is not None:",
             new="if False:",
         ),
     ),
