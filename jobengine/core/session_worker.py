@@ -1,12 +1,14 @@
 """What a worker says in a session, judged: whether it may, and what follows.
 
 I1  What one frame reports is one ``Reports``, in the order of the frame, and goes first; the rest
-    follows in the order of the frame.
+    follows in the order of the frame. Only with ``auto_credit``, where an end adds to the credit
+    that was said before it, does what is reported behind the frame's last credit go last.
 I2  Nothing is done before the hello, nor without the scope that it needs.
 
 Not here: answers (``session``), what a message holds (the door's translation).
 """
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import attrs
@@ -47,6 +49,7 @@ class WorkerSide:
         if self._state.hello is not None:
             self._state.heard_mono = now.mono
         reports: list[Report] = []
+        before_credit: list[Report] | None = None
         others: list[Any] = []
         may_report = False
         said: Any
@@ -56,14 +59,23 @@ class WorkerSide:
                 if may_report or (may_report := self._may(SCOPE_WORK, said.ref, others)):
                     reports.append(said)
             else:
+                if kind is CreditSaid and self._state.outstanding.auto_credit:
+                    self._state.outstanding.report(reports)
+                    before_credit, reports = [*(before_credit or ()), *reports], []
                 self._understand(said, now, others)
-        if reports:
-            self._state.outstanding.report(reports)
-            self._state.commands.append(Reports(session_id=self._state.session_id, reports=reports))
+        self._state.outstanding.report(reports)
+        if before_credit is None:
+            before_credit, reports = reports, []
+        self._report(before_credit)
         self._state.commands.extend(others)
+        self._report(reports)
         if any(type(other) is Unreadable for other in others):
             self._strike(now)
         self._state.stop_when_idle()
+
+    def _report(self, reports: Sequence[Report]) -> None:
+        if reports:
+            self._state.commands.append(Reports(session_id=self._state.session_id, reports=reports))
 
     def _understand(self, said: Any, now: Moment, out: list[Any]) -> None:
         match said:

@@ -253,6 +253,19 @@ def test_what_one_frame_reports_is_one_message_in_its_order_before_all_else() ->
     assert credit == SetCredit(session_id=7, slots=2)
 
 
+def test_an_end_behind_a_credit_in_one_frame_adds_to_it() -> None:
+    driver = attached(auto_credit=True)
+    driver.say(CreditSaid(slots=9))
+    driver.tell(granted("l1", "l2", "l3"))
+    said = (done("l1"), CreditSaid(slots=1), done("l2"), CreditSaid(slots=2), done("l3"))
+    before, _, credit, behind = driver.say(*said)
+    assert [report.lease_id for report in before.reports] == ["l1", "l2"]
+    assert credit == SetCredit(session_id=7, slots=2)
+    assert [report.lease_id for report in behind.reports] == ["l3"]
+    driver.tell(ShardRestarted())
+    assert driver.tell(Attached(resumed=[], lost=[]))[0].slots == 3
+
+
 def test_a_frame_may_begin_with_hello_and_go_on() -> None:
     assert kinds(Driver().say(hello(), CreditSaid(slots=2), done("l1"))) == [
         Attach,
