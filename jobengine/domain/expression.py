@@ -53,9 +53,13 @@ _FIRST_LOOKS: Final = frozenset(
 _LEAVES: Final = frozenset({"current", "expref", "field", "identity", "index", "literal", "slice"})
 _PATHS: Final = _FIRST_LOOKS | {"field"}
 _DEPTH_MAX: Final = 32
+_SHOWN_MAX: Final = 64
 
 _quoted: Final = re.compile(r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|`((?:\\.|[^`\\])*)`""")
 """Raw strings, quoted names, and literals, of which it gives the inside."""
+
+_NO_VALUE: Final = (JMESPathError, ArithmeticError, RecursionError, TypeError, ValueError)
+"""What functions raise of their own too, where an argument is of no use to them."""
 
 _Node = Mapping[str, Any]
 
@@ -78,7 +82,7 @@ class Expression:
         """The value, part of the environment or new. Raises ``ExpressionError``."""
         try:
             value = self._parsed.search(environment)
-        except JMESPathError as error:
+        except _NO_VALUE as error:
             raise ExpressionError(f"${{{self.text}}}: {error}") from None
         if value is None and not self._may_be_null:
             why = "finds nothing; allow for that with not_null(path, `default`)"
@@ -89,8 +93,16 @@ class Expression:
         """The value of a condition. Raises ``ExpressionError``, also where it is no boolean."""
         value = self.evaluate(environment)
         if not isinstance(value, bool):
-            raise ExpressionError(f"${{{self.text}}}: a condition is true or false, not {value!r}")
+            why = f"a condition is true or false, not {_brief(value)}"
+            raise ExpressionError(f"${{{self.text}}}: {why}")
         return value
+
+
+def _brief(value: Any) -> str:
+    if isinstance(value, dict | list):
+        return "an object" if isinstance(value, dict) else "a list"
+    text = repr(value)
+    return text if len(text) <= _SHOWN_MAX else f"{text[: _SHOWN_MAX - 1]}…"
 
 
 def parse_expression(text: str, names: frozenset[str], path: str) -> Expression | Refusal:

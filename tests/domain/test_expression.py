@@ -110,6 +110,32 @@ def test_a_condition_is_a_boolean_or_an_error() -> None:
         parsed("inputs.limit").holds(ENVIRONMENT)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "contains(inputs.text, inputs.limit)",
+        "contains(inputs.text, not_null(inputs.none, `null`))",
+        "ceil(to_number('inf'))",
+        "floor(to_number('nan'))",
+        "inputs.names[::0]",
+    ],
+)
+def test_what_a_function_can_do_nothing_with_is_an_error(text: str) -> None:
+    environment = {**ENVIRONMENT, "inputs": {**ENVIRONMENT["inputs"], "text": "abc"}}
+    with pytest.raises(ExpressionError):
+        parsed(text).evaluate(environment)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [("inputs", "an object"), ("inputs.names", "a list"), ("inputs.long", "'" + "x" * 62 + "…")],
+)
+def test_what_stands_for_a_condition_is_shown_in_short(text: str, shown: str) -> None:
+    environment = {**ENVIRONMENT, "inputs": {**ENVIRONMENT["inputs"], "long": "x" * 9_999}}
+    with pytest.raises(ExpressionError, match=f"not {shown}$"):
+        parsed(text).holds(environment)
+
+
 def test_a_wrong_type_is_an_error_that_names_the_expression() -> None:
     with pytest.raises(ExpressionError, match="length"):
         parsed("length(inputs.limit)").evaluate(ENVIRONMENT)
