@@ -191,11 +191,15 @@ class _Run:
 
     async def _settle(self) -> None:
         """Until every job has ended and every reader has got all of it; one that wants a part does
-        not hear how far the rest has come, and has a while for it."""
+        not hear how far the rest has come, and has a while for it. A request that nobody waits for
+        any more may take effect meanwhile, and is waited for as well."""
         with trio.move_on_after(self.scenario.heal_s):
-            while not self._settled():
-                await sleep(_LOOK_S)
-            await sleep(_READ_S)
+            ended = False
+            while not ended:
+                while not self._settled():
+                    await sleep(_LOOK_S)
+                await sleep(_READ_S)
+                ended = self._settled()
 
     def _settled(self) -> bool:
         tables = self.store.inner.tables
