@@ -18,6 +18,7 @@ from jobengine.http.limits import RateLimits, RequestGate
 from jobengine.http.outgoing import OutgoingPolicy
 from jobengine.http.run_snapshots import RunSnapshots
 from jobengine.http.security import Cors
+from jobengine.http.transfers import Transfers
 from jobengine.http.turns import Turns
 
 __all__ = ["Check", "Front", "FrontLimits", "Readiness"]
@@ -39,7 +40,8 @@ Readiness = Callable[[], Awaitable[Sequence[Check]]]
 class FrontLimits:
     """`body_s`: a body that has not arrived by then is refused with 408; of an artifact's bytes,
     each chunk. `artifact_bytes_max`: of one artifact; `tenant_artifact_bytes_max`: of all that a
-    tenant has. `transfers_max`: artifacts that are on their way at once, in both directions.
+    tenant has. `transfers_max`: artifacts that are on their way at once, in both directions, at
+    most half of them one tenant's.
     `stream_buffer_events_max`: kept for a reader that is slow, before it is served from the ledger.
     """
 
@@ -82,10 +84,8 @@ class Front:
     runs: RunSnapshots = attrs.field(
         default=attrs.Factory(lambda front: RunSnapshots(front.gateway.store), takes_self=True)
     )
-    transfers: trio.Semaphore = attrs.field(
-        default=attrs.Factory(
-            lambda front: trio.Semaphore(front.limits.transfers_max), takes_self=True
-        )
+    transfers: Transfers = attrs.field(
+        default=attrs.Factory(lambda front: Transfers(front.limits.transfers_max), takes_self=True)
     )
     identities: Identities = attrs.field(
         default=attrs.Factory(

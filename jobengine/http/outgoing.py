@@ -12,7 +12,7 @@ I5  Certificates are verified against the name in the URL. Redirects are answers
     are no cookies, and no proxies of the environment.
 
 Not here: what is sent, and what an answer means (`webhook_delivery`).
-Sources: the IANA special-purpose address registries (RFC 6890), RFC 6052, RFC 3056.
+Sources: the IANA special-purpose address registries (RFC 6890), RFC 6052, RFC 3056, RFC 1035.
 """
 
 import ipaddress
@@ -41,9 +41,12 @@ __all__ = [
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
-"""The addresses of a host name for a port. Raises `OSError`."""
+"""The addresses of a host name for a port. Raises `OSError`, and `UnicodeError` for what no name
+server can be asked for."""
 
 _URL_CHARACTERS_MAX: Final = 2_048
+_NAME_CHARACTERS_MAX: Final = 253
+_LABEL_CHARACTERS_MAX: Final = 63
 _ADDRESSES_MAX: Final = 4
 """Of a name, tried one after another."""
 _LOOKUPS_MAX: Final = 64
@@ -135,9 +138,9 @@ def check_url(url: str, policy: OutgoingPolicy) -> str | None:
         return "holds characters that a URL does not have; encode them"
     try:
         parsed = httpx.URL(url)
-    except httpx.InvalidURL:
+        host = parsed.host
+    except (httpx.InvalidURL, UnicodeError):
         return "is not a URL"
-    host = parsed.host
     if parsed.scheme not in ("http", "https") or not host:
         return "must begin with https:// and a host"
     if parsed.userinfo or "@" in re.split("[/?#]", url.partition("://")[2])[0]:
@@ -156,6 +159,8 @@ def check_url(url: str, policy: OutgoingPolicy) -> str | None:
             )
     elif not listed and (_ends_in_number(host) or "." not in host.rstrip(".")):
         return f"names {host}, which is no host name of the internet"
+    elif not _can_be_looked_up(parsed.raw_host.decode("ascii")):
+        return "names a host with an empty label, or with more characters than a host name has"
     if parsed.port is not None and not 0 < parsed.port < 65_536:
         return f"names the port {parsed.port}, which there is not"
     if parsed.scheme == "http" and not listed:
@@ -237,6 +242,8 @@ class _GuardedNetwork(httpcore.AsyncNetworkBackend):
         else:
             try:
                 texts = await self._resolve(host, port)
+            except UnicodeError:
+                raise httpcore.ConnectError(f"{host} was not found: it is no name") from None
             except OSError as error:
                 reason = error.strerror or type(error).__name__
                 raise httpcore.ConnectError(f"{host} was not found: {reason}") from None
@@ -268,6 +275,14 @@ def _literal(host: str) -> Address | None:
         return ipaddress.ip_address(host.strip("[]"))
     except ValueError:
         return None
+
+
+def _can_be_looked_up(host: str) -> bool:
+    """Whether name servers can be asked for a host (RFC 1035, 2.3.4), given as it is sent."""
+    name = host.removesuffix(".")
+    return len(name) <= _NAME_CHARACTERS_MAX and all(
+        0 < len(label) <= _LABEL_CHARACTERS_MAX for label in name.split(".")
+    )
 
 
 def _ends_in_number(host: str) -> bool:

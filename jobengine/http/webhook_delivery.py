@@ -3,7 +3,8 @@
 I1  The body is the envelope of the event exactly, or a DSSE envelope around those bytes; the same
     event gives the same body each time, as long as the engine's key is the same.
 I2  The signature covers the body that is sent: HMAC-SHA256 under the webhook's secret, in hex.
-I3  Whatever the network, the receiver or a damaged secret does is an outcome, within `timeout_s`.
+I3  Whatever the network, the receiver, the URL or a damaged secret does is an outcome, within
+    `timeout_s`, also what nobody foresaw: it is stored, and would be met again at each start.
 I4  A status of 2xx confirms, whatever the body is; of a body some is read, so that the connection
     can be used again, and none is kept.
 
@@ -24,6 +25,7 @@ from typing import Final
 import httpcore
 import httpx
 import msgspec
+import structlog
 import trio
 
 from jobengine import __version__
@@ -62,6 +64,8 @@ _FAILED: Final = (
     trio.BrokenResourceError,
 )
 
+_log = structlog.get_logger("jobengine.webhooks")
+
 
 class WebhookDelivery:
     """Posts events; `open_delivery` makes it."""
@@ -94,16 +98,24 @@ class WebhookDelivery:
         self, webhook: Webhook, event: Event, number: int, hear: Callable[[Outcome], None]
     ) -> None:
         """`hear` is told what is known as soon as it is; what it is told later counts no more."""
-        refused = check_url(webhook.url, self._policy)
-        if refused is not None:
-            hear(Outcome(error=f"the URL {refused}"))
-            return
         try:
+            refused = check_url(webhook.url, self._policy)
+            if refused is not None:
+                hear(Outcome(error=f"the URL {refused}"))
+                return
             secret = self._vault.open(webhook.tenant_id, webhook.webhook_id, webhook.secret)
             await self._send(webhook, event, number, secret, hear)
         except (VaultError, AddressRefusedError) as error:
             hear(Outcome(error=str(error)))
         except _FAILED as error:
+            hear(Outcome(error=_why(error)))
+        except Exception as error:  # noqa: BLE001 - I3
+            _log.error(
+                "webhook_post_failed",
+                tenant=webhook.tenant_id,
+                webhook=webhook.webhook_id,
+                exc_info=error,
+            )
             hear(Outcome(error=_why(error)))
 
     async def _send(
@@ -220,9 +232,10 @@ def _retry_after_s(text: str) -> float | None:
         return float(text[:9])
     try:
         at = parsedate_to_datetime(text)
-    except ValueError:
+        wait_s = (at.replace(tzinfo=at.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
+    except (ValueError, OverflowError):
         return None
-    return max(0.0, (at.astimezone(UTC) - datetime.now(UTC)).total_seconds())
+    return max(0.0, wait_s)
 
 
 def _why(error: BaseException) -> str:

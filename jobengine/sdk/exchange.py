@@ -129,9 +129,10 @@ def retry_after_s(headers: Mapping[str, str], now: datetime) -> float | None:
         return float(value)
     try:
         at = parsedate_to_datetime(value)
-    except ValueError:
+        wait_s = (at.replace(tzinfo=at.tzinfo or UTC) - now).total_seconds()
+    except (ValueError, OverflowError):
         return None
-    return max(0.0, (at.replace(tzinfo=at.tzinfo or UTC) - now).total_seconds())
+    return max(0.0, wait_s)
 
 
 def query_of(**values: str | int | None) -> dict[str, str]:

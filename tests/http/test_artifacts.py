@@ -12,6 +12,8 @@ import httpx
 import pytest
 import trio
 
+from jobengine.domain.errors import RefusedError
+from jobengine.http.transfers import Transfers
 from jobengine.settings import Settings
 from jobengine.store.artifacts import CHUNK_BYTES
 from tests.http.conftest import Rest
@@ -53,19 +55,21 @@ def refused(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def begun(node: Opened, framing: str) -> AsyncIterator[trio.SocketStream]:
+async def begun(
+    node: Opened, framing: str, tenant: str = "demo"
+) -> AsyncIterator[trio.SocketStream]:
     """A connection on which the head of an upload was sent; cut at the end of the block."""
     url = httpx.URL(node.doors.http_url)
     async with await trio.open_tcp_stream(url.host, url.port or 0) as stream:
-        given = {"Host": "x", **node.headers()}
+        given = {"Host": "x", **node.headers(tenant)}
         head = "".join(f"{name}: {value}\r\n" for name, value in given.items())
         start = f"POST {BASE}/artifacts HTTP/1.1\r\n{head}{framing}\r\n\r\n"
         await stream.send_all(start.encode())
         yield stream
 
 
-async def left_bytes(node: Opened) -> int:
-    return await node.engine.store.artifact_bytes("demo")
+async def left_bytes(node: Opened, tenant: str = "demo") -> int:
+    return await node.engine.store.artifact_bytes(tenant)
 
 
 async def test_bytes_come_back_as_they_were_stored(node: Opened) -> None:
@@ -348,22 +352,45 @@ async def test_scopes_of_producers_and_workers_are_enough(node: Opened) -> None:
         assert (await get(node, b"x", **bearer(scope))).status_code == reads
 
 
-async def test_more_transfers_than_there_may_be_are_told_to_come_again() -> None:
+async def test_transfers_beyond_a_tenants_share_and_beyond_the_nodes_are_told_to_come_again() -> (
+    None
+):
     async with opened(Settings(shards=2)) as node, AsyncExitStack() as uploads:
-        for _ in range(64):
-            stream = await uploads.enter_async_context(begun(node, "Content-Length: 300000"))
-            await stream.send_all(bytes(CHUNK_BYTES))
-        with trio.fail_after(30):
-            while await left_bytes(node) < 64 * CHUNK_BYTES:
-                await trio.lowlevel.checkpoint()
-        busy = await put(node, b"x")
-        refused(busy, 503, "OVERLOADED")
-        assert busy.headers["Retry-After"]
+
+        async def hold_half(tenant: str) -> None:
+            for _ in range(32):
+                upload = begun(node, "Content-Length: 300000", tenant)
+                stream = await uploads.enter_async_context(upload)
+                await stream.send_all(bytes(CHUNK_BYTES))
+            with trio.fail_after(30):
+                while await left_bytes(node, tenant) < 32 * CHUNK_BYTES:
+                    await trio.lowlevel.checkpoint()
+
+        other = node.headers("other")
+        assert (await put(node, b"kept")).status_code == 201
+        await hold_half("demo")
+        for busy in (await put(node, b"x"), await get(node, b"kept")):
+            assert "the tenant's share is taken" in refused(busy, 503, "OVERLOADED")["message"]
+            assert busy.headers["Retry-After"]
+        assert (await put(node, b"x", **other)).status_code == 201
+        assert (await get(node, b"x", **other)).content == b"x"
+        await hold_half("another")
+        full = refused(await put(node, b"y", **other), 503, "OVERLOADED")
+        assert "too many artifacts" in full["message"]
         await uploads.aclose()
         with trio.fail_after(30):
-            while await left_bytes(node) > 0:
+            while await left_bytes(node) > len(b"kept"):
                 await trio.lowlevel.checkpoint()
         assert (await put(node, b"x")).status_code == 201
+
+
+def test_a_tenant_without_transfers_is_forgotten() -> None:
+    transfers = Transfers(2)
+    with transfers.one_of("a"), pytest.raises(RefusedError), transfers.one_of("a"):
+        raise AssertionError
+    with transfers.one_of("a"), transfers.one_of("b"):
+        assert set(transfers._by_tenant) == {"a", "b"}
+    assert not transfers._by_tenant
 
 
 async def test_bytes_that_stop_coming_are_given_up(rest: Rest) -> None:

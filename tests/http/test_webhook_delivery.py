@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import structlog
 import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from securesystemslib.dsse import Envelope
@@ -21,7 +22,7 @@ from jobengine.auth.vault import Vault
 from jobengine.core.notifier.records import test_event as event_of_a_test
 from jobengine.domain.event import Event
 from jobengine.domain.webhook import Webhook, Wrapping
-from jobengine.http.outgoing import Resolve, check_url, policy_of
+from jobengine.http.outgoing import Resolve, check_url, policy_of, resolve_by_system
 from jobengine.http.webhook_delivery import (
     PAYLOAD_TYPE,
     WebhookDelivery,
@@ -172,7 +173,15 @@ async def test_an_answer_that_never_ends_confirms_and_is_cut() -> None:
 
 @pytest.mark.parametrize(
     ("said", "seconds"),
-    [("120", 120.0), ("Thu, 01 Jan 1970 00:00:00 GMT", 0.0), ("soon", None), ("-3", None)],
+    [
+        ("120", 120.0),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", 0.0),
+        ("Thu, 01 Jan 1970 00:00:00 -0000", 0.0),
+        ("soon", None),
+        ("-3", None),
+        ("Mon, 01 Jan 99999999999 00:00:00 GMT", None),
+        ("Thu, 01 Jan 1970 00:00:00 +99999999999999999", None),
+    ],
 )
 async def test_what_an_answer_asks_for_is_read(said: str, seconds: float | None) -> None:
     async def decide(_: Received) -> Answer:
@@ -181,6 +190,15 @@ async def test_what_an_answer_asks_for_is_read(said: str, seconds: float | None)
     async with open_receiver(decide) as receiver, delivering() as delivery:
         outcome = await delivery.post(webhook(receiver.url), an_event(), 1)
     assert outcome.retry_after_s == seconds
+
+
+async def test_a_date_at_the_end_of_the_calendar_is_one_far_away() -> None:
+    async def decide(_: Received) -> Answer:
+        return Answer(status=503, headers=(("retry-after", "Fri, 31 Dec 9999 23:59:59 -2300"),))
+
+    async with open_receiver(decide) as receiver, delivering() as delivery:
+        outcome = await delivery.post(webhook(receiver.url), an_event(), 1)
+    assert (outcome.retry_after_s or 0.0) > 1e11
 
 
 async def test_a_receiver_that_is_gone_says_so() -> None:
@@ -211,6 +229,36 @@ async def test_a_secret_that_does_not_open_is_a_failure_and_nothing_is_sent() ->
         outcome = await delivery.post(webhook(receiver.url, secret=b"garbage"), an_event(), 1)
         assert receiver.received == []
     assert "sealed" in (outcome.error or "")
+
+
+async def test_a_name_that_the_system_cannot_ask_for_was_not_found() -> None:
+    """A name server never hears of it: the look-up itself raises."""
+    host = "a" * 64 + ".example.com"
+
+    async def resolve(_: str, port: int) -> Sequence[str]:
+        return await resolve_by_system()(host, port)
+
+    async with delivering("", resolve) as delivery:
+        outcome = await delivery.post(webhook("https://hook.example.com/"), an_event(), 1)
+    assert outcome.error == "ConnectError: hook.example.com was not found: it is no name"
+
+
+@pytest.mark.parametrize("url", ["https://a..com/", "https://xn--a.com/"])
+async def test_a_stored_url_that_is_taken_no_more_is_a_failure(url: str) -> None:
+    async with delivering() as delivery:
+        outcome = await delivery.post(webhook(url), an_event(), 1)
+    assert (outcome.error or "").startswith("the URL ")
+
+
+async def test_what_nobody_foresaw_is_a_failure_in_one_line_and_is_logged() -> None:
+    async def resolve(host: str, port: int) -> Sequence[str]:
+        raise LookupError(f"{host}\nis beyond me")
+
+    async with delivering("", resolve) as delivery:
+        with structlog.testing.capture_logs() as logs:
+            outcome = await delivery.post(webhook("https://hook.example.com/"), an_event(), 1)
+    assert outcome.error == "LookupError: hook.example.com is beyond me"
+    assert [(log["event"], log["webhook"]) for log in logs] == [("webhook_post_failed", "w1")]
 
 
 PRIVATE = [
@@ -326,6 +374,13 @@ async def test_certificates_are_verified_against_the_name(
         ("https://127.1/", "no host name"),
         ("https://0177.0.0.1/", "not a URL"),
         ("https://localhost/", "no host name"),
+        ("https://" + "a" * 64 + ".com/x", "more characters"),
+        ("https://" + ".".join(["a" * 60] * 5) + "/", "more characters"),
+        ("https://a..com/x", "empty label"),
+        ("https://.com/", "empty label"),
+        ("https://a.com../", "empty label"),
+        ("https://xn--a.com/", "not a URL"),
+        ("https://xn--.com/", "not a URL"),
         ("https://example.com:99999/", "port"),
         ("https://example.com/" + "x" * 3_000, "characters"),
     ],
@@ -339,6 +394,9 @@ def test_a_url_that_cannot_be_meant_well_is_refused_at_once(url: str, why: str) 
     [
         ("https://example.com/in?x=1", ""),
         ("https://example.com:8443/", ""),
+        ("https://example.com./", ""),
+        ("https://" + "a" * 63 + ".example/", ""),
+        ("https://xn--bcher-kva.example/", ""),
         ("https://93.184.216.34/", ""),
         ("https://[2606:2800:220:1::1]/", ""),
         ("http://localhost:9000/", "localhost"),

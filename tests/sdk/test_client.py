@@ -405,7 +405,8 @@ def test_retry_after_reads_seconds_and_dates() -> None:
     now = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
     assert retry_after_s({"retry-after": "7"}, now) == 7.0
     assert retry_after_s({"retry-after": "Sat, 21 Nov 2026 12:00:05 GMT"}, now) == 5.0
-    assert retry_after_s({"retry-after": "soon"}, now) is None
+    for nonsense in ("soon", "Mon, 01 Jan 99999999999 00:00:00 GMT"):
+        assert retry_after_s({"retry-after": nonsense}, now) is None
     assert retry_after_s({}, now) is None
 
 

@@ -1,13 +1,14 @@
 """The bytes of artifacts: taken in and given out in chunks, addressed by their SHA-256.
 
 I1  A transfer holds one chunk in memory, whatever the size, and no connection to the database
-    between two chunks. At most `transfers_max` are under way.
+    between two chunks. How many are under way is bounded, also of one tenant.
 I2  An upload that is refused, cut or given up leaves nothing; where the database is away at that
     moment, the custodian's sweep finds the rest.
 I3  The last chunk of a whole download is sent only when all bytes have the digest asked for, so
     that nobody takes damaged ones for good.
 
-Not here: digests and ranges in headers (`representation`), how a body arrives (`bodies`).
+Not here: digests and ranges in headers (`representation`), how a body arrives (`bodies`), how many
+transfers there may be (`transfers`).
 """
 
 import hashlib
@@ -24,7 +25,6 @@ from jobengine.auth.scopes import Scope
 from jobengine.domain.canonical import canonical_of
 from jobengine.domain.errors import ErrorCode, Refusal, RefusedError
 from jobengine.http.answer import Answer, StreamAnswer
-from jobengine.http.front import Front
 from jobengine.http.rendering import json_answer
 from jobengine.http.representation import (
     ByteRange,
@@ -49,7 +49,7 @@ _DISCARD_S_MAX: Final = 5.0
 
 async def store_artifact(call: Call[NoQuery, OctetBody]) -> Answer:
     expected = expected_digest(call.headers)
-    with _transfer(call.front), _gone_as_refusal():
+    with call.front.transfers.one_of(call.tenant_id), _gone_as_refusal():
         _require_room(call, call.body.length or 0)
         at = call.front.gateway.clock.moment().at
         content_id = call.front.gateway.dice.uuid7(at)
@@ -85,6 +85,8 @@ async def get_artifact(call: Call[NoQuery, None]) -> Answer | StreamAnswer:
     }
     if wanted is not None:
         headers["Content-Range"] = content_range(wanted, content.size_bytes)
+    # The body begins too late for a refusal to be an answer.
+    call.front.transfers.require_free(call.tenant_id)
     opened = partial(_opened, call, content, wanted or whole)
     status = 200 if wanted is None else 206
     return StreamAnswer(opened, content.mime, headers=headers, status=status)
@@ -171,7 +173,7 @@ async def _discard(call: Call[NoQuery, OctetBody], content_id: str) -> None:
 async def _opened(
     call: Call[NoQuery, None], content: ArtifactContent, wanted: ByteRange
 ) -> AsyncIterator[AsyncIterator[bytes]]:
-    with _transfer(call.front):
+    with call.front.transfers.one_of(call.tenant_id):
         yield _chunks(call, content, wanted)
 
 
@@ -202,19 +204,6 @@ async def _chunks(
 
 class _DamagedError(Exception):
     """What is stored does not have its digest, or was swept while it was read."""
-
-
-@contextmanager
-def _transfer(front: Front) -> Iterator[None]:
-    try:
-        front.transfers.acquire_nowait()
-    except trio.WouldBlock:
-        message = "too many artifacts are on their way; come again"
-        raise RefusedError(Refusal(ErrorCode.OVERLOADED, message)) from None
-    try:
-        yield
-    finally:
-        front.transfers.release()
 
 
 @contextmanager
