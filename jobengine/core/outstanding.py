@@ -32,7 +32,7 @@ _BEATS_MAX: Final = 16
 @attrs.define(eq=False)
 class Outstanding:
     """``credit``: slots the worker said last, less the leases granted since, plus (with
-    ``auto_credit``) the ends reported since; None until it said any."""
+    ``auto_credit``) the ends reported since that were not refused; None until it said any."""
 
     auto_credit: bool = False
     credit: int | None = None
@@ -96,6 +96,8 @@ class Outstanding:
                 and nack.refusal.code != ErrorCode.LEASE_LOST
             ):
                 self._held[report.lease_id] = report.token
+                if self.auto_credit and self.credit is not None:
+                    self.credit -= 1
 
     def beat(self, ref: Ref) -> None:
         """A heartbeat waits for its answer; past 16 the oldest is not waited for any more."""

@@ -253,6 +253,17 @@ def test_what_one_frame_reports_is_one_message_in_its_order_before_all_else() ->
     assert credit == SetCredit(session_id=7, slots=2)
 
 
+def test_an_end_that_was_refused_adds_no_credit() -> None:
+    driver = attached(auto_credit=True)
+    driver.say(CreditSaid(slots=2))
+    driver.tell(granted("l1"))
+    driver.say(done("l1", 1))
+    refusal = Refusal(ErrorCode.STORE_UNAVAILABLE, "away")
+    driver.tell(Settled(nacks=[Nacked(1, refusal)]))
+    driver.tell(ShardRestarted())
+    assert driver.tell(Attached(resumed=["l1"], lost=[]))[0].slots == 1
+
+
 def test_an_end_behind_a_credit_in_one_frame_adds_to_it() -> None:
     driver = attached(auto_credit=True)
     driver.say(CreditSaid(slots=9))
