@@ -1,9 +1,8 @@
 """What a handler sees of its job.
 
 Every method of `JobContext` may be called from any thread and, `artifact` and `expand` aside,
-returns at once;
-messages leave in the order of the calls, before the outcome. Deliberately not here: running the
-handler, what its end means (`outcomes`).
+returns at once; messages leave in the order of the calls, before the outcome. Deliberately not
+here: running the handler, what its end means (`outcomes`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +19,7 @@ from jobengine.sdk.outcomes import (
     Cancellation,
     JobStopped,
     clean,
+    encodable,
     outcome_of,
     outcome_of_error,
     within,
@@ -160,8 +160,8 @@ class JobContext(msgspec.Struct, eq=False):
             Progress(
                 lease_id=self.lease.lease_id,
                 token=self.lease.token,
-                percent=None if percent is None else min(100.0, max(0.0, percent)),
-                message=None if message is None else clean(message, 1024),
+                percent=None if percent is None else min(100.0, max(0.0, float(percent))),
+                message=None if message is None else clean(str(message), 1024),
             )
         )
 
@@ -215,8 +215,8 @@ class JobContext(msgspec.Struct, eq=False):
             Throttled(
                 lease_id=self.lease.lease_id,
                 token=self.lease.token,
-                source_id=source_id,
-                http_status=http_status,
+                source_id=None if source_id is None else encodable(source_id),
+                http_status=int(http_status),
                 retry_after=within(retry_after_s),
             )
         )
@@ -229,8 +229,8 @@ class JobContext(msgspec.Struct, eq=False):
             Watermark(
                 lease_id=self.lease.lease_id,
                 token=self.lease.token,
-                source_id=source_id,
-                position=position,
+                source_id=encodable(source_id),
+                position=encodable(position),
                 window_start=_instant(window_start),
                 window_end=_instant(window_end),
             )

@@ -39,6 +39,16 @@ from jobengine.wire.worker_messages import (
 __all__ = ["Leases"]
 
 REFUSED: Final = "ReportRefused"
+PASSING: Final = frozenset(
+    {
+        "BACKLOG_FULL",
+        "IDEMPOTENCY_IN_PROGRESS",
+        "OVERLOADED",
+        "RATE_LIMITED",
+        "STORE_UNAVAILABLE",
+    }
+)
+"""Codes that say nothing of the report itself: the same one is taken later."""
 
 
 class Leases:
@@ -155,10 +165,16 @@ class Leases:
         else:
             self._outbox.report(note)
 
-    def refused(self, answer: Nack | ErrorFrame) -> None:
-        """The engine refused a message; an outcome that it does not take fails the job."""
-        report = self._outbox.settle(answer.ref)
+    def refused(self, answer: Nack | ErrorFrame, now: float) -> None:
+        """The engine refused a message. An outcome that it cannot take just now is reported again
+        later; one that it does not take fails the job."""
         refusal = f"{answer.code}: {answer.message}"
+        if answer.code in PASSING and (put_off := self._outbox.put_off(answer.ref, now)):
+            outcome, wait_s = put_off
+            text = f"report put off for {wait_s:.1f} s: {refusal}"
+            self.notice("warning", text, outcome.lease_id)
+            return
+        report = self._outbox.settle(answer.ref)
         if report is None:
             self.notice("warning", f"the engine refused a message: {refusal}")
             return
@@ -167,6 +183,15 @@ class Leases:
         if isinstance(report, Outcome) and answer.code != "LEASE_LOST" and not again:
             error = JobFailure(class_=REFUSED, message=refusal[:4096], retryable=False)
             self._outbox.report(Fail(lease_id=report.lease_id, token=report.token, error=error))
+
+    def frames(self) -> list[str]:
+        """Text frames to send, in order; what cannot be sent is told to the operator."""
+        frames = self._outbox.frames()
+        if self._outbox.unsendable:
+            for why, lease_id in self._outbox.unsendable:
+                self.notice("error", f"not sent: {why}", lease_id)
+            self._outbox.unsendable.clear()
+        return frames
 
     def grant(self) -> None:
         """Tell the engine how many more leases there is room for."""

@@ -4,16 +4,20 @@ Invariants
     I1  A report keeps its `ref` for life and is queued again, in order, on every `reopen`.
     I2  Nothing is queued while closed but reports (kept) and logs (the newest, bounded).
     I3  Queued messages leave in the order they came, so nothing about a lease follows its outcome.
+    I4  What a handler made and no JSON can hold costs itself only: a note is dropped, an outcome
+        becomes a failure that says so.
 
 Deliberately not here: when to connect, and which leases exist.
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from math import inf
 from typing import Final, TypeAlias
 
-from jobengine.wire.frames import encode_frames
-from jobengine.wire.jobs import ProgressNote
+from jobengine.sdk.outcomes import UNSENDABLE, clean
+from jobengine.wire.frames import encode_frame, encode_frames
+from jobengine.wire.jobs import JobFailure, ProgressNote
 from jobengine.wire.worker_messages import (
     ArtifactNote,
     Complete,
@@ -22,6 +26,7 @@ from jobengine.wire.worker_messages import (
     Log,
     Progress,
     Release,
+    Throttled,
     Watermark,
     WorkerMessage,
 )
@@ -29,19 +34,27 @@ from jobengine.wire.worker_messages import (
 Outcome: TypeAlias = Complete | Fail | Release
 Report: TypeAlias = Outcome | ArtifactNote | Watermark
 LOG_LINES_MAX: Final = 500
+REPEAT_S: Final = 1.0
+REPEAT_S_MAX: Final = 5.0
+REPEAT_GROWTH: Final = 1.5
 _OUTCOMES: Final = (Complete, Fail, Release)
+_NOTES: Final = (Log, Progress, ArtifactNote, Throttled, Watermark)
 
 
 class Outbox:
     """See the module. `every_s` is the least time between two progress messages of a lease;
-    `concluded` are the leases whose outcome is on its way."""
+    `concluded` are the leases whose outcome is on its way. `unsendable` collects what I4 took out:
+    why, and the lease."""
 
     def __init__(self, offline_logs_max: int, every_s: float) -> None:
-        self.progress_due_at = float("inf")
+        self.progress_due_at = self.repeat_at = inf
+        self.unsendable: list[tuple[str, str | None]] = []
         self._open = False
         self._every_s = every_s
         self._queue: list[WorkerMessage] = []
         self._unacked: dict[int, Report] = {}
+        # By `ref`: when to send it again (`inf` while it is on its way), and the wait before that.
+        self._put_off: dict[int, tuple[float, float]] = {}
         self._logs: deque[Log] = deque(maxlen=offline_logs_max)
         self._progress: dict[str, tuple[int, ProgressNote]] = {}
         self._progressed_at: dict[str, float] = {}
@@ -57,12 +70,46 @@ class Outbox:
         if not self._queue:
             return []
         queue, self._queue = self._queue, []
-        return encode_frames(queue)
+        try:
+            return encode_frames(queue)
+        except Exception:  # noqa: BLE001 - I4: found one by one, and raised if it is not a handler's
+            queue = self._sendable(queue)
+            return encode_frames(queue) if queue else []
+
+    def _sendable(self, queue: Sequence[WorkerMessage]) -> list[WorkerMessage]:
+        """What of the queue can be encoded, with a failure for each outcome that cannot (I4)."""
+        sendable: list[WorkerMessage] = []
+        for message in queue:
+            try:
+                encode_frame([message])
+            except Exception as error:
+                if not isinstance(message, (*_OUTCOMES, *_NOTES)):
+                    raise
+                why = f"{type(message).__name__} is no JSON: {error}"
+                self.unsendable.append((why, message.lease_id))
+                if isinstance(message, _OUTCOMES):
+                    sendable.append(self._failed_instead(message, why))
+                else:
+                    self.settle(message.ref)
+            else:
+                sendable.append(message)
+        return sendable
+
+    def _failed_instead(self, outcome: Outcome, why: str) -> Fail:
+        """What is reported under the same `ref`; what was to be tried again still is."""
+        again = not isinstance(outcome, Complete)
+        error = JobFailure(class_=UNSENDABLE, message=clean(why, 4096), retryable=again)
+        fail = Fail(ref=outcome.ref, lease_id=outcome.lease_id, token=outcome.token, error=error)
+        if type(fail.ref) is int:
+            self._unacked[fail.ref] = fail
+        return fail
 
     def close(self) -> None:
         """The connection is gone; what was queued and is no report is dropped."""
         self._open = False
         self._queue = []
+        self._put_off.clear()
+        self.repeat_at = inf
 
     def greet(self, hello: Hello) -> None:
         """Queue the only message that may leave before `reopen`."""
@@ -99,10 +146,38 @@ class Outbox:
 
     def settle(self, ref: object) -> Report | None:
         """The engine answered `ref`; the report it answered, if it was one."""
-        report = self._unacked.pop(ref, None) if type(ref) is int else None
+        if type(ref) is not int:
+            return None
+        report = self._unacked.pop(ref, None)
         if isinstance(report, _OUTCOMES):
             self.concluded.discard(report.lease_id)
+            if self._put_off:
+                self._put_off.pop(ref, None)
         return report
+
+    def put_off(self, ref: object, now: float) -> tuple[Outcome, float] | None:
+        """Keep an outcome that the engine cannot take just now, and send it again after a wait
+        that grows: the outcome and the wait in seconds, None when `ref` is of no outcome."""
+        if type(ref) is not int:
+            return None
+        outcome = self._unacked.get(ref)
+        if not isinstance(outcome, _OUTCOMES):
+            return None
+        _, before_s = self._put_off.get(ref, (inf, REPEAT_S / REPEAT_GROWTH))
+        wait_s = min(before_s * REPEAT_GROWTH, REPEAT_S_MAX)
+        self._put_off[ref] = (now + wait_s, wait_s)
+        self.repeat_at = min(self.repeat_at, now + wait_s)
+        return outcome, wait_s
+
+    def repeat_put_off(self, now: float) -> None:
+        """Queue again the outcomes that were put off until now, in order."""
+        if not self._open or now < self.repeat_at:
+            return
+        for ref, (due_at, wait_s) in sorted(self._put_off.items()):
+            if due_at <= now:
+                self._put_off[ref] = (inf, wait_s)
+                self._queue.append(self._unacked[ref])
+        self.repeat_at = min((due_at for due_at, _ in self._put_off.values()), default=inf)
 
     def reported(self) -> Iterator[tuple[str, int]]:
         """Lease and token of every unsettled report."""
@@ -141,7 +216,7 @@ class Outbox:
         """Queue waiting progress that has become due."""
         if not self._open or now < self.progress_due_at:
             return
-        self.progress_due_at = float("inf")
+        self.progress_due_at = inf
         for lease_id, (token, note) in list(self._progress.items()):
             self.progress(
                 Progress(

@@ -1,4 +1,12 @@
-"""How a handler is told to stop, what it raises, and how its end becomes an outcome."""
+"""How a handler is told to stop, what it raises, and how its end becomes an outcome.
+
+Invariants
+    I1  Whatever a handler raises has an outcome: `outcome_of_error` raises nothing.
+    I2  What handlers give as a number, a flag or text is of exactly that type once it is in a
+        message; what cannot be raises TypeError, ValueError or OverflowError where it is given.
+
+Deliberately not here: running handlers (`runners`), the messages that go before (`context`).
+"""
 
 import math
 import threading
@@ -15,38 +23,43 @@ from jobengine.wire.jobs import JobFailure, JobRequest
 from jobengine.wire.worker_messages import Complete, Fail, Release
 
 __all__ = [
+    "UNSENDABLE",
     "Cancellation",
     "JobError",
     "JobStopped",
     "Snooze",
     "clean",
+    "encodable",
     "outcome_of",
     "outcome_of_error",
     "within",
 ]
 
 STACK_MAX: Final = 16_384
+UNSENDABLE: Final = "UnsendableResult"
 
 
 class JobError(Exception):
     """Raised by a handler to fail with a class, an upstream's HTTP status, or without a retry.
 
-    `retry_after_s` is a lower bound for the delay of the retry.
+    `class_` is a name, or a type that gives its own; `retry_after_s` is a lower bound for the
+    delay of the retry. A number or flag that is none raises at once.
     """
 
     def __init__(
         self,
         message: str,
-        class_: str | None = None,
+        class_: str | type | None = None,
         *,
         retryable: bool = True,
         http_status: int | None = None,
         retry_after_s: float | None = None,
     ) -> None:
         super().__init__(message)
-        self.class_ = class_
-        self.retryable = retryable
-        self.http_status = http_status if http_status in range(100, 600) else None
+        self.class_ = _name_of(class_) if isinstance(class_, type) else class_
+        self.retryable = bool(retryable)
+        known = None if http_status is None else int(http_status)
+        self.http_status = known if known in range(100, 600) else None
         self.retry_after_s = within(retry_after_s)
 
 
@@ -107,27 +120,37 @@ def outcome_of(lease: Lease, result: Any, follow_ups: Sequence[JobRequest]) -> C
 
 
 def _unsendable(lease: Lease, message: str) -> Fail:
-    error = JobFailure(class_="UnsendableResult", message=message, retryable=False)
+    error = JobFailure(class_=UNSENDABLE, message=message, retryable=False)
     return Fail(lease_id=lease.lease_id, token=lease.token, error=error)
 
 
 def outcome_of_error(
     lease: Lease, error: BaseException, stop_reason: StopReason | None
 ) -> Fail | Release | Stopped:
-    """The outcome of a handler that raised."""
+    """The outcome of a handler that raised (I1)."""
+    try:
+        return _told(lease, error, stop_reason)
+    except Exception:  # noqa: BLE001 - I1: what is raised is the users', and so is what it does
+        unread = JobFailure(class_="Unreadable", message="what the handler raised cannot be read")
+        return Fail(lease_id=lease.lease_id, token=lease.token, error=unread)
+
+
+def _told(
+    lease: Lease, error: BaseException, stop_reason: StopReason | None
+) -> Fail | Release | Stopped:
     if isinstance(error, JobStopped) and stop_reason is not None:
         return Stopped(lease.lease_id)
     if isinstance(error, Snooze):
         return Release(
             lease_id=lease.lease_id,
             token=lease.token,
-            reason=clean(error.reason, 1024),
+            reason=clean(_text_of(error.reason), 1024),
             delay_seconds=error.delay_s,
         )
-    known = error if isinstance(error, JobError) else JobError("", _name_of(error))
+    known = error if isinstance(error, JobError) else JobError("", type(error))
     failure = JobFailure(
-        class_=clean(known.class_ or _name_of(error), 256),
-        message=clean(str(error), 4096),
+        class_=clean(_text_of(known.class_ or _name_of(type(error))), 256),
+        message=clean(_text_of(error), 4096),
         retryable=known.retryable,
         http_status=known.http_status,
         stack=clean("".join(traceback.format_exception(error))[-STACK_MAX:], STACK_MAX),
@@ -145,16 +168,29 @@ def clean(text: str, length_max: int) -> str:
     return text[:length_max].replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
-def _name_of(error: BaseException) -> str:
-    kind = type(error)
+def encodable(text: str) -> str:
+    """Text as it is, of exactly that type; raises `ValueError` when UTF-8 cannot hold it."""
+    return str(text).encode().decode()
+
+
+def _text_of(value: object) -> str:
+    """`value` as text, or the name of its type when it refuses."""
+    try:
+        return str(value)
+    except BaseException:  # noqa: BLE001 - whatever its `__str__` raises
+        return _name_of(type(value))
+
+
+def _name_of(kind: type) -> str:
     bare = kind.__module__ == "builtins"
     return kind.__qualname__ if bare else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def within(seconds: float | None) -> float | None:
-    """A delay that the engine takes. Raises `ValueError` for NaN."""
+    """A delay that the engine takes. Raises `ValueError` for NaN, and as `float` does."""
     if seconds is None:
         return None
+    seconds = float(seconds)
     if math.isnan(seconds):
         raise ValueError("NaN is no number of seconds")
     return min(max(seconds, 0.0), float(DELAY_S_MAX))

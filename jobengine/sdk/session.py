@@ -8,7 +8,8 @@ A *report* is a message that must not be lost: complete, fail, release, artifact
 
 Invariants
     I1  At most `capacity` handlers run, abandoned ones included.
-    I2  A report is sent again after every reconnect, in order, until it is acked or refused.
+    I2  A report is sent again after every reconnect, in order, until it is acked or refused; an
+        outcome that is refused for a reason that passes, after a while, too.
     I3  A lease has at most one outcome, and nothing about a lease follows its outcome.
     I4  `hello` names every lease that is held, waiting, or reported and not settled; no other.
     I5  Nothing but `hello` is sent before `welcome`.
@@ -23,13 +24,7 @@ from collections.abc import Callable, Iterable
 from math import inf
 from typing import Final, Literal, TypeAlias, assert_never
 
-from jobengine.sdk.commands import (
-    Command,
-    HangUp,
-    SessionConfig,
-    SignOfLife,
-    Stopped,
-)
+from jobengine.sdk.commands import Command, HangUp, SessionConfig, SignOfLife, Stopped
 from jobengine.sdk.leases import Leases
 from jobengine.sdk.outbox import Outbox, Outcome
 from jobengine.sdk.slots import Slots
@@ -96,7 +91,7 @@ class WorkerSession:
 
     def frames(self) -> list[str]:
         """Text frames to send, in order; empties the outbox."""
-        return self._outbox.frames()
+        return self._leases.frames()
 
     def commands(self) -> list[Command]:
         """Commands to perform, in order; empties the list."""
@@ -107,7 +102,7 @@ class WorkerSession:
         """When `tick` next has something to do, in the time given to the inputs."""
         at = min(self._slots.check_at, self._drain_at, self._final_at)
         if self.state == "online":
-            return min(at, self._beat_at, self._outbox.progress_due_at)
+            return min(at, self._beat_at, self._outbox.progress_due_at, self._outbox.repeat_at)
         return min(at, self._greeted_by) if self.state == "greeting" else at
 
     @property
@@ -169,7 +164,7 @@ class WorkerSession:
                     if self._outbox.settle(message.ref) is None:
                         self._acked(message, now)
                 case Nack() | ErrorFrame():
-                    self._leases.refused(message)
+                    self._leases.refused(message, now)
                 case Cancel():
                     self._leases.cancel(message, now)
                 case Welcome():
@@ -246,6 +241,7 @@ class WorkerSession:
         self._leases.check(now)
         if self.state == "online":
             self._outbox.flush_progress(now)
+            self._outbox.repeat_put_off(now)
             if now >= self._beat_at:
                 self._beat(now)
         elif self.state == "greeting" and now >= self._greeted_by:

@@ -54,7 +54,8 @@ def lease(
 
 
 class EngineModel:
-    """What an engine knows of one worker. `live` leases are granted and not ended."""
+    """What an engine knows of one worker. `live` leases are granted and not ended; no outcome is
+    taken while `store_away`."""
 
     def __init__(self, heartbeat_seconds: float = 10.0) -> None:
         self.heartbeat_seconds = heartbeat_seconds
@@ -65,6 +66,7 @@ class EngineModel:
         self.credit = 0
         self.capacity = 0
         self.draining = False
+        self.store_away = False
         self.hellos: list[Hello] = []
         self.said: list[WorkerMessage] = []
 
@@ -107,6 +109,8 @@ class EngineModel:
                     yield Ack(ref=message.ref)
 
     def _end(self, outcome: Outcome) -> EngineMessage:
+        if self.store_away:
+            return Nack(ref=outcome.ref, code="STORE_UNAVAILABLE", message="retry later")
         earlier = self.outcomes.setdefault(outcome.lease_id, [])
         if self.live.get(outcome.lease_id) == outcome.token:
             del self.live[outcome.lease_id]

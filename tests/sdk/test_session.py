@@ -290,6 +290,63 @@ def test_a_result_the_engine_cannot_read_becomes_one_failure() -> None:
     assert said(machine) == []
 
 
+def test_an_outcome_refused_for_now_is_sent_again_later_and_later_until_it_is_taken() -> None:
+    machine = online()
+    machine.receive(encode_frame([lease("a")]), 0.0)
+    machine.post([done("a")], 1.0)
+    [report] = said(machine)
+    away = encode_frame([Nack(ref=report.ref, code="STORE_UNAVAILABLE", message="retry later")])
+    for refused_at, again_at in ((1.0, 2.0), (2.0, 3.5), (3.5, 5.75)):
+        machine.receive(away, refused_at)
+        assert (machine.unsettled, said(machine)) == (1, [])
+        assert machine.wakeup_at == again_at
+        machine.tick(again_at)
+        assert said(machine) == [report]
+    machine.receive(encode_frame([Ack(ref=report.ref)]), 6.0)
+    assert machine.unsettled == 0
+    machine.tick(9.0)
+    assert said(machine) == []
+
+
+def test_an_outcome_refused_for_now_is_sent_at_once_on_a_reconnect_and_ends_with_its_lease() -> (
+    None
+):
+    machine = online()
+    machine.receive(encode_frame([lease("a")]), 0.0)
+    machine.post([done("a")], 1.0)
+    [report] = said(machine)
+    machine.receive(encode_frame([Nack(ref=report.ref, code="OVERLOADED", message="later")]), 1.0)
+    machine.disconnected(1.1)
+    machine.connected(1.2)
+    [hello] = said(machine)
+    assert isinstance(hello, Hello)
+    assert [item.lease_id for item in hello.resume] == ["a"]
+    machine.receive(encode_frame([WELCOME]), 1.3)
+    assert said(machine) == [report, Credit(slots=2)]
+    machine.tick(5.0)
+    assert said(machine) == [], "it is on its way"
+    machine.receive(encode_frame([Nack(ref=report.ref, code="LEASE_LOST", message="late")]), 5.0)
+    assert machine.unsettled == 0
+    assert said(machine) == []
+
+
+def test_what_no_json_can_hold_costs_its_note_or_its_outcome_and_nothing_else() -> None:
+    machine = online()
+    machine.receive(encode_frame([lease("a"), lease("b")]), 0.0)
+    machine.commands()
+    odd = Progress(lease_id="a", token=1, percent=object())  # type: ignore[arg-type]
+    machine.post([odd, ArtifactNote(lease_id="a", token=1, uri="\ud800"), done("b")], 1.0)
+    machine.post([Complete(lease_id="a", token=1, result=object())], 1.0)  # type: ignore[arg-type]
+    kept, instead = said(machine)
+    assert kept == Complete(ref=kept.ref, lease_id="b", token=1)
+    assert isinstance(instead, Fail)
+    assert (instead.lease_id, instead.error.class_) == ("a", "UnsendableResult")
+    assert not instead.error.retryable
+    assert [type(command) for command in machine.commands()] == [Notice] * 3
+    machine.receive(encode_frame([Ack(ref=kept.ref), Ack(ref=instead.ref)]), 2.0)
+    assert machine.unsettled == 0
+
+
 def test_draining_finishes_what_runs_and_takes_nothing_new() -> None:
     machine = online()
     machine.receive(encode_frame([lease("a")]), 1.0)

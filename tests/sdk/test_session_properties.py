@@ -14,6 +14,7 @@ from jobengine.sdk.commands import (
     StopJob,
     Stopped,
 )
+from jobengine.sdk.outbox import REPEAT_S_MAX
 from jobengine.sdk.session import WorkerSession
 from jobengine.wire.engine_messages import Ack, Cancel, Lease, Nack, Welcome
 from jobengine.wire.frames import decode_engine_frame, decode_worker_frame, encode_frame
@@ -116,6 +117,8 @@ class DroppedConnections(RuleBasedStateMachine):
                     self.delivered.add(message.lease_id)
                 case Welcome():
                     self.lost.update(message.lost)
+                case Nack(code="STORE_UNAVAILABLE"):
+                    pass
                 case Ack() | Nack():
                     self.settled.add(self.leases_by_ref.get(message.ref, ""))
                 case Cancel():
@@ -186,6 +189,10 @@ class DroppedConnections(RuleBasedStateMachine):
     def lease_expires(self, pick: int) -> None:
         self.engine.expire(sorted(self.engine.live)[pick % len(self.engine.live)])
 
+    @rule(away=st.booleans())
+    def store_goes_or_comes_back(self, away: bool) -> None:
+        self.engine.store_away = away
+
     @rule(seconds=st.sampled_from([0.1, 3.0, 20.0, 61.0]))
     def time_passes(self, seconds: float) -> None:
         self.now += seconds
@@ -212,9 +219,12 @@ class DroppedConnections(RuleBasedStateMachine):
             self.disconnect()
         self.connect()
         self.pump()
+        self.engine.store_away = False
         while self.handlers:
             self.end(min(self.handlers), "complete")
             self.pump()
+        self.time_passes(REPEAT_S_MAX)
+        self.pump()
         assert self.session.unsettled == 0
         reported = {name for name, outcomes in self.engine.outcomes.items() if outcomes}
         assert set(self.started) - self.engine.expired <= reported
