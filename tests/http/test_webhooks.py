@@ -157,6 +157,8 @@ SENSELESS: list[tuple[dict[str, Any], str, str]] = [
     ({"url": "https://169.254.169.254/latest"}, "url", "webhook_allow"),
     ({"url": "https://2130706433/"}, "url", "no host name"),
     ({"url": "https://localhost/"}, "url", "no host name"),
+    ({"url": "https://hooks..example.com/"}, "url", "empty label"),
+    ({"url": "https://xn--a.com/"}, "url", "not a URL"),
     ({"url": "hooks.example.com"}, "url", "https://"),
     ({"url": "https://hooks.example.com/" + "a" * 2048}, "url", "2048"),
     ({"url": URL, "types": ["job.complete"]}, "types[0]", "job.completed"),
