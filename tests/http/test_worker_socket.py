@@ -33,7 +33,9 @@ def close(code: int) -> bytes:
 
 
 @asynccontextmanager
-async def connected(behind: bytes = b"") -> AsyncIterator[tuple[SocketChannel, trio.SocketStream]]:
+async def connected(
+    behind: bytes = b"", close_s_max: float = 0.2
+) -> AsyncIterator[tuple[SocketChannel, trio.SocketStream]]:
     """A channel and the other end of its connection, which has small buffers."""
     ours, theirs = trio.socket.socketpair()
     for end in (ours, theirs):
@@ -41,7 +43,9 @@ async def connected(behind: bytes = b"") -> AsyncIterator[tuple[SocketChannel, t
     async with trio.SocketStream(ours) as near, trio.SocketStream(theirs) as far:
         with trio.fail_after(5):
             yield (
-                SocketChannel(PlainStream(near), behind, message_bytes_max=LIMIT, close_s_max=0.2),
+                SocketChannel(
+                    PlainStream(near), behind, message_bytes_max=LIMIT, close_s_max=close_s_max
+                ),
                 far,
             )
 
@@ -106,7 +110,7 @@ async def test_a_peer_that_vanishes_closes_the_channel_without_a_farewell() -> N
 async def test_a_farewell_waits_for_the_peers_and_drops_what_comes_before_it(
     receiving: bool,
 ) -> None:
-    async with connected() as (channel, far), trio.open_nursery() as nursery:
+    async with connected(close_s_max=4.0) as (channel, far), trio.open_nursery() as nursery:
         if receiving:
 
             async def receive() -> None:
