@@ -22,6 +22,7 @@ from jobengine.messages.ledger import Fence
 from jobengine.messages.ledger import Message as LedgerMessage
 from jobengine.messages.redriver import (
     Busy,
+    Found,
     Letter,
     LettersRead,
     ReadFailed,
@@ -45,6 +46,7 @@ __all__ = ["RedriverActor"]
 _PATIENCE_S: Final = 24 * 3600.0
 """Whoever asks a shard here has time: its answer comes with the commit, or when it restarts."""
 _AGAIN_S: Final = 1.0
+_LOOK_S: Final = 60.0
 _OPERATING: Final = (
     StoreUnavailableError,
     MailboxFullError,
@@ -84,6 +86,7 @@ class RedriverActor:
         async with open_calls(self.mailbox, _OPERATING) as self._calls:
             for command in core.handle(recovered, self.clock.moment()):
                 perform[type(command)](command)
+            self._calls.spawn(self._look, failed=lambda _: Found(redrives=()))
             life.ready()
             await run_shell(core, self.mailbox, perform, self.clock, asks=self.asks)
 
@@ -104,6 +107,12 @@ class RedriverActor:
             found.extend(page)
             if len(page) < _PAGE:
                 return found
+
+    async def _look(self) -> RedriverMessage:
+        """Look now and then for what was committed after this life had begun."""
+        while True:
+            await trio.sleep(_LOOK_S)
+            self.mailbox.deliver(Found(redrives=await self._unfinished()))
 
     def _record(self, command: Record) -> None:
         async def record() -> RedriverMessage:

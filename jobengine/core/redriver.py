@@ -15,7 +15,9 @@ I3  Nothing is counted on a guess. After a lost answer, and after a letter that 
 I4  A letter that cannot be replayed is counted, told in the ledger with its reason, and left open;
     the redrive goes on after it, also in a later life.
 I5  Only letters as old as the redrive itself are replayed.
-I6  Memory holds ``redrives_max`` courses of ``letters_max`` letters each, whatever is in the store.
+I6  An order that is committed when who gave it, and the life that took it, are gone is found by
+    looking again, and begins.
+I7  Memory holds ``redrives_max`` courses of ``letters_max`` letters each, whatever is in the store.
 
 Not here: how a letter is replayed (``core/lease_shard/past_jobs``), reading and asking (the shell).
 """
@@ -35,6 +37,7 @@ from jobengine.domain.redrive import UNFINISHED, Redrive, refuse_redrive
 from jobengine.messages.redriver import (
     Busy,
     ChangeRedrive,
+    Found,
     Letter,
     LettersRead,
     ReadFailed,
@@ -109,9 +112,20 @@ class Redriver:
             case Recovered():
                 for redrive in message.redrives:
                     self._go_on(self._add(redrive))
+            case Found():
+                self._found(message.redrives)
             case _:
                 self._landed(message)
         return self._commands
+
+    def _found(self, redrives: Sequence[Redrive]) -> None:
+        """Take what is not known (I6). It may have ended since it was read, so it is settled first
+        (I3)."""
+        for redrive in redrives:
+            if (redrive.tenant_id, redrive.redrive_id) not in self._courses:
+                course = self._add(redrive)
+                course.unsettled = True
+                self._go_on(course)
 
     # ---- requests
 

@@ -13,6 +13,7 @@ from jobengine.messages.lease_shard import Actor, AdministerAnswer, IdempotencyC
 __all__ = [
     "Busy",
     "ChangeRedrive",
+    "Found",
     "Letter",
     "LettersRead",
     "ReadFailed",
@@ -172,6 +173,12 @@ class Recovered(_Message, frozen=True, kw_only=True):
     redrives: Sequence[Redrive]
 
 
+class Found(_Message, frozen=True, kw_only=True):
+    """Redrives that had not ended when the store was looked through."""
+
+    redrives: Sequence[Redrive]
+
+
 RedriverMessage = (
     StartRedrive
     | ChangeRedrive
@@ -184,5 +191,6 @@ RedriverMessage = (
     | LettersRead
     | ReadFailed
     | Recovered
+    | Found
 )
 """What the redriver may be told."""

@@ -13,6 +13,7 @@ from jobengine.messages.lease_shard import Actor, AdministerAnswer, IdempotencyC
 from jobengine.messages.redriver import (
     Busy,
     ChangeRedrive,
+    Found,
     Letter,
     LettersRead,
     ReadFailed,
@@ -307,6 +308,25 @@ def test_redrives_are_bounded_for_a_tenant_and_for_the_node() -> None:
     driver.start("r4", tenant_id="c")
     assert driver.answer().code == ErrorCode.CAPACITY_EXCEEDED
     assert driver.core.unfinished == 2
+
+
+def test_an_order_that_was_committed_after_a_life_had_begun_is_found_and_begins() -> None:
+    driver = Driver()
+    late = Redrive(tenant_id="acme", redrive_id="r1", order=order(), changed_at=AT)
+    settle = driver.send(Found(redrives=[late]))
+    assert isinstance(settle, Settle)
+    read = driver.send(Settled(stamp=settle.stamp, redrive=late))
+    assert isinstance(read, ReadLetters)
+    assert driver.send(Found(redrives=[late])) is None
+
+
+def test_what_has_ended_since_it_was_found_is_left_alone() -> None:
+    driver = Driver()
+    found = Redrive(tenant_id="acme", redrive_id="r1", order=order(), changed_at=AT)
+    settle = driver.send(Found(redrives=[found]))
+    over = msgspec.structs.replace(found, state=RedriveState.COMPLETED)
+    assert driver.send(Settled(stamp=settle.stamp, redrive=over)) is None
+    assert driver.core.unfinished == 0
 
 
 def test_a_new_life_goes_on_behind_the_last_letter_that_failed() -> None:
