@@ -46,7 +46,8 @@ __all__ = ["RedriverActor"]
 _PATIENCE_S: Final = 24 * 3600.0
 """Whoever asks a shard here has time: its answer comes with the commit, or when it restarts."""
 _AGAIN_S: Final = 1.0
-_LOOK_S: Final = 60.0
+_LATE_S: Final = 30.0
+"""After this nothing of an earlier life is on its way any more."""
 _OPERATING: Final = (
     StoreUnavailableError,
     MailboxFullError,
@@ -109,10 +110,10 @@ class RedriverActor:
                 return found
 
     async def _look(self) -> RedriverMessage:
-        """Look now and then for what was committed after this life had begun."""
-        while True:
-            await trio.sleep(_LOOK_S)
-            self.mailbox.deliver(Found(redrives=await self._unfinished()))
+        """Look for what was on its way to a shard when this life began, and committed since: the
+        fence, which goes through the ledger, was before it."""
+        await trio.sleep(_LATE_S)
+        return Found(redrives=await self._unfinished())
 
     def _record(self, command: Record) -> None:
         async def record() -> RedriverMessage:

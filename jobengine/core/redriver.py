@@ -15,8 +15,8 @@ I3  Nothing is counted on a guess. After a lost answer, and after a letter that 
 I4  A letter that cannot be replayed is counted, told in the ledger with its reason, and left open;
     the redrive goes on after it, also in a later life.
 I5  Only letters as old as the redrive itself are replayed.
-I6  An order that is committed when who gave it, and the life that took it, are gone is found by
-    looking again, and begins.
+I6  An order that is committed when who gave it, and the life that took it, are gone is found when
+    the store is looked through once more, and begins.
 I7  Memory holds ``redrives_max`` courses of ``letters_max`` letters each, whatever is in the store.
 
 Not here: how a letter is replayed (``core/lease_shard/past_jobs``), reading and asking (the shell).
