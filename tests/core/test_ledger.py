@@ -441,13 +441,19 @@ def test_the_other_piece_of_a_batch_taken_apart_keeps_its_place() -> None:
     check_chain(driver)
 
 
-def test_a_batch_that_no_server_had_stays_whole_however_often_it_failed() -> None:
+def four_under_way() -> Driver:
+    """One batch of four changes, of a tenant that has a head."""
     driver = Driver()
     driver.append()
     driver.load()
     for _ in range(4):
         driver.append()
     driver.commit()
+    return driver
+
+
+def test_a_batch_that_no_server_had_stays_whole_however_often_it_failed() -> None:
+    driver = four_under_way()
     for _ in range(20):
         driver.fail()
         driver.wake()
@@ -471,12 +477,7 @@ def test_a_single_change_that_is_too_much_is_sent_again_as_it_is() -> None:
 def test_a_batch_that_went_silent_is_taken_apart_only_if_the_heads_show_no_trace(
     applied: bool,
 ) -> None:
-    driver = Driver()
-    driver.append()
-    driver.load()
-    for _ in range(4):
-        driver.append()
-    driver.commit()
+    driver = four_under_way()
     driver.lose(applied=applied, tried=True)
     driver.wake()
     driver.load()
@@ -489,12 +490,7 @@ def test_a_batch_that_went_silent_is_taken_apart_only_if_the_heads_show_no_trace
 
 
 def test_the_tenants_of_a_piece_under_way_stay_held() -> None:
-    driver = Driver()
-    driver.append()
-    driver.load()
-    for _ in range(4):
-        driver.append()
-    driver.commit()
+    driver = four_under_way()
     driver.lose(applied=False, tried=True)
     driver.wake()
     driver.load()
