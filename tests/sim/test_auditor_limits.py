@@ -168,8 +168,16 @@ def test_a_secret_anywhere_breaks_r21() -> None:
     assert refused(case) == "R21"
 
 
-def idle(control: dict[str, Any] | None = None, *, slots: int = 1, struck: Any = ()) -> Case:
-    """A job waits for ten seconds beside a worker with credit."""
+def idle(
+    control: dict[str, Any] | None = None,
+    *,
+    slots: int = 1,
+    struck: Any = (),
+    beats: bool = False,
+    hears: bool = False,
+) -> Case:
+    """A job waits for ten seconds beside a worker with credit; it `beats` at the first of them, and
+    `hears` an answer at once or never."""
     case = Case(struck=list(struck))
     case.say("hello", jobTypes=["scan"], capacity=1)
     case.say("credit", slots=slots)
@@ -177,6 +185,10 @@ def idle(control: dict[str, Any] | None = None, *, slots: int = 1, struck: Any =
         case.control("quota", "tenant", **control)
     case.run_through("r")
     case.create("a")
+    if beats:
+        case.say("heartbeat")
+    if hears:
+        case.hear({"op": "ack"}, at=case.now + 0.01)
     for _ in range(10):
         case.entry("something")
     case.start("a")
@@ -190,6 +202,8 @@ def test_a_job_that_could_start_and_does_not_breaks_r22() -> None:
     assert refused(idle(slots=0)) == ""
     assert refused(idle({"maxPerHour": 5})) == ""
     assert refused(idle(struck=[(3.0, "link.cut")])) == ""
+    assert refused(idle(beats=True)) == ""
+    assert refused(idle(beats=True, hears=True)) == "R22"
 
 
 def explained(state: str, gates: list[tuple[str, str]]) -> Case:

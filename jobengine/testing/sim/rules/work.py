@@ -72,7 +72,7 @@ class _Watch:
             self._ready_since.clear()
             return
         for job_id, due_at in self._waiting.items():
-            if due_at >= until or not self._may_start(self._ledger.jobs[job_id]):
+            if due_at >= until or not self._may_start(self._ledger.jobs[job_id], until):
                 self._ready_since.pop(job_id, None)
                 continue
             since = self._ready_since.setdefault(job_id, max(due_at, self._now))
@@ -82,11 +82,11 @@ class _Watch:
                 f"{job_id} may start from {since:.3f} on, and has not by {until:.3f}",
             )
 
-    def _may_start(self, job: AuditedJob) -> bool:
+    def _may_start(self, job: AuditedJob, until: float) -> bool:
         priority = self._priorities.get(job.job_id, job.definition.get("priority", 5))
         if priority <= _DEFERRED_PRIORITY_MAX:
             return False
-        if not self._crew.takes(job.definition["jobType"]):
+        if not self._crew.takes(job.definition["jobType"], until):
             return False
         if any(True for _ in self._gates.closed(job.job_id)):
             return False
