@@ -15,6 +15,7 @@ import hashlib
 import hmac
 import re
 import secrets
+from collections import Counter
 from collections.abc import Iterable
 from typing import Final
 
@@ -54,11 +55,16 @@ class ApiKeys:
 
     def __init__(self) -> None:
         self._rows: dict[str, ApiKeyRow] = {}
+        self.live: Counter[str] = Counter()
+        """Keys that are not revoked, by tenant."""
         self._used: dict[tuple[str, str], int] = {}
 
     def take(self, rows: Iterable[ApiKeyRow]) -> None:
         """These keys are as their rows say."""
         for row in rows:
+            before = self._rows.get(row.prefix)
+            was_live = before is not None and before.revoked_at is None
+            self.live[row.tenant_id] += (row.revoked_at is None) - was_live
             self._rows[row.prefix] = row
 
     def take_used(self) -> dict[tuple[str, str], int]:

@@ -1,13 +1,16 @@
 """From a bearer to an identity, whatever kind of bearer it is, and whether it still counts.
 
 I1  A bearer is judged by one issuer: the one it names. No other key is tried.
-I2  A revocation counts for its tenant alone, from the moment it is known here.
+I2  A revocation counts for its tenant alone, from the moment it is known here, and is forgotten by
+    the monotonic clock: a wall clock that is ahead for a moment brings no token back.
 
 Not here: headers, tenants and scopes of a request (the doors), storage.
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from math import inf
 
 from jobengine.auth.apikeys import SCHEME, ApiKeys
 from jobengine.auth.claims import Identity, TokenInvalidError
@@ -15,6 +18,7 @@ from jobengine.auth.issuers import ExternalIssuer
 from jobengine.auth.signatures import read_unverified
 from jobengine.auth.tokens import Tokens
 from jobengine.domain.change import RevocationRow
+from jobengine.domain.instant import SECOND, Moment
 
 __all__ = ["Authenticator"]
 
@@ -27,7 +31,10 @@ class Authenticator:
         self.issuers = tuple(issuers)
         self.api_keys = ApiKeys()
         self._by_name = {issuer.rules.issuer: issuer for issuer in issuers}
-        self._revoked: dict[tuple[str, str], int | None] = {}
+        self._revoked: dict[tuple[str, str], float] = {}
+        """Until when, in monotonic seconds."""
+        self.endless: Counter[str] = Counter()
+        """Revocations without an end, by tenant."""
 
     async def authenticate(self, bearer: str, now_at: int) -> Identity:
         """Whom the bearer speaks for, at this instant.
@@ -55,14 +62,17 @@ class Authenticator:
             found = found or issuer.recall(digest, now_at)
         return found
 
-    def revoke(self, rows: Iterable[RevocationRow]) -> None:
+    def revoke(self, rows: Iterable[RevocationRow], now: Moment) -> None:
         """These tokens count no more for their tenants."""
         for row in rows:
-            self._revoked[row.tenant_id, row.token_id] = row.until_at
+            left_s = inf if row.until_at is None else (row.until_at - now.at) / SECOND
+            place = (row.tenant_id, row.token_id)
+            self.endless[row.tenant_id] += (left_s == inf) - (self._revoked.get(place) == inf)
+            self._revoked[place] = now.mono + left_s
 
-    def forget_revoked(self, now_at: int) -> None:
-        """Drop revocations of tokens that have expired by now."""
-        over = [key for key, at in self._revoked.items() if at is not None and at <= now_at]
+    def forget_revoked(self, now: Moment) -> None:
+        """Drop revocations that are over by now."""
+        over = [key for key, until in self._revoked.items() if until <= now.mono]
         for key in over:
             del self._revoked[key]
 

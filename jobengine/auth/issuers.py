@@ -14,7 +14,7 @@ from jobengine.auth.claims import ClaimNames, Identity, TokenInvalidError, ident
 from jobengine.auth.jwk import VerifyingKey
 from jobengine.auth.jwks_source import JwksSource
 from jobengine.auth.seen import SeenTokens
-from jobengine.auth.signatures import Unverified, verified_claims
+from jobengine.auth.signatures import Unverified, signed_id, verified_claims
 from jobengine.auth.tokens import ISSUER
 from jobengine.domain.instant import SECOND, to_rfc3339
 
@@ -72,7 +72,7 @@ class ExternalIssuer:
                 f"the token is not signed with {key.algorithm}, as its key is for"
             )
         claims = verified_claims(token, key.algorithm, key.key)
-        identity = self._identity(claims, digest, now_at)
+        identity = self._identity(claims, signed_id(token), now_at)
         self._seen.remember(digest, identity, identity.expires_at)
         return identity
 
@@ -84,7 +84,7 @@ class ExternalIssuer:
             found = [key for key in self.source.keys if key.algorithm == said.algorithm]
         return found[0] if len(found) == 1 else None
 
-    def _identity(self, claims: dict[str, Any], digest: bytes, now_at: int) -> Identity:
+    def _identity(self, claims: dict[str, Any], token_id: str, now_at: int) -> Identity:
         rules = self.rules
         if claims.get("iss") != rules.issuer:
             raise TokenInvalidError("the token has another issuer")
@@ -95,7 +95,7 @@ class ExternalIssuer:
             claims,
             rules.claims,
             now_at,
-            fallback_id=f"sha256:{digest.hex()}",
+            fallback_id=token_id,
             leeway_us=rules.leeway_s * SECOND,
             foreign_scopes=True,
         )

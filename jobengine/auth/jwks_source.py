@@ -85,7 +85,9 @@ class JwksSource:
             if now - self._asked_mono < _UNKNOWN_INTERVAL_S:
                 return
             self._asked_mono = now
-        await self.refresh()
+        # Whoever asked may lose patience; the minute's only fetch goes on for the others.
+        with trio.CancelScope(shield=True):
+            await self.refresh()
 
     async def refresh(self) -> None:
         """Fetch now, or wait for the fetch that is under way. Never raises for what it finds."""

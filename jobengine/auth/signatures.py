@@ -2,9 +2,12 @@
 
 I1  The algorithm comes from the key. A header that names another one is refused before any
     arithmetic, so neither ``none`` nor an HMAC over a public key can stand for a signature.
+I2  Tokens that say the same have the same id, whatever became of their signatures: those of ES256
+    can be written in two ways.
 """
 
 import hashlib
+import re
 from typing import Any, Final
 
 import attrs
@@ -19,6 +22,7 @@ __all__ = [
     "TOKEN_CHARACTERS_MAX",
     "Unverified",
     "read_unverified",
+    "signed_id",
     "unverified_id",
     "verified_claims",
 ]
@@ -26,6 +30,7 @@ __all__ = [
 TOKEN_CHARACTERS_MAX: Final = 8_192
 _EXP_MAX: Final = 253_000_000_000
 _ALGORITHMS: Final = ("EdDSA", "ES256", "RS256")
+_COMPACT: Final = re.compile(r"[\w-]+\.[\w-]+\.[\w-]+", re.ASCII)
 _jws: Final = jwt.PyJWS(algorithms=list(_ALGORITHMS))
 _claims: Final = msgspec.json.Decoder(dict[str, Any])
 
@@ -45,6 +50,8 @@ def read_unverified(token: str) -> Unverified:
     """Raises `TokenInvalidError` for what is no signed JWT of a size that we read."""
     if len(token) > TOKEN_CHARACTERS_MAX:
         raise TokenInvalidError(f"the token is longer than {TOKEN_CHARACTERS_MAX} characters")
+    if _COMPACT.fullmatch(token) is None:
+        raise TokenInvalidError("the token is malformed")
     try:
         parts = _jws.decode_complete(token, options={"verify_signature": False})
         claims = _claims.decode(parts["payload"])
@@ -72,7 +79,13 @@ def unverified_id(token: str) -> tuple[str, int | None]:
         expires_at = round(said.expires * SECOND)
     if isinstance(said.token_id, str) and said.token_id:
         return said.token_id, expires_at
-    return f"sha256:{hashlib.sha256(token.encode()).hexdigest()}", expires_at
+    return signed_id(token), expires_at
+
+
+def signed_id(token: str) -> str:
+    """The id of a token that names none (``jti``): a hash of what is signed."""
+    signed = token.rpartition(".")[0]
+    return f"sha256:{hashlib.sha256(signed.encode()).hexdigest()}"
 
 
 def verified_claims(token: str, algorithm: str, key: PublicKey) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from jobengine.auth.claims import ClaimNames, Identity, TokenInvalidError, ident
 from jobengine.auth.keys import KeyRing, key_id_of
 from jobengine.auth.scopes import scopes_of
 from jobengine.auth.seen import SeenTokens
-from jobengine.auth.signatures import read_unverified, verified_claims
+from jobengine.auth.signatures import read_unverified, signed_id, verified_claims
 from jobengine.domain.instant import SECOND, to_rfc3339
 
 __all__ = ["ISSUER", "Identity", "TokenInvalidError", "Tokens"]
@@ -114,7 +114,7 @@ class Tokens:
         if until_at <= now_at:
             raise TokenInvalidError(f"the token's key was retired at {to_rfc3339(until_at)}")
         claims = verified_claims(token, _ALGORITHM, key)
-        identity = identity_of(claims, _CLAIMS, now_at, fallback_id=f"sha256:{digest.hex()}")
+        identity = identity_of(claims, _CLAIMS, now_at, fallback_id=signed_id(token))
         if identity.expires_at <= now_at:
             raise TokenInvalidError(f"the token expired at {to_rfc3339(identity.expires_at)}")
         self._seen.remember(digest, identity, min(identity.expires_at, until_at))

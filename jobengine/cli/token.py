@@ -179,7 +179,6 @@ def _id_of(bearer: str) -> dict[str, str]:
     except TokenInvalidError as error:
         raise CommandFailedError(f"--bearer-file: {error}") from None
     body = {"tokenId": token_id}
-    # Issuers' clocks differ from ours, so the id is kept a day longer than it has to be.
     if expires_at is not None:
-        body["expiresAt"] = to_rfc3339(expires_at + 86_400_000_000)
+        body["expiresAt"] = to_rfc3339(expires_at)
     return body

@@ -11,6 +11,7 @@ Not here: how a bearer is judged (``auth``), what a request needs (`admission`).
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
+from weakref import WeakValueDictionary
 
 import attrs
 import structlog
@@ -66,7 +67,8 @@ class Identities:
             tokens.take(load_key_ring(trust.key_file))
         self._position = 0
         self._reading = trio.Lock()
-        self._changed = trio.Event()
+        self._changed: WeakValueDictionary[str, trio.Event] = WeakValueDictionary()
+        """For each tenant that somebody waits for: set when its credentials have changed."""
         self.key_problem = ""
 
     async def identify(self, bearer: str) -> Identity:
@@ -83,6 +85,12 @@ class Identities:
         except TokenInvalidError as error:
             raise _refused(error) from None
 
+    def counts(self, tenant_id: str) -> tuple[int, int]:
+        """How many API keys of the tenant are not revoked, and how many of its revocations have no
+        end."""
+        judge = self._authenticator
+        return judge.api_keys.live[tenant_id], judge.endless[tenant_id]
+
     def jwks(self) -> dict[str, object]:
         """The engine's public keys."""
         return self._authenticator.tokens.jwks(self._clock.moment().at)
@@ -93,7 +101,7 @@ class Identities:
         For whoever serves one request for a long time.
         """
         while True:
-            changed = self._changed
+            changed = self._changed.setdefault(tenant_id, trio.Event())
             try:
                 left_s = self._left_s(identity, tenant_id)
             except TokenInvalidError as error:
@@ -105,14 +113,17 @@ class Identities:
         """Read what has changed of API keys and revocations. Raises `StoreError`."""
         async with self._reading:
             while rows := await self._store.credentials(self._position, _ROWS_MAX):
+                touched = set()
                 for position, row in rows:
+                    touched.add(row.tenant_id)
                     if isinstance(row, ApiKeyRow):
                         self._authenticator.api_keys.take([row])
                     else:
-                        self._authenticator.revoke([row])
+                        self._authenticator.revoke([row], self._clock.moment())
                     self._position = position
-                self._changed.set()
-                self._changed = trio.Event()
+                for tenant_id in touched:
+                    if (changed := self._changed.pop(tenant_id, None)) is not None:
+                        changed.set()
                 if len(rows) < _ROWS_MAX:
                     return
 
@@ -187,7 +198,7 @@ class Identities:
         while True:
             await trio.sleep(_REFRESH_S)
             await self._refresh_patiently()
-            self._authenticator.forget_revoked(self._clock.moment().at)
+            self._authenticator.forget_revoked(self._clock.moment())
 
     async def _note_uses(self) -> None:
         kept: dict[tuple[str, str], int] = {}

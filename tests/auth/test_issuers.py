@@ -17,8 +17,12 @@ from jobengine.auth.authenticator import Authenticator
 from jobengine.auth.claims import ClaimNames, TokenInvalidError
 from jobengine.auth.issuers import ExternalIssuer, IssuerRules
 from jobengine.auth.jwks_source import JwksSource
+from jobengine.auth.signatures import unverified_id
 from jobengine.auth.tokens import Tokens
+from jobengine.domain.instant import Moment
 from tests.auth.idp import AUDIENCE, ISSUER, NOW, Idp, S, new_key
+
+P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
 
 @pytest.fixture(scope="module")
@@ -191,12 +195,31 @@ def test_the_tenant_of_a_revocation_is_the_only_one_that_it_counts_for() -> None
     authenticator = Authenticator(tokens)
     identity = tokens.verify(tokens.issue("a", [], "me", 60, NOW), NOW)
     row = RevocationRow(tenant_id="a", token_id=identity.token_id, until_at=NOW + S, at=NOW)
-    authenticator.revoke([row])
+    authenticator.revoke([row], Moment(100.0, NOW))
     authenticator.check_revoked(identity, "b")
     with pytest.raises(TokenInvalidError, match="revoked"):
         authenticator.check_revoked(identity, "a")
-    authenticator.forget_revoked(NOW + S)
+    authenticator.forget_revoked(Moment(100.5, NOW + 1_000 * S))
+    with pytest.raises(TokenInvalidError, match="revoked"):
+        authenticator.check_revoked(identity, "a")
+    authenticator.forget_revoked(Moment(101.0, NOW + S))
     authenticator.check_revoked(identity, "a")
+
+
+async def test_a_revoked_token_without_an_id_stays_so_however_its_signature_is_written(
+    authenticator: Authenticator, idp: Idp
+) -> None:
+    token = idp.token("ES256", jti=None)
+    token_id, _ = unverified_id(token)
+    signed, _, signature = token.rpartition(".")
+    raw = base64.urlsafe_b64decode(signature + "==")
+    other = (P256_ORDER - int.from_bytes(raw[32:], "big")).to_bytes(32, "big")
+    again = f"{signed}.{_octets(raw[:32] + other)}"
+    for text in (token, again):
+        identity = await authenticator.authenticate(text, NOW)
+        assert identity.token_id == token_id
+    with pytest.raises(TokenInvalidError, match="malformed"):
+        await authenticator.authenticate(f"{token}==", NOW)
 
 
 def _octets(data: bytes) -> str:

@@ -34,6 +34,9 @@ class Endpoint(httpx.AsyncBaseTransport):
             raise answer
         if answer == "silence":
             await trio.sleep_forever()
+        if answer == "slow":
+            await trio.sleep(3)
+            return await self.handle_async_request(request)
         if isinstance(answer, int):
             return httpx.Response(answer, headers={"Location": "https://elsewhere.example/"})
         return httpx.Response(200, content=answer)
@@ -48,6 +51,17 @@ async def test_keys_are_fetched_before_their_time_is_over(
         await source.run()
     assert len(endpoint.asked_mono) == 3
     assert endpoint.asked_mono[1] - endpoint.asked_mono[0] < 600
+    assert [key.key_id for key in source.keys] == ["ES256"]
+
+
+async def test_whoever_loses_patience_leaves_the_fetch_to_the_others(
+    idp: Idp, autojump_clock: trio.testing.MockClock
+) -> None:
+    endpoint = Endpoint(idp.jwks("EdDSA"), "slow", idp.jwks("ES256"))
+    source = JwksSource(URL, ttl_s=600, transport=endpoint)
+    await source.refresh()
+    with trio.move_on_after(1):
+        await source.refresh_for_unknown_key()
     assert [key.key_id for key in source.keys] == ["ES256"]
 
 

@@ -20,6 +20,7 @@ from jobengine.auth.tokens import Tokens
 from jobengine.engine import Engine, open_engine
 from jobengine.http.doors import Endpoint, open_doors
 from jobengine.http.identities import Trust
+from jobengine.http.routes import apikeys
 from jobengine.settings import Settings
 from jobengine.store.memory import MemoryStore
 from tests.auth.idp import AUDIENCE, ISSUER, Idp, S
@@ -144,6 +145,26 @@ async def test_a_bearer_is_no_name_of_a_token_to_revoke(rest: Rest) -> None:
         answer = await rest.operate("/tokens:revoke", json={"tokenId": text})
         assert answer.status_code == 400
         assert text not in answer.text
+
+
+async def test_keys_and_endless_revocations_of_a_tenant_are_bounded(
+    rest: Rest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(apikeys, "_KEYS_MAX", 1)
+    monkeypatch.setattr(apikeys, "_ENDLESS_MAX", 1)
+    made = await new_key(rest)
+    body = {"label": "one more", "scopes": ["orch:read"]}
+    full = await rest.operate("/apikeys", json=body)
+    assert (full.status_code, full.json()["error"]["code"]) == (429, "CAPACITY_EXCEEDED")
+    assert "revoke some" in full.json()["error"]["message"]
+    await rest.operate(f"/apikeys/{made['apiKeyId']}:revoke")
+    assert (await rest.operate("/apikeys", json=body)).status_code == 201
+    for token_id, status in (("a", 200), ("b", 429)):
+        answer = await rest.operate("/tokens:revoke", json={"tokenId": token_id})
+        assert answer.status_code == status, answer.text
+    dated = {"tokenId": "c", "expiresAt": "2099-01-01T00:00:00Z"}
+    answer = await rest.operate("/tokens:revoke", json=dated)
+    assert (answer.status_code, answer.json()["expiresAt"][:10]) == (200, "2099-01-01")
 
 
 @attrs.frozen

@@ -14,7 +14,7 @@ from jobengine.auth.scopes import Scope, scopes_of
 from jobengine.domain.canonical import canonical_of
 from jobengine.domain.change import ApiKeyRow, RevocationRow
 from jobengine.domain.errors import ErrorCode, Refusal, RefusedError
-from jobengine.domain.instant import from_rfc3339, to_rfc3339
+from jobengine.domain.instant import DAY, from_rfc3339, to_rfc3339
 from jobengine.http import pages
 from jobengine.http.answer import Answer
 from jobengine.http.errors import invalid
@@ -29,6 +29,11 @@ __all__ = ["ROUTES", "ApiKeyMade", "ApiKeyRequest", "ApiKeyView", "RevokeToken",
 
 _PREFIX_CHARACTERS: Final = 16
 _JWT_DOTS: Final = 2
+_KEYS_MAX: Final = 10_000
+_ENDLESS_MAX: Final = 10_000
+_KEPT_LONGER_US: Final = DAY
+"""Issuers' clocks differ from ours, and ours may be wrong for a while."""
+
 _ScopeName = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 
 
@@ -62,7 +67,8 @@ class ApiKeyMade(ApiKeyView, rename="camel", omit_defaults=True, kw_only=True):
 
 
 class RevokeToken(msgspec.Struct, forbid_unknown_fields=True, rename="camel", kw_only=True):
-    """`tokenId` is the token's `jti`; without `expiresAt` the revocation is kept for ever."""
+    """`tokenId` is the token's `jti`; `expiresAt` is that of the token. Without it the revocation
+    is kept for ever."""
 
     token_id: Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
     expires_at: str | None = None
@@ -76,6 +82,9 @@ class TokenRevoked(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=T
 
 async def create_api_key(call: Call[NoQuery, ApiKeyRequest]) -> Answer:
     now_at = call.front.gateway.clock.moment().at
+    keys, _ = call.front.identities.counts(call.tenant_id)
+    if keys >= _KEYS_MAX:
+        raise _full(f"{_KEYS_MAX} API keys, as many as it may; revoke some", "keysMax", _KEYS_MAX)
     made = new_api_key()
     row = ApiKeyRow(
         tenant_id=call.tenant_id,
@@ -125,7 +134,14 @@ async def revoke_token(call: Call[NoQuery, RevokeToken]) -> Answer:
     if token_id.startswith(SCHEME) or token_id.count(".") == _JWT_DOTS:
         raise invalid("tokenId", "is a bearer itself; name its id (the claim jti)")
     until_at = _expiry(body.expires_at, now_at)
-    row = RevocationRow(tenant_id=call.tenant_id, token_id=token_id, until_at=until_at, at=now_at)
+    _, endless = call.front.identities.counts(call.tenant_id)
+    if until_at is None and endless >= _ENDLESS_MAX:
+        what = f"{_ENDLESS_MAX} revocations without expiresAt, as many as it may; name when it ends"
+        raise _full(what, "revocationsMax", _ENDLESS_MAX)
+    forgotten_at = None if until_at is None else until_at + _KEPT_LONGER_US
+    row = RevocationRow(
+        tenant_id=call.tenant_id, token_id=token_id, until_at=forgotten_at, at=now_at
+    )
     view = TokenRevoked(
         token_id=token_id, revoked_at=to_rfc3339(now_at), expires_at=_instant(until_at)
     )
@@ -163,6 +179,11 @@ async def _administer(
     )
     await call.front.identities.refresh()
     return answer
+
+
+def _full(what: str, name: str, limit: int) -> RefusedError:
+    message = f"the tenant has {what}"
+    return RefusedError(Refusal(ErrorCode.CAPACITY_EXCEEDED, message, {name: limit}))
 
 
 def _scopes(call: Call[NoQuery, ApiKeyRequest]) -> list[str]:
@@ -255,7 +276,7 @@ ROUTES: Final = (
         scopes=(Scope.ADMIN,),
         body=ApiKeyRequest,
         answers={201: ApiKeyMade, 200: ApiKeyMade},
-        errors=REPEATED,
+        errors=(ErrorCode.CAPACITY_EXCEEDED, *REPEATED),
     ),
     reading(
         "/apikeys",
