@@ -12,7 +12,7 @@ import httpx
 from jobengine.sdk.artifacts import PIECE_BYTES, Download, Progress, Source, Upload
 from jobengine.sdk.awaiting_streams import AwaitingStreams
 from jobengine.sdk.exchange import named
-from jobengine.sdk.feed import Feed
+from jobengine.sdk.feed import WITHOUT_LOGS, Feed, tells_state
 from jobengine.sdk.job_operations import JobUnfinishedError, is_final
 from jobengine.sdk.requests import busy_for_s, lower, passing
 from jobengine.sdk.run_operations import run_is_final
@@ -176,12 +176,13 @@ class AsyncClient(AwaitingStreams):
         if is_final(job):
             return job
         path = f"/stream{named('jobs', job_id)}"
-        async with aclosing(self._watch(path, {}, Feed(), until)) as stream:
-            async for _ in stream:
-                with passing():
-                    job = await self.get(job_id)
-                if is_final(job):
-                    return job
+        async with aclosing(self._watch(path, WITHOUT_LOGS, Feed(), until)) as stream:
+            async for event in stream:
+                if tells_state(event):
+                    with passing():
+                        job = await self.get(job_id)
+                    if is_final(job):
+                        return job
         raise JobUnfinishedError(job, timeout_s)
 
     async def wait_run(self, run_id: str, timeout_s: float = 60.0) -> RunView:
@@ -191,7 +192,7 @@ class AsyncClient(AwaitingStreams):
         if run_is_final(run):
             return run
         path = f"/stream{named('runs', run_id)}"
-        async with aclosing(self._watch(path, {}, Feed(), until)) as stream:
+        async with aclosing(self._watch(path, WITHOUT_LOGS, Feed(), until)) as stream:
             async for event in stream:
                 if event is None or event.type.startswith("run."):
                     with passing():

@@ -26,6 +26,7 @@ class AsyncioRunner:
         self._thread_id = 0
         self._closing: asyncio.Event
         self._tasks: set[asyncio.Task[None]] = set()
+        self._is_over = False
 
     def attach(self) -> None:
         """Use the running loop of this thread."""
@@ -47,10 +48,12 @@ class AsyncioRunner:
 
     def start(self, jobs: Sequence[JobContext]) -> None:
         assert self._loop is not None
-        self._loop.call_soon_threadsafe(self._spawn, jobs)
+        _call_soon(self._loop, self._spawn, jobs)
 
     def _spawn(self, jobs: Sequence[JobContext]) -> None:
         assert self._loop is not None
+        if self._is_over:
+            return
         for job in jobs:
             task = self._loop.create_task(self._run(job))
             self._tasks.add(task)
@@ -63,10 +66,16 @@ class AsyncioRunner:
             job.check()
             outcome = job.outcome_of(await job.handler(job))
         except asyncio.CancelledError as error:
+            if self._is_over:
+                raise
             stopped = job.stop_reason is not None
             outcome = Stopped(job.lease.lease_id) if stopped else job.outcome_of_error(error)
         except Exception as error:  # noqa: BLE001 - I2 of `runners`
             outcome = job.outcome_of_error(error)
+        except BaseException:
+            # It leaves the loop, which then cancels the other handlers.
+            self._is_over = True
+            raise
         self._post(outcome)
 
     def interrupt(self, job: JobContext) -> None:
@@ -95,8 +104,11 @@ def _cancel(job: JobContext) -> None:
 def _call_soon(
     loop: asyncio.AbstractEventLoop, call: Callable[..., object], *arguments: object
 ) -> None:
-    if not loop.is_closed():
+    try:
         loop.call_soon_threadsafe(call, *arguments)
+    except RuntimeError:
+        if not loop.is_closed():
+            raise
 
 
 def _awaiting(coroutine: Awaitable[Any] | None) -> list[FrameType]:

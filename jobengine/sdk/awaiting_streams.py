@@ -21,6 +21,7 @@ import httpx
 from jobengine.sdk.awaiting import AwaitingOperations
 from jobengine.sdk.exchange import named
 from jobengine.sdk.feed import (
+    WITHOUT_LOGS,
     Event,
     Feed,
     JobLogLine,
@@ -55,15 +56,16 @@ class AwaitingStreams(AwaitingOperations):
 
     def job_events(self, job_id: str, *, after: int | None = None) -> AsyncGenerator[Event, None]:
         """`Client.job_events`."""
-        return self._events(f"/stream{named('jobs', job_id)}", {}, after)
+        return self._events(f"/stream{named('jobs', job_id)}", WITHOUT_LOGS, after)
 
     def run_events(self, run_id: str, *, after: int | None = None) -> AsyncGenerator[Event, None]:
         """`Client.run_events`."""
-        return self._events(f"/stream{named('runs', run_id)}", {}, after)
+        return self._events(f"/stream{named('runs', run_id)}", WITHOUT_LOGS, after)
 
     def watch_run(self, run_id: str) -> AsyncGenerator[Event | None, None]:
         """`Client.watch_run`."""
-        return self._watch(f"/stream{named('runs', run_id)}", {}, Feed(), float("inf"))
+        path = f"/stream{named('runs', run_id)}"
+        return self._watch(path, WITHOUT_LOGS, Feed(), float("inf"))
 
     def job_logs(
         self,

@@ -16,6 +16,7 @@ import httpx
 from jobengine.sdk.blocking import BlockingOperations
 from jobengine.sdk.exchange import named
 from jobengine.sdk.feed import (
+    WITHOUT_LOGS,
     Event,
     Feed,
     JobLogLine,
@@ -53,13 +54,14 @@ class BlockingStreams(BlockingOperations):
         return self._events("/stream/events", query, after)
 
     def job_events(self, job_id: str, *, after: int | None = None) -> Iterator[Event]:
-        """The events of one job, as `events`; they go on after its end, for it may be retried."""
-        return self._events(f"/stream{named('jobs', job_id)}", {}, after)
+        """The events of one job, as `events`; they go on after its end, for it may be retried. Its
+        log lines are not among them (`job_logs`)."""
+        return self._events(f"/stream{named('jobs', job_id)}", WITHOUT_LOGS, after)
 
     def run_events(self, run_id: str, *, after: int | None = None) -> Iterator[Event]:
         """The events of a run and of its jobs, as `events`. Its `first_signal` comes between them,
         without an id, at the beginning and whenever it has changed."""
-        return self._events(f"/stream{named('runs', run_id)}", {}, after)
+        return self._events(f"/stream{named('runs', run_id)}", WITHOUT_LOGS, after)
 
     def watch_run(self, run_id: str) -> Iterator[Event | None]:
         """Events of a run from now on, resumed across connections and restarts of the engine.
@@ -67,7 +69,8 @@ class BlockingStreams(BlockingOperations):
         None says that the stream has opened, or was quiet for a while: what is read of the run
         after the first None lacks nothing that no event will tell. Does not end by itself.
         """
-        return self._watch(f"/stream{named('runs', run_id)}", {}, Feed(), float("inf"))
+        path = f"/stream{named('runs', run_id)}"
+        return self._watch(path, WITHOUT_LOGS, Feed(), float("inf"))
 
     def job_logs(
         self,

@@ -16,7 +16,7 @@ import httpx
 from jobengine.sdk.artifacts import Download, Progress, Source, Upload
 from jobengine.sdk.blocking_streams import BlockingStreams
 from jobengine.sdk.exchange import named
-from jobengine.sdk.feed import Feed
+from jobengine.sdk.feed import WITHOUT_LOGS, Feed, tells_state
 from jobengine.sdk.job_operations import JobUnfinishedError, is_final
 from jobengine.sdk.requests import busy_for_s, lower, passing
 from jobengine.sdk.run_operations import run_is_final
@@ -178,11 +178,12 @@ class Client(BlockingStreams):
         job = self.get(job_id)
         if is_final(job):
             return job
-        for _ in self._watch(f"/stream{named('jobs', job_id)}", {}, Feed(), until):
-            with passing():
-                job = self.get(job_id)
-            if is_final(job):
-                return job
+        for event in self._watch(f"/stream{named('jobs', job_id)}", WITHOUT_LOGS, Feed(), until):
+            if tells_state(event):
+                with passing():
+                    job = self.get(job_id)
+                if is_final(job):
+                    return job
         raise JobUnfinishedError(job, timeout_s)
 
     def wait_run(self, run_id: str, timeout_s: float = 60.0) -> RunView:
@@ -192,7 +193,7 @@ class Client(BlockingStreams):
         run = self.run_state(run_id)
         if run_is_final(run):
             return run
-        for event in self._watch(f"/stream{named('runs', run_id)}", {}, Feed(), until):
+        for event in self._watch(f"/stream{named('runs', run_id)}", WITHOUT_LOGS, Feed(), until):
             if event is None or event.type.startswith("run."):
                 with passing():
                     run = self.run_state(run_id)

@@ -6,12 +6,13 @@ I1  A stream is resumed behind the last id that came, so nothing is missed and n
 Source: WHATWG HTML, "Server-sent events", interpretation of an event stream.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
 __all__ = [
+    "WITHOUT_LOGS",
     "Event",
     "Feed",
     "JobLogLine",
@@ -20,10 +21,14 @@ __all__ = [
     "events_query",
     "is_last_line",
     "log_line",
+    "tells_state",
 ]
 
 RESUME_BASE_S: Final = 0.25
 RESUME_MAX_S: Final = 10.0
+WITHOUT_LOGS: Final[Mapping[str, str]] = {"logs": "false"}
+"""Asks the stream of a job or a run for its events alone: lines have no place to resume behind."""
+_WHILE_RUNNING: Final = frozenset({"job.artifact_named", "job.progressed"})
 
 
 class Event(NamedTuple):
@@ -75,6 +80,11 @@ def is_last_line(event: Event) -> bool:
     """Whether a log's stream has told all. It also ends with its token, and says so by a code; then
     coming back is what shows whether the token counts."""
     return event.type == "end" and "code" not in event.data
+
+
+def tells_state(event: Event | None) -> bool:
+    """Whether a job may be in another state since: after all but what it told while it ran."""
+    return event is None or event.type not in _WHILE_RUNNING
 
 
 def events_query(

@@ -34,6 +34,8 @@ from jobengine.wire.worker_messages import (
 Outcome: TypeAlias = Complete | Fail | Release
 Report: TypeAlias = Outcome | ArtifactNote | Watermark
 LOG_LINES_MAX: Final = 500
+LOG_CHARACTERS_MAX: Final = 1 << 17
+"""Of one message; JSON takes six octets for one at most, so it stays below `FRAME_BYTES_MAX`."""
 REPEAT_S: Final = 1.0
 REPEAT_S_MAX: Final = 5.0
 REPEAT_GROWTH: Final = 1.5
@@ -56,6 +58,8 @@ class Outbox:
         # By `ref`: when to send it again (`inf` while it is on its way), and the wait before that.
         self._put_off: dict[int, tuple[float, float]] = {}
         self._logs: deque[Log] = deque(maxlen=offline_logs_max)
+        self._joined: Log | None = None
+        self._joined_characters = 0
         self._progress: dict[str, tuple[int, ProgressNote]] = {}
         self._progressed_at: dict[str, float] = {}
         self.concluded: set[str] = set()
@@ -191,14 +195,19 @@ class Outbox:
             self._logs.append(log)
             return
         last = self._queue[-1] if self._queue else None
+        characters = sum(len(line.text) for line in log.lines)
         if (
             type(last) is Log
+            and last is self._joined
             and last.lease_id == log.lease_id
             and len(last.lines) + len(log.lines) <= LOG_LINES_MAX
+            and self._joined_characters + characters <= LOG_CHARACTERS_MAX
         ):
             last.lines.extend(log.lines)
+            self._joined_characters += characters
         else:
             self._queue.append(log)
+            self._joined, self._joined_characters = log, characters
 
     def progress(self, note: Progress, now: float) -> None:
         """Queue progress, at most once in `every_s` a lease; between, the newest waits."""

@@ -5,7 +5,7 @@ outcome. Batches cross with one wake-up each, and a handler that never waits cos
 
 Invariants
     I1  Every started job posts exactly one outcome, `Stopped` included, unless the loop that
-        runs it was cancelled.
+        runs it was cancelled or has ended.
     I2  An exception of a handler ends its job only; KeyboardInterrupt and SystemExit in an async
         handler end the worker.
     I3  What a handler sets in its context variables no other handler sees.

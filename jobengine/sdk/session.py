@@ -79,13 +79,11 @@ class WorkerSession:
         self._leases = Leases(config, self._slots, self._outbox)
         self._dials_failed = 0
         self._greeted_by = inf
-        self._heard_at = -inf
+        self._heard_at = self._beat_sent_at = -inf
         self._session_beat_s = self._beat_s = 10.0
         self._beat_at = inf
-        self._beat_sent_at = -inf
         self._beat_ref: int | None = None
-        self._drain_at = inf
-        self._final_at = inf
+        self._drain_at = self._final_at = inf
         self._drain_ref: int | None = None
         self._drain_acked = False
 
@@ -188,8 +186,7 @@ class WorkerSession:
             return
         if lease.heartbeat_seconds < self._beat_s:
             self._beat_s = max(lease.heartbeat_seconds, HEARTBEAT_S_MIN)
-        if now + self._beat_s < self._beat_at:
-            self._beat_at = now + self._beat_s
+        self._beat_at = min(self._beat_at, now + self._beat_s)
 
     def _welcomed(self, welcome: Welcome, now: float) -> None:
         self.state = "online"
@@ -214,8 +211,9 @@ class WorkerSession:
                     self._leases.ended(message)
                 case SignOfLife():
                     self._slots.alive(message.lease_id, now)
-                    if message.renew:
-                        self._beat_at = min(self._beat_at, now)
+                    if message.renew and not self._is_unanswered:
+                        soonest = max(now, self._beat_sent_at + HEARTBEAT_S_MIN)
+                        self._beat_at = min(self._beat_at, soonest)
                 case Log() | Progress() | ArtifactNote() | Throttled() | Watermark():
                     self._leases.noted(message, now)
                 case _:
@@ -253,8 +251,12 @@ class WorkerSession:
                 self._leases.stop(lease_id, "drain", now + self.config.grace_s)
         self._settle_drain(now)
 
+    @property
+    def _is_unanswered(self) -> bool:
+        return self._beat_ref is not None and self._heard_at < self._beat_sent_at
+
     def _beat(self, now: float) -> None:
-        if self._beat_ref is not None and self._heard_at < self._beat_sent_at:
+        if self._is_unanswered:
             self._beat_at = inf
             self._leases.commands.append(HangUp("the engine fell silent"))
             return

@@ -14,7 +14,8 @@ Deliberately not here: see `runners`, whose invariants hold here as well.
 
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from contextvars import Context
 from typing import Any, Final
 
@@ -80,19 +81,23 @@ class TrioRunner:
                 self._nursery = None
 
     def start(self, jobs: Sequence[JobContext]) -> None:
-        assert self._token is not None
         self._jobs.extend(jobs)
-        self._token.run_sync_soon(self._wake, idempotent=True)
+        self._soon(self._wake)
 
     def interrupt(self, job: JobContext) -> None:
-        assert self._token is not None
-        self._token.run_sync_soon(_cancel, job)
+        self._soon(_cancel, job)
 
     def close(self) -> None:
         """End `serve`; from any thread."""
         nursery = self._nursery
-        if self._token is not None and nursery is not None:
-            self._token.run_sync_soon(nursery.cancel_scope.cancel)
+        if nursery is not None:
+            self._soon(nursery.cancel_scope.cancel)
+
+    def _soon(self, call: Callable[..., object], *arguments: object) -> None:
+        """In the loop's thread, once or more often, unless the loop has ended."""
+        assert self._token is not None
+        with suppress(trio.RunFinishedError):
+            self._token.run_sync_soon(call, *arguments, idempotent=True)
 
     def stack_of(self, job: JobContext) -> str:
         station = job.where

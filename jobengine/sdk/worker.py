@@ -30,6 +30,7 @@ from jobengine.sdk.bearer import Bearer, token_source
 from jobengine.sdk.commands import SessionConfig
 from jobengine.sdk.context import JobContext
 from jobengine.sdk.crew import Crew, Handler, Room
+from jobengine.sdk.loop_thread import in_thread
 from jobengine.sdk.rest_door import RestDoor
 from jobengine.sdk.runners import Runner, ThreadRunner
 from jobengine.sdk.session import WorkerSession
@@ -40,7 +41,6 @@ from jobengine.sdk.trust import trusted
 F = TypeVar("F", bound=Callable[[JobContext], Any])
 SDK_NAME: Final = "jobengine-python/1"
 DEFAULT_URL: Final = "ws://127.0.0.1:7071"
-JOIN_S_MAX: Final = 2.0
 
 
 class NoHandlersError(RuntimeError):
@@ -138,7 +138,8 @@ class Worker:
         return register
 
     def run(self) -> None:
-        """Serve until drained; raises WorkerRejectedError when the token is refused for good.
+        """Serve until drained; raises WorkerRejectedError when the token is refused for good. What
+        ends the loop of async handlers, such as `sys.exit`, releases all leases and is raised.
 
         In the main thread SIGTERM and SIGINT drain: what runs may finish within
         `drain_timeout_s`, the rest is released. A second signal releases at once.
@@ -150,13 +151,13 @@ class Worker:
         """`run` within Trio, without signals. Cancelling it releases all leases at once."""
         link, runners = self._assemble()
         crew = Crew(self._handlers, runners, link.post, self._door)
-        async with trio.open_nursery() as nursery:
-            if (on_trio := runners.get("trio")) is not None:
-                await nursery.start(on_trio.serve)  # type: ignore[attr-defined]
-            with _in_thread(runners.get("asyncio")), _closing(runners.get("thread")):
+        with in_thread(runners.get("asyncio"), link), _closing(runners.get("thread")):
+            async with trio.open_nursery() as nursery:
+                if (on_trio := runners.get("trio")) is not None:
+                    await nursery.start(on_trio.serve)  # type: ignore[attr-defined]
                 nursery.start_soon(_release_when_cancelled, link)
                 await trio.to_thread.run_sync(trio.run, link.run, crew)
-            nursery.cancel_scope.cancel()
+                nursery.cancel_scope.cancel()
         if link.rejected is not None:
             raise link.rejected
 
@@ -167,7 +168,7 @@ class Worker:
         on_asyncio = runners.get("asyncio")
         if isinstance(on_asyncio, AsyncioRunner):
             on_asyncio.attach()
-        with _in_thread(runners.get("trio")), _closing(runners.get("thread")):
+        with in_thread(runners.get("trio"), link), _closing(runners.get("thread")):
             network = asyncio.ensure_future(asyncio.to_thread(trio.run, link.run, crew))
             try:
                 await asyncio.shield(network)
@@ -261,37 +262,3 @@ def _closing(runner: Runner | None) -> Iterator[None]:
     finally:
         if runner is not None:
             runner.close()
-
-
-@contextmanager
-def _in_thread(runner: Runner | None) -> Iterator[None]:
-    """Run the loop of an async runner in a daemon thread for the length of the block."""
-    if runner is None:
-        yield
-        return
-    ready = threading.Event()
-
-    async def serve_trio(on_trio: TrioRunner) -> None:
-        async with trio.open_nursery() as nursery:
-            await nursery.start(on_trio.serve)
-            ready.set()
-
-    async def serve_asyncio(on_asyncio: AsyncioRunner) -> None:
-        on_asyncio.attach()
-        ready.set()
-        await on_asyncio.serve()
-
-    def main() -> None:
-        if isinstance(runner, TrioRunner):
-            trio.run(serve_trio, runner)
-        elif isinstance(runner, AsyncioRunner):
-            asyncio.run(serve_asyncio(runner))
-
-    thread = threading.Thread(target=main, name="jobengine-handlers", daemon=True)
-    thread.start()
-    ready.wait()
-    try:
-        yield
-    finally:
-        runner.close()
-        thread.join(JOIN_S_MAX)

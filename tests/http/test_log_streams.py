@@ -194,6 +194,30 @@ async def test_a_runs_stream_sends_the_lines_of_its_jobs_and_of_no_others(rest: 
                 assert (said["projectId"], said["correlationId"]) == ("p", "c-2")
 
 
+async def test_without_logs_streams_send_events_alone(rest: Rest) -> None:
+    async with working(rest.engine) as worker:
+        run_id = await begin(rest, job("a"))
+        grant = (await take(worker, "a"))["a"]
+        await worker.log(grant, lines("stored"))
+        await until_stored(rest, grant, 1)
+        of_job, of_run = f"/stream/jobs/{grant.job.job_id}", f"/stream/runs/{run_id}"
+        async with (
+            following(rest, "?logs=false", of_job) as one,
+            following(rest, "?logs=false", of_run) as other,
+            following(rest, "", of_run) as whole,
+        ):
+            await worker.log(grant, lines("live"))
+            assert texts(await blocks(whole, 2)) == ["stored", "live"]
+            await worker.complete(grant)
+            for reader in (one, other):
+                names = []
+                while "job.completed" not in names:
+                    block = await reader.block()
+                    assert block is not None
+                    names.append(block.get("event"))
+                assert "log" not in names
+
+
 @pytest.mark.parametrize("cursor", ["1", "x", "-1.0", "1.x", "1.0.0", "", "1." + "9" * 30])
 async def test_what_is_no_id_of_a_line_is_refused(rest: Rest, cursor: str) -> None:
     made = await rest.submit()

@@ -251,6 +251,18 @@ def test_wait_ends_in_time_though_the_stream_is_kept_awake(
 
 
 @pytest.mark.parametrize("runner", ["blocking", "trio", "asyncio"])
+def test_wait_asks_for_the_job_where_its_state_may_be_another(
+    door: Door, url: str, runner: str
+) -> None:
+    door.on("/jobs/j1", *[(200, {}, job())] * 3, (200, {}, job(state="completed")))
+    kinds = ("job.progressed", "job.artifact_named", "job.failed", "job.progressed")
+    door.streams = [[line for kind in kinds for line in (f"event: {kind}", "data: {}", "")]]
+    assert _waited(url, runner, 10).state == "completed"
+    read, followed = f"{BASE}/jobs/j1", f"{BASE}/stream/jobs/j1?logs=false"
+    assert [path for _, path, _, _ in door.asked] == [read, followed, read, read, followed, read]
+
+
+@pytest.mark.parametrize("runner", ["blocking", "trio", "asyncio"])
 def test_wait_outlives_an_engine_that_goes_away(door: Door, url: str, runner: str) -> None:
     busy = (503, {"Retry-After": "0"}, {"error": {"code": "BUSY", "message": "later"}})
     door.on("/jobs/j1", (200, {}, job()), None, busy, (200, {}, job(state="completed")))

@@ -133,6 +133,8 @@ def test_what_is_no_number_and_no_text_is_refused_where_it_is_given() -> None:
         job.throttled(object())
     with pytest.raises(ValueError, match="surrogates"):
         job.throttled(429, source_id="\ud800")
+    with pytest.raises(ValueError, match="debug, info, warning, error"):
+        job.log("text", "warn")
     with pytest.raises(TypeError):
         JobError("x", http_status=object())  # type: ignore[arg-type]
     with pytest.raises(TypeError):

@@ -1,7 +1,9 @@
 """Runs through both clients and a worker, against a real engine."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -17,9 +19,11 @@ from jobengine.sdk import (
     JobError,
     Worker,
 )
+from jobengine.sdk.feed import Event
 from tests.http.opened import Opened, opened
 from tests.sdk.scripted import running
 
+DOCS = Path(__file__).parents[2] / "docs"
 WHY: Any = {"reason": "a test", "ticket": "T-1"}
 
 
@@ -204,6 +208,37 @@ async def test_a_callback_is_listed_and_ended_by_its_url() -> None:
         assert answer.status_code == 200
         assert (await run.wait(10)).state == "completed"
         assert await run.result("heard") == {"n": 1}
+
+
+async def test_the_example_of_live_streams_takes_what_runs_and_jobs_have() -> None:
+    section = (DOCS / "sdk.md").read_text().partition("\n## Live streams\n")[2]
+    example = section.partition("```python\n")[2].partition("```")[0]
+    async with opened() as node, sdk(node) as client, worked(node):
+        async with client.run("t") as run:
+            run.job("fails", "fail", max_retries=0)
+        assert (await run.wait(20)).state == "failed"
+        token, told = token_of(node), list[tuple[str, ...]]()
+
+        def follow() -> None:
+            with Client(node.doors.http_url, token=token, tenant="demo") as blocking:
+
+                def events(**given: Any) -> Iterator[Event]:
+                    for event in blocking.events(**given):
+                        yield event
+                        if event.type == "run.failed":
+                            return
+
+                def tell(*words: str) -> None:
+                    told.append(words)
+
+                client = SimpleNamespace(events=events)
+                exec(example, {"client": client, "last_seq": 0, "print": tell})
+
+        with trio.fail_after(30):
+            await trio.to_thread.run_sync(follow)
+    assert ("run.created", run.run_id) in told
+    assert told[-1] == ("run.failed", run.run_id)
+    assert "job.failed" in [kind for kind, _ in told]
 
 
 async def test_the_blocking_client_has_the_same() -> None:

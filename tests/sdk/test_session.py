@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import pytest
+
 from jobengine.sdk.commands import (
     AbandonJob,
     Command,
@@ -14,9 +16,9 @@ from jobengine.sdk.commands import (
     StopJob,
     Stopped,
 )
-from jobengine.sdk.session import WorkerSession
+from jobengine.sdk.session import HEARTBEAT_S_MIN, WorkerSession
 from jobengine.wire.engine_messages import Ack, ErrorFrame, Nack, Redirect, Welcome
-from jobengine.wire.frames import decode_worker_frame, encode_frame
+from jobengine.wire.frames import FRAME_BYTES_MAX, decode_worker_frame, encode_frame
 from jobengine.wire.jobs import JobFailure
 from jobengine.wire.worker_messages import (
     ArtifactNote,
@@ -238,6 +240,38 @@ def test_a_silent_engine_is_hung_up_on_at_the_second_heartbeat() -> None:
     assert machine.commands() == [HangUp("the engine fell silent")]
 
 
+def test_renewals_within_one_round_trip_are_one_beat_and_silence_is_judged_at_the_next() -> None:
+    machine = online()
+    machine.receive(encode_frame([lease("a")]), 0.0)
+    machine.commands()
+    for now in (1.0, 1.1, 9.0):
+        machine.post([SignOfLife("a", renew=True)], now)
+        machine.tick(now)
+    assert machine.commands() == []
+    assert [type(message) for message in said(machine)] == [Heartbeat]
+    assert machine.wakeup_at == 11.0
+    machine.tick(11.0)
+    machine.post([SignOfLife("a", renew=True)], 11.1)
+    machine.tick(11.1)
+    assert machine.commands() == [HangUp("the engine fell silent")]
+
+
+def test_renewals_are_beats_of_their_own_once_the_engine_has_answered_and_not_too_often() -> None:
+    machine = online()
+    machine.receive(encode_frame([lease("a")]), 0.0)
+    machine.commands()
+    for now in (1.0, 1.0 + HEARTBEAT_S_MIN):
+        machine.post([SignOfLife("a", renew=True)], now)
+        machine.tick(now)
+        [beat] = said(machine)
+        machine.receive(encode_frame([Ack(ref=beat.ref)]), now)
+        machine.post([SignOfLife("a", renew=True)], now)
+        assert machine.wakeup_at == now + HEARTBEAT_S_MIN
+        machine.tick(now)
+        assert said(machine) == []
+    assert machine.commands() == []
+
+
 def test_no_welcome_in_time_hangs_up() -> None:
     machine = session()
     machine.connected(0.0)
@@ -431,6 +465,18 @@ def test_log_lines_precede_the_outcome_and_are_joined() -> None:
     assert isinstance(lines, Log)
     assert [line.text for line in lines.lines] == ["one", "two"]
     assert isinstance(outcome, Complete)
+
+
+@pytest.mark.parametrize("character", ["a", "\x01", "\U0001f600"])
+def test_a_burst_of_long_log_lines_leaves_in_messages_that_the_engine_takes(character: str) -> None:
+    machine = online()
+    machine.receive(encode_frame([lease("a")]), 0.0)
+    machine.post([log("a", f"{n:03}" + character * 16_381) for n in range(200)], 1.0)
+    frames = machine.frames()
+    assert max(len(frame.encode()) for frame in frames) <= FRAME_BYTES_MAX
+    logs = [message for frame in frames for message in decode_worker_frame(frame)]
+    lines = [line for message in logs if isinstance(message, Log) for line in message.lines]
+    assert [int(line.text[:3]) for line in lines] == list(range(200))
 
 
 def test_an_artifact_is_kept_until_acked_and_precedes_its_completion() -> None:

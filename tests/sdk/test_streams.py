@@ -107,6 +107,17 @@ def test_stored_lines_come_page_by_page(door: Door, client: Client) -> None:
     assert "pageToken=n" in door.asked[1][1]
 
 
+def test_the_events_of_a_job_and_of_a_run_are_asked_for_without_log_lines(
+    door: Door, client: Client
+) -> None:
+    door.streams = [event(1), event(2), event(3)]
+    for stream in (client.job_events("j1"), client.run_events("r1"), client.watch_run("r1")):
+        next(stream)
+        stream.close()  # type: ignore[attr-defined]
+    paths = [path for _, path, _, _ in door.asked]
+    assert paths == [f"{BASE}/stream/{of}?logs=false" for of in ("jobs/j1", "runs/r1", "runs/r1")]
+
+
 @pytest.mark.parametrize("runner", ["trio", "asyncio"])
 def test_the_async_client_follows_alike(door: Door, url: str, runner: str) -> None:
     door.streams = [event(1), event(2, "run.started")]
@@ -115,6 +126,7 @@ def test_the_async_client_follows_alike(door: Door, url: str, runner: str) -> No
         return [one.id for one in await take(client.run_events("r1", after=0), 2)]
 
     assert on(runner, url, events) == ["1", "2"]
+    assert {path for _, path, _, _ in door.asked} == {f"{BASE}/stream/runs/r1?logs=false"}
     door.streams = [list(lines) for lines in LINES]
 
     async def logs(client: AsyncClient) -> list[str]:

@@ -165,6 +165,22 @@ async def test_handlers_that_wait_run_side_by_side_up_to_the_bound() -> None:
         assert bench.runner.stack_of(jobs[1]) == ""
 
 
+def test_what_comes_after_the_end_of_the_loop_is_left() -> None:
+    bench = Bench(1)
+
+    async def host() -> None:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(bench.runner.serve)
+            nursery.cancel_scope.cancel()
+
+    trio.run(host)
+    jobs = bench.jobs(late=at_once)
+    bench.runner.start(jobs)
+    bench.runner.interrupt(jobs[0])
+    bench.runner.close()
+    assert bench.posted == {}
+
+
 async def test_jobs_that_come_while_it_is_cancelled_do_not_end_the_loop() -> None:
     """Whichever of the two the loop takes first, and where each of them waits for a turn."""
     for _ in range(30):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -363,6 +364,58 @@ async def test_a_worker_runs_within_asyncio() -> None:
             await engine.until(lambda: len(engine.model.outcomes) == 2)
             worker.drain()
         assert loops == ["host"]
+
+
+@pytest.mark.parametrize("room", ["asyncio", "trio", "host"])
+async def test_an_exit_in_a_loop_releases_every_lease_at_once_and_ends_the_worker(
+    room: str,
+) -> None:
+    """An asyncio loop and a Trio loop in threads of their own, and the asyncio loop of the host."""
+    async with scripted_engine() as engine:
+        worker = make(engine)
+        go_on = threading.Event()
+        loop: Any = "trio" if room == "trio" else "asyncio"
+
+        @worker.handler("waits", loop=loop)
+        async def waits(job: JobContext) -> None:
+            job.log("in")
+            if room == "trio":
+                await trio.sleep_forever()
+            # The end of an asyncio loop waits for such threads.
+            await asyncio.to_thread(go_on.wait, 10)
+
+        @worker.handler("leaves", loop=loop)
+        async def leaves(job: JobContext) -> None:
+            sys.exit(3)
+
+        ended_by: list[BaseException] = []
+
+        def main() -> None:
+            try:
+                if room == "asyncio":
+                    worker.run()
+                else:
+                    asyncio.run(worker.run_asyncio())
+            except BaseException as error:  # noqa: BLE001 - looked at below
+                ended_by.append(error)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.to_thread.run_sync, main)
+            try:
+                await engine.until(lambda: engine.model.credit)
+                await engine.grant(lease("a", "waits"))
+                await engine.until(lambda: said(engine, Log))
+                await engine.grant(lease("b", "leaves"))
+                await engine.until(lambda: len(engine.model.outcomes) == 2)
+            finally:
+                go_on.set()
+                worker.release()
+        assert [outcome(engine, name).reason for name in "ab"] == ["drain"] * 2  # type: ignore[attr-defined]
+        [error] = ended_by
+        while isinstance(error, BaseExceptionGroup):
+            [error] = error.exceptions
+        assert isinstance(error, SystemExit)
+        assert error.code == 3
 
 
 PROGRAM = """

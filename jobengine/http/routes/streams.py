@@ -19,7 +19,6 @@ from jobengine.domain.event_filter import EventFilter
 from jobengine.domain.job import State
 from jobengine.domain.run_record import RunRecord
 from jobengine.http.answer import LiveAnswer
-from jobengine.http.hand_over import Serve
 from jobengine.http.route import Call, Route
 from jobengine.http.route_shapes import MISSING
 from jobengine.http.routes.jobs import Filter, require_job
@@ -60,9 +59,10 @@ class EventQuery(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, renam
 
 class SubjectQuery(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, rename="camel"):
     """`after` is the seq, or the eventId, to go on after. Of log lines, those of stored rows after
-    the position `logsAfter` are sent."""
+    the position `logsAfter` are sent; with `logs=false` none."""
 
     after: str | None = None
+    logs: bool = True
     logs_after: Annotated[int, msgspec.Meta(ge=0, le=INT64_MAX)] = 0
 
 
@@ -85,9 +85,11 @@ async def stream_events(call: Call[EventQuery, None]) -> LiveAnswer:
 
 async def stream_job(call: Call[SubjectQuery, None]) -> LiveAnswer:
     job = await require_job(call)
+    wanted = EventFilter.of(job_id=job.job_id)
+    if not call.query.logs:
+        return await _events(call, wanted)
     read = partial(rows_of_job, call.front.gateway.store, subject_of(job))
-    lines = Lines("log", read, _rows_after(call))
-    return await _events(call, EventFilter.of(job_id=job.job_id), [lines], job.job_id)
+    return await _events(call, wanted, [Lines("log", read, _rows_after(call))], job.job_id)
 
 
 async def stream_run(call: Call[SubjectQuery, None]) -> LiveAnswer:
@@ -103,16 +105,19 @@ async def follow_run(
     read: ReadLines,
     shown: Shown = Shown.EVENTS,
 ) -> LiveAnswer:
-    """The events of a run and of its jobs, with its first signal and its jobs' log lines, which are
-    read by ``read`` and sent under ``name``."""
+    """The events of a run and of its jobs, with its first signal and, where they are wanted, its
+    jobs' log lines, which are read by ``read`` and sent under ``name``."""
     front, tenant_id, run_id = call.front, call.tenant_id, run.run_id
 
     async def signal(since_s: float) -> FirstSignalView | None:
         record = await front.gateway.store.run(tenant_id, run_id)
         return None if record is None else (await front.runs.signal(record, since_s)).view
 
-    besides: list[Beside] = [FirstSignals(signal), Lines(name, read, _rows_after(call))]
-    return await _events(call, EventFilter.of(run_id=run_id), besides, _ANY_JOB, shown)
+    besides: list[Beside] = [FirstSignals(signal)]
+    logs_of = _ANY_JOB if call.query.logs else None
+    if logs_of is not None:
+        besides.append(Lines(name, read, _rows_after(call)))
+    return await _events(call, EventFilter.of(run_id=run_id), besides, logs_of, shown)
 
 
 async def stream_logs(call: Call[LogQuery, None]) -> LiveAnswer:
@@ -188,10 +193,10 @@ def _plan(call: Call[Any, None], **shown: Any) -> Plan:
 
 
 def _answer(plan: Plan) -> LiveAnswer:
-    def begin(as_socket: bool) -> Serve:
+    def begin(as_socket: bool) -> Stream:
         stream = Stream(plan, SocketForm() if as_socket else ServerSentEvents())
         stream.begin()
-        return stream.serve
+        return stream
 
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return LiveAnswer(begin, EVENT_STREAM, headers=headers)
