@@ -6,7 +6,7 @@ from typing import Any
 
 from playwright.sync_api import Locator, Page, Route, expect
 
-from tests.console.conftest import Chromium
+from tests.console.conftest import Chromium, hurry, until_heard
 from tests.console.node import Node
 
 
@@ -56,6 +56,22 @@ def test_new_jobs_wait_behind_a_button_so_that_rows_stay_where_they_are(
     expect(row(console, second)).to_have_count(0)
     show.click()
     expect(row(console, second)).to_be_visible()
+
+
+def test_an_event_that_overtakes_the_list_that_is_being_read_is_shown(
+    chromium: Chromium, console: Page, node: Node
+) -> None:
+    job_id = node.submit("scan")
+
+    def answer(route: Route) -> None:
+        told = route.fetch()
+        node.take()
+        until_heard(console, node)
+        route.fulfill(response=told)
+
+    console.route("**/api/v1/jobengine/jobs?*", answer, times=1)
+    console.get_by_role("link", name="Jobs", exact=True).click()
+    expect(row(console, job_id).locator(".state")).to_have_text("running")
 
 
 def test_filters_are_the_address_and_an_address_is_filters(
@@ -128,6 +144,32 @@ def test_a_job_shows_how_it_goes_while_it_goes(
     history = console.get_by_label("History").locator("li .state")
     expect(history).to_have_text(["pending", "scheduled", "running", re.compile("failed")])
     expect(console.get_by_label("Attempts").locator("tbody tr")).to_have_count(1)
+
+
+def test_the_log_of_a_job_that_has_ended_is_asked_for_once_and_again_after_a_retry(
+    chromium: Chromium, console: Page, node: Node
+) -> None:
+    job_id = node.submit("scan", maxRetries=0)
+    grant = node.take()
+    node.log(grant, "first try")
+    node.fail(grant)
+    hurry(console)
+    asked: list[str] = []
+    console.on("request", lambda request: asked.append(request.url))
+    open_page(console, node, f"/jobs/{job_id}")
+    lines = console.get_by_label("Log lines").locator("li")
+    expect(lines).to_have_count(1)
+    console.wait_for_function(
+        "performance.getEntriesByType('resource').some((one) => one.name.includes('/stream/logs/'))"
+    )
+    node.submit("scan", hold=True)
+    until_heard(console, node)
+    assert len([url for url in asked if "/stream/logs/" in url]) == 1
+    node.request("POST", f"/jobs/{job_id}:retry")
+    grant = node.take()
+    node.log(grant, "second try")
+    expect(lines).to_have_count(2)
+    expect(lines.last).to_contain_text("second try")
 
 
 def test_an_act_asks_why_and_the_ledger_keeps_it(

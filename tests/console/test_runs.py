@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Request, Route, expect
 
-from tests.console.conftest import PHONE, Chromium
+from tests.console.conftest import PHONE, Chromium, hurry, until_heard
 from tests.console.node import Node
 
 FIXED = {"kind": "fixed", "baseSeconds": 1, "jitter": "none"}
@@ -305,6 +305,84 @@ def test_the_page_goes_on_after_the_engine_was_away(
     expect(console.locator("tr[data-node=b]")).to_have_attribute("data-state", "completed")
 
 
+SEE = """hidden => {
+    Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+    document.dispatchEvent(new Event("visibilitychange"));
+}"""
+
+
+def test_a_tab_out_of_sight_closes_its_streams_and_goes_on_when_it_is_looked_at(
+    chromium: Chromium, console: Page, node: Node
+) -> None:
+    def of_run(request: Request) -> bool:
+        return "/stream/runs/" in request.url
+
+    def of_feed(request: Request) -> bool:
+        return "/stream/events" in request.url
+
+    run_id = node.begin(job("a"), job("b", "a"))
+    hurry(console)
+    open_run(console, node, run_id, "?view=nodes")
+    node.complete(node.take())
+    expect(console.locator("tr[data-node=b]")).to_have_attribute("data-state", "scheduled")
+    with (
+        console.expect_event("requestfailed", of_run),
+        console.expect_event("requestfailed", of_feed),
+    ):
+        console.evaluate(SEE, True)
+    node.complete(node.take())
+    with console.expect_request(of_run) as asked:
+        console.evaluate(SEE, False)
+    assert int(asked.value.headers["last-event-id"]) < node.ledger_seqs()[-1]
+    expect(console.locator("[data-run-state]")).to_have_attribute("data-run-state", "completed")
+    expect(console.locator(".run-link")).to_have_attribute("data-link", "ended")
+
+
+def test_the_page_of_a_run_is_sent_no_log_lines(
+    chromium: Chromium, console: Page, node: Node
+) -> None:
+    console.add_init_script(
+        """const ask = fetch;
+        window.heard = "";
+        window.fetch = async (path, options) => {
+            const response = await ask(path, options);
+            if (!path.includes("/stream/runs/")) return response;
+            const listen = new TransformStream({ transform(text, onward) {
+                window.heard += text;
+                onward.enqueue(text);
+            } });
+            const heard = response.body.pipeThrough(new TextDecoderStream()).pipeThrough(listen);
+            return new Response(heard.pipeThrough(new TextEncoderStream()));
+        };"""
+    )
+    run_id = node.begin(job("a"))
+    grant = node.take()
+    node.log(grant, "one")
+    open_run(console, node, run_id)
+    expect(console.locator(".run-link")).to_have_attribute("data-link", "live")
+    node.log(grant, "two")
+    node.complete(grant)
+    expect(console.locator("[data-run-state]")).to_have_attribute("data-run-state", "completed")
+    heard = console.evaluate("heard")
+    assert "event: job.completed" in heard
+    assert "event: log" not in heard
+
+
+def test_a_run_is_read_again_when_events_are_past_retention(
+    chromium: Chromium, console: Page, node: Node
+) -> None:
+    run_id = node.begin(job("a"))
+    gap = 'id: 1\nevent: gap\ndata: {"from": 1, "to": 1}\n\n'
+    console.route(
+        "**/stream/runs/**",
+        lambda route: route.fulfill(content_type="text/event-stream", body=gap),
+        times=1,
+    )
+    open_run(console, node, run_id, "?view=nodes")
+    node.complete(node.take())
+    expect(console.locator("tr[data-node=a]")).to_have_attribute("data-state", "completed")
+
+
 def test_a_run_that_grows_is_drawn_with_its_new_nodes(
     chromium: Chromium, console: Page, node: Node
 ) -> None:
@@ -335,6 +413,36 @@ def test_runs_are_listed_live_and_narrowed_by_what_the_address_says(
     expect(row.locator("[data-state=completed]")).to_be_visible()
     row.get_by_role("link", name="nightly").click()
     expect(console.locator("[data-run-state]")).to_have_attribute("data-run-state", "completed")
+
+
+def test_a_run_that_grows_while_it_is_counted_is_counted_again(
+    chromium: Chromium, console: Page, node: Node
+) -> None:
+    run_id = node.begin(job("a"), job("b", "a"))
+
+    def answer(route: Route) -> None:
+        told = route.fetch()
+        node.request("POST", f"/runs/{run_id}:extend", json={"jobs": [job("c")]})
+        until_heard(console, node)
+        route.fulfill(response=told)
+
+    console.route(f"**/runs/{run_id}/dag", answer, times=1)
+    console.get_by_role("link", name="Runs", exact=True).click()
+    row = console.locator(f"tr[data-run='{run_id}']")
+    expect(row).to_contain_text("0 / 3")
+    for _ in range(2):
+        node.complete(node.take())
+    expect(row).to_contain_text("2 / 3")
+
+
+def test_a_run_that_could_not_be_counted_is_counted_a_little_later(
+    chromium: Chromium, console: Page, node: Node
+) -> None:
+    run_id = node.begin(job("a"), job("b", "a"))
+    console.route(f"**/runs/{run_id}/dag", lambda route: route.fulfill(status=503), times=1)
+    console.get_by_role("link", name="Runs", exact=True).click()
+    node.complete(node.take())
+    expect(console.locator(f"tr[data-run='{run_id}']")).to_contain_text("1 / 2")
 
 
 def test_what_failed_is_retried_as_a_run_that_is_shown_then(

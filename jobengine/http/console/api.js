@@ -16,6 +16,11 @@ export class ApiError extends Error {
     super(message ?? `the engine answered with status ${status}`);
     Object.assign(this, { status, code: code ?? "", details: details ?? [], state, traceId });
   }
+
+  /** Whether asking again would be refused again. */
+  get isFinal() {
+    return this.status >= 400 && this.status < 500 && this.status !== 408 && this.status !== 429;
+  }
 }
 
 // The engine cannot be reached; it may be starting again.

@@ -1,4 +1,5 @@
-// A job's log lines: those stored, then each as it is stored, while the page is looked at.
+// A job's log lines: those stored, then each as it is stored until the job ends, while the page is
+// looked at.
 
 import { html, useEffect, useLayoutEffect, useRef, useState } from "./preact.js";
 import { call } from "./api.js";
@@ -13,7 +14,7 @@ const LINES_MAX = 5_000;
 const WAIT_MS = 1_000;
 
 // {lines, dropped, error}. The stream goes on behind the last line after any cut.
-function useLogs(jobId) {
+function useLogs(jobId, running) {
   const generation = useStore(session, (value) => value.generation);
   const watched = useStore(attention);
   const [state, setState] = useState({ lines: [], dropped: 0, error: null });
@@ -32,22 +33,30 @@ function useLogs(jobId) {
       });
     };
     const take = ({ id, name, data }) => {
-      if (name !== "log") return;
+      if (name !== "log" || abort.signal.aborted) return;
       last.current = id;
       if (!pending.length) requestAnimationFrame(draw);
       pending.push({ id, ...JSON.parse(data) });
     };
-    follow(jobId, last, take, (error) => setState((was) => ({ ...was, error })), abort.signal);
+    follow(jobId, running, last, take, (error) => setState((was) => ({ ...was, error })), abort.signal);
     return () => abort.abort();
-  }, [jobId, generation, watched]);
+  }, [jobId, running, generation, watched]);
   return state;
 }
 
-async function follow(jobId, last, take, say, signal) {
+// Until the engine has sent all lines of a job that has ended. While it is `running` to this page, the
+// engine may tell an end that the page has not heard of, or that a retry has overtaken: then ask again.
+async function follow(jobId, running, last, take, say, signal) {
+  let complete = false;
+  const hear = (message) => {
+    if (message.name === "end") complete = !JSON.parse(message.data).code;
+    take(message);
+  };
   while (!signal.aborted) {
     try {
       const headers = last.current === null ? {} : { "Last-Event-ID": last.current };
-      await readEvents(await call(`/stream/logs/${jobId}`, { headers, signal }), take);
+      await readEvents(await call(`/stream/logs/${jobId}`, { headers, signal }), hear);
+      if (complete && !running) return;
     } catch (error) {
       if (signal.aborted || error.status === 401) return;
       say(error);
@@ -58,7 +67,7 @@ async function follow(jobId, last, take, say, signal) {
 }
 
 export function Logs({ jobId, running }) {
-  const { lines, dropped, error } = useLogs(jobId);
+  const { lines, dropped, error } = useLogs(jobId, running);
   const [kept, setKept] = useState(true);
   const box = useRef(null);
   useLayoutEffect(() => {

@@ -1,4 +1,5 @@
-// The list of jobs. Filters are in the address; rows that are shown follow the live feed.
+// The list of jobs. Filters are in the address; rows that are shown follow the live feed, and so do
+// those that are being read: an answer may be older than the events that overtook it.
 
 import { html, useCallback, useEffect, useMemo, useRef, useState } from "../preact.js";
 import { queryOf, read } from "../api.js";
@@ -48,24 +49,29 @@ function useJobs(filters) {
   const [fresh, setFresh] = useState(new Set());
   const [round, setRound] = useState(0);
   const page = useRef(null);
+  const missed = useRef(null);
   const reload = useCallback(() => setRound((one) => one + 1), []);
 
   const load = useCallback(
     async (pageToken) => {
       page.current?.abort();
       const abort = (page.current = new AbortController());
+      const events = (missed.current = []);
       setState((was) => ({ ...was, loading: true }));
       try {
         const path = `/jobs${queryOf({ ...filters, pageSize: PAGE_SIZE, pageToken })}`;
         const { items, nextPageToken } = await read(path, { signal: abort.signal });
+        const come = withEvents(items, events);
         setState((was) => ({
-          jobs: pageToken ? [...was.jobs, ...items] : items,
+          jobs: pageToken ? [...was.jobs, ...come] : come,
           next: nextPageToken,
           loading: false,
           error: null,
         }));
       } catch (error) {
         if (!abort.signal.aborted) setState((was) => ({ ...was, loading: false, error }));
+      } finally {
+        if (missed.current === events) missed.current = null;
       }
     },
     [filters],
@@ -82,6 +88,7 @@ function useJobs(filters) {
       if (entries.some((entry) => entry.kind === "resync")) reload();
       const said = entries.filter((entry) => entry.kind === "event" && entry.job);
       if (!said.length) return;
+      missed.current?.push(...said);
       setState((was) => ({ ...was, jobs: withEvents(was.jobs, said) }));
       const created = said.filter((entry) => entry.eventType === "job.created" && matches(entry.job, filters));
       if (created.length) setFresh((was) => joined(was, created));

@@ -8,6 +8,7 @@
 // I3  Whoever draws is called once a frame, never once an event.
 
 import { call, read } from "../api.js";
+import { attention } from "../attention.js";
 import { RunGraph } from "../graph/run_graph.js";
 import { useEffect, useRef, useState } from "../preact.js";
 import { session } from "../session.js";
@@ -23,7 +24,7 @@ const ENDED = new Set(["completed", "failed", "cancelled"]);
 
 export const hasEnded = (run) => ENDED.has(run.state);
 
-/** A run that is followed until it has ended, or until `end`. */
+/** A run that is followed from `follow` to `leave`, as often as wanted, until it has ended, or until `end`. */
 export class LiveRun {
   /**
    * @param {string} runId
@@ -43,7 +44,20 @@ export class LiveRun {
     this.reads = 0;
     this.replay = null;
     this.ending = new AbortController();
-    this.#follow();
+    this.following = new AbortController();
+  }
+
+  /** Open the stream, behind what was taken before. */
+  follow() {
+    if (this.shown.link === "ended") return;
+    this.following = new AbortController();
+    this.#change({ link: "connecting" });
+    this.#follow(this.following.signal);
+  }
+
+  /** Close the stream; what is shown stays. */
+  leave() {
+    this.following.abort();
   }
 
   /** Called with the events of each frame, in order. */
@@ -56,6 +70,7 @@ export class LiveRun {
   nowMs = () => Date.now() + this.skewMs;
 
   end() {
+    this.leave();
     this.ending.abort();
     clearTimeout(this.rereading);
   }
@@ -66,41 +81,40 @@ export class LiveRun {
     this.show(this.shown);
   }
 
-  async #follow() {
-    const { signal } = this.ending;
+  async #follow(signal) {
     let waitMs = WAIT_MIN_MS;
     while (!signal.aborted) {
       try {
-        await this.#followOnce(() => { waitMs = WAIT_MIN_MS; });
-        if (this.shown.run && hasEnded(this.shown.run)) return this.#change({ link: "ended" });
+        await this.#followOnce(signal, () => { waitMs = WAIT_MIN_MS; });
       } catch (error) {
         if (signal.aborted) return;
-        if (error.status >= 400 && error.status < 500) return this.#change({ error, link: "ended" });
+        if (error.isFinal) return this.#change({ error, link: "ended" });
       }
+      if (signal.aborted) return;
       this.#change({ link: "reconnecting" });
       await new Promise((wake) => { setTimeout(wake, waitMs * (0.75 + Math.random() / 2)); });
       waitMs = Math.min(WAIT_MAX_MS, 2 * waitMs);
     }
   }
 
-  async #followOnce(live) {
-    this.cut = new AbortController();
-    const stop = () => this.cut.abort();
-    this.ending.signal.addEventListener("abort", stop, { once: true });
+  async #followOnce(signal, live) {
+    const cut = new AbortController();
+    const stop = () => cut.abort();
+    signal.addEventListener("abort", stop, { once: true });
     let heardAt = performance.now();
     const watch = setInterval(() => { if (performance.now() - heardAt > SILENCE_MS) stop(); }, 5_000);
     try {
       const headers = this.lastSeq === null ? {} : { "Last-Event-ID": String(this.lastSeq) };
-      const response = await call(`/stream${this.path}`, { headers, signal: this.cut.signal });
+      const response = await call(`/stream${this.path}?logs=false`, { headers, signal: cut.signal });
       if (this.lastSeq === null) this.#read();
       live();
       this.#change({ link: "live" });
       await readEvents(response, (message) => this.#take(message), () => { heardAt = performance.now(); });
     } catch (error) {
-      if (!this.cut.signal.aborted) throw error;
+      if (!cut.signal.aborted) throw error;
     } finally {
       clearInterval(watch);
-      this.ending.signal.removeEventListener("abort", stop);
+      signal.removeEventListener("abort", stop);
       stop();
     }
   }
@@ -121,10 +135,12 @@ export class LiveRun {
       this.replay = null;
       this.#change({ run, graph, signal: first?.firstSignal ?? null, error: null, version: this.shown.version + 1 });
       this.#soon();
-      if (hasEnded(run)) this.cut?.abort();
+      if (!hasEnded(run)) return;
+      this.leave();
+      this.#change({ link: "ended" });
     } catch (error) {
       if (signal.aborted) return;
-      if (error.status >= 400 && error.status < 500) this.#change({ error });
+      if (error.isFinal) this.#change({ error });
       else this.reread();
     }
   }
@@ -138,9 +154,9 @@ export class LiveRun {
   #take({ id, name, data }) {
     const body = JSON.parse(data);
     if (name === "first_signal") this.#change({ signal: body.firstSignal });
-    if (name === "gap") this.reread();
+    if (id !== null) this.lastSeq = Number(id);
+    if (name === "gap") return this.reread();
     if (id === null) return;
-    this.lastSeq = Number(id);
     this.skewMs = Math.max(this.skewMs || -Infinity, Date.parse(body.occurredAt) - Date.now());
     this.pending.push(body);
     this.#soon();
@@ -166,9 +182,10 @@ export class LiveRun {
   }
 }
 
-/** The run at a page: what `LiveRun` shows, and the run itself for whoever listens. */
+/** The run at a page, followed while it is looked at: what `LiveRun` shows, and the run itself for whoever listens. */
 export function useRun(runId) {
   const generation = useStore(session, (value) => value.generation);
+  const watched = useStore(attention);
   const [shown, setShown] = useState(null);
   const live = useRef(null);
   useEffect(() => {
@@ -177,5 +194,11 @@ export function useRun(runId) {
     setShown(live.current.shown);
     return () => live.current.end();
   }, [runId, generation]);
+  useEffect(() => {
+    if (!watched || !session.get().token) return undefined;
+    const followed = live.current;
+    followed.follow();
+    return () => followed.leave();
+  }, [runId, generation, watched]);
   return { live: live.current, ...shown };
 }
