@@ -1,8 +1,8 @@
 """Who may ask, kept up to date: keys, API keys, revocations and external issuers of a node.
 
 I1  A bearer is judged from memory. What changes it is read from the store at the start, right after
-    a change of our own, and twice a second; so a revocation counts within a second, whatever
-    became of the answer to it.
+    a change of our own, and twice a second while one may be on its way; so a revocation counts
+    within a second, whatever became of the answer to it. Who changes nothing asks little.
 I2  What cannot be read keeps its last good state: the ring of keys, an issuer's keys, the table.
 
 Not here: how a bearer is judged (``auth``), what a request needs (`admission`).
@@ -34,6 +34,10 @@ from jobengine.store.port import Store
 __all__ = ["Identities", "Trust"]
 
 _REFRESH_S: Final = 0.5
+_REST_S: Final = 5.0
+_ON_ITS_WAY_S: Final = 60.0
+"""How long a change may take to be stored after it was asked for, or after the store was away."""
+
 _RING_S: Final = 1.0
 _USES_S: Final = 30.0
 _ROWS_MAX: Final = 1_000
@@ -67,6 +71,8 @@ class Identities:
             tokens.take(load_key_ring(trust.key_file))
         self._position = 0
         self._reading = trio.Lock()
+        self._expected_until = 0.0
+        self._expected = trio.Event()
         self._changed: WeakValueDictionary[str, trio.Event] = WeakValueDictionary()
         """For each tenant that somebody waits for: set when its credentials have changed."""
         self.key_problem = ""
@@ -108,6 +114,11 @@ class Identities:
                 return str(error)
             with trio.move_on_after(left_s):
                 await changed.wait()
+
+    def expect(self) -> None:
+        """A change is on its way to the store."""
+        self._expected_until = trio.current_time() + _ON_ITS_WAY_S
+        self._expected.set()
 
     async def refresh(self) -> None:
         """Read what has changed of API keys and revocations. Raises `StoreError`."""
@@ -190,13 +201,19 @@ class Identities:
             try:
                 await self.refresh()
             except StoreError:
+                self.expect()
                 await trio.sleep(_REFRESH_S)
             else:
                 return
 
     async def _follow_store(self) -> None:
         while True:
-            await trio.sleep(_REFRESH_S)
+            if trio.current_time() < self._expected_until:
+                await trio.sleep(_REFRESH_S)
+            else:
+                self._expected = trio.Event()
+                with trio.move_on_after(_REST_S):
+                    await self._expected.wait()
             await self._refresh_patiently()
             self._authenticator.forget_revoked(self._clock.moment())
 

@@ -163,6 +163,7 @@ async def _administer(
 ) -> AdministerAnswer:
     """Commit a change, and let it count from then on."""
     facts = msgspec.json.encode(view)
+    call.front.identities.expect()
     answer = await call.front.gateway.administer(
         call.tenant_id,
         lambda ask_id: AdministerTenant(
