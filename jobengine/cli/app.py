@@ -24,6 +24,7 @@ from jobengine.cli.failure import CommandFailedError, ExitCode
 from jobengine.cli.governance import governance
 from jobengine.cli.job import job
 from jobengine.cli.openapi import openapi
+from jobengine.cli.output import printable_lines
 from jobengine.cli.pack import pack
 from jobengine.cli.pause import pause, resume
 from jobengine.cli.queue import queue
@@ -110,7 +111,7 @@ def main(arguments: list[str] | None = None) -> int:
         error.show()
         return ExitCode.ERROR
     except CommandFailedError as failure:
-        print(f"jobengine: {failure}", file=sys.stderr)
+        print(printable_lines(f"jobengine: {failure}"), file=sys.stderr)
         return failure.exit_code
     except BrokenPipeError:
         # The reader of the output wants no more (`… | head`); the interpreter would flush again.

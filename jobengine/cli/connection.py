@@ -16,12 +16,20 @@ import click
 from click.core import ParameterSource
 
 from jobengine.cli.failure import CommandFailedError, ExitCode
-from jobengine.cli.output import output_option
+from jobengine.cli.output import output_option, printable
 
 if TYPE_CHECKING:
     from jobengine.sdk import ApiError, Client, UnsendableError
 
-__all__ = ["Engine", "audited", "engine_options", "read_secret", "reasoned", "unsendable_text"]
+__all__ = [
+    "Engine",
+    "audited",
+    "engine_options",
+    "file_of_token",
+    "read_secret",
+    "reasoned",
+    "unsendable_text",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 _VARIABLES: Final = {"token": "JOBENGINE_TOKEN", "tenant": "JOBENGINE_TENANT"}
@@ -84,8 +92,8 @@ def engine_options(command: F) -> F:
     def with_engine(
         url: str, token: str | None, token_file: str | None, tenant: str | None, **rest: Any
     ) -> Any:
-        if token_file is not None:
-            token = read_secret(token_file)
+        if (file := file_of_token(token_file)) is not None:
+            token = read_secret(file)
         return command(engine=Engine(url, token, tenant), **rest)
 
     wrapped: Any = with_engine
@@ -118,6 +126,16 @@ def engine_options(command: F) -> F:
         wrapped = option(wrapped)
     result: F = wrapped
     return result
+
+
+def file_of_token(token_file: str | None) -> str | None:
+    """The file that the running command takes its token from; None where it has no --token-file,
+    and JOBENGINE_TOKEN_FILE gives way to --token."""
+    source = click.get_current_context().get_parameter_source
+    token_given, file_given = (
+        source(name) is ParameterSource.COMMANDLINE for name in ("token", "token_file")
+    )
+    return None if token_given and not file_given else token_file
 
 
 def read_secret(place: str) -> str:
@@ -193,7 +211,7 @@ def _refusal(error: "ApiError") -> CommandFailedError:
         412: ExitCode.REFUSED,
         422: ExitCode.USAGE,
     }.get(error.http_status, ExitCode.ERROR)
-    message = f"{error.message} ({error.code})"
+    message = printable(f"{error.message} ({error.code})")
     if error.http_status == 401:
         message += ": give a valid --token or JOBENGINE_TOKEN"
     elif error.code == "TENANT_REQUIRED":

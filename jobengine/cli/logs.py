@@ -6,11 +6,12 @@ event last of all, tracebacks included; these show no local variables.
 
 import logging
 import sys
-from typing import Any, Final
+from typing import Final
 
 import structlog
 from structlog.types import EventDict, Processor, WrappedLogger
 
+from jobengine.cli.output import printable_lines
 from jobengine.domain.redaction import Redactor
 
 __all__ = ["log_to_stderr"]
@@ -41,7 +42,7 @@ def log_to_stderr(level: str, redactor: Redactor | None = None) -> None:
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
                 _redaction(redactor or Redactor()),
-                _renderer(),
+                *_renderers(),
             ],
         )
     )
@@ -64,7 +65,16 @@ def _redaction(redactor: Redactor) -> Processor:
     return redacted
 
 
-def _renderer() -> Any:
+def _renderers() -> list[Processor]:
     if sys.stderr.isatty():
-        return structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
-    return structlog.processors.JSONRenderer()
+        plain = structlog.dev.plain_traceback
+        return [_drawable, structlog.dev.ConsoleRenderer(exception_formatter=plain)]
+    return [structlog.processors.JSONRenderer()]
+
+
+def _drawable(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Texts on top are written as they are, and may quote a tenant; others by their `repr`."""
+    return {
+        name: printable_lines(value) if isinstance(value, str) else value
+        for name, value in event.items()
+    }

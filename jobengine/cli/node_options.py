@@ -73,6 +73,20 @@ def node_options(command: F) -> F:
             help="Origins whose pages may read answers, such as https://console.example.com.",
         ),
         click.option(
+            "--leeway",
+            metavar="SECONDS",
+            help="How far that issuer's clock may be from ours; default 30.",
+        ),
+        click.option("--audience", metavar="NAME", help="What they must name in `aud`."),
+        click.option(
+            "--issuer", metavar="NAME", help="What the tokens of that issuer name as `iss`."
+        ),
+        click.option(
+            "--jwks",
+            metavar="FILE|URL",
+            help="The keys of an external issuer; needs --issuer and --audience beside it.",
+        ),
+        click.option(
             "--tls-client-ca",
             metavar="FILE",
             help="Workers show a certificate that one of these has signed.",

@@ -1,5 +1,6 @@
 """What commands print: tables for people, one JSON document for programs."""
 
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal, TypeVar
@@ -8,17 +9,21 @@ import click
 
 __all__ = [
     "Form",
+    "json_text",
     "output_option",
     "print_fields",
     "print_json",
     "print_lines",
     "print_table",
     "printable",
+    "printable_lines",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
 Form = Literal["table", "json"]
 _GAP: Final = "  "
+_CONTROLS: Final = re.compile("[\x7f-\x9f]")
+"""Those that JSON may hold as they are; terminals obey them too."""
 
 
 def output_option(command: F) -> F:
@@ -34,10 +39,16 @@ def output_option(command: F) -> F:
 
 def print_json(document: Any) -> None:
     """One line of JSON, at once; wire types keep the names they have on the wire."""
+    sys.stdout.write(json_text(document) + "\n")
+    sys.stdout.flush()
+
+
+def json_text(document: Any) -> str:
+    """One line of JSON that steers no terminal either."""
     import msgspec
 
-    sys.stdout.write(msgspec.json.encode(document).decode() + "\n")
-    sys.stdout.flush()
+    text = msgspec.json.encode(document).decode()
+    return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -72,3 +83,8 @@ def _cell(value: object) -> str:
 def printable(text: str) -> str:
     """Text on one line; what a tenant wrote must not steer the terminal of an operator."""
     return "".join(letter if letter.isprintable() else "�" for letter in text)
+
+
+def printable_lines(text: str) -> str:
+    """The same of a text that may have many lines."""
+    return "\n".join(printable(line) for line in text.split("\n"))

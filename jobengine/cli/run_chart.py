@@ -6,7 +6,7 @@ from typing import Final
 
 from rich.text import Text
 
-from jobengine.cli.run_printing import took
+from jobengine.cli.run_printing import drawable, took
 from jobengine.wire.run_views import GanttLane, GanttSpan, GanttView
 
 __all__ = ["chart_lines"]
@@ -56,7 +56,7 @@ def _lane(lane: GanttLane, label: int, begin: datetime, span_s: float, columns: 
         mark, style = (" ", "") if name is None else _MARKS[name]
         line.append(mark, style)
     line.rstrip()
-    return line
+    return drawable(line)
 
 
 def _name(span: GanttSpan) -> str:

@@ -61,8 +61,12 @@ class WatchedRun:
             if face_of(node) != before.get(node.key, "pending") or node.key not in before
         ]
 
-    def take(self, data: Mapping[str, Any]) -> DagNode | None:
-        """What an event says; answers the node that it has changed."""
+    def take(self, kind: str, data: Mapping[str, Any]) -> DagNode | None:
+        """What comes on the stream of the run; answers the node that it has changed."""
+        if kind == "first_signal":
+            self.signal = data["firstSignal"]["message"]
+        if not kind.startswith(("job.", "run.")) and kind != "gap":
+            return None
         job = data.get("job")
         if not isinstance(job, dict):
             self.stale = True
@@ -73,7 +77,7 @@ class WatchedRun:
         if node is None or node.state in ENDED or job.get("attempt", 0) < node.attempt:
             return None
         before = face_of(node), node.attempt
-        if data.get("eventType") == "run.node_opened":
+        if kind == "run.node_opened":
             node.open = True
         state, at = job.get("status"), data.get("occurredAt")
         # A node without a worker goes through the states in one commit; only its end counts.

@@ -2,12 +2,14 @@
 
 from typing import TYPE_CHECKING, Final
 
-from jobengine.cli.output import Form, print_fields, print_json
+from jobengine.cli.output import Form, print_fields, print_json, printable
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from jobengine.wire.run_views import RunView
 
-__all__ = ["dag_of", "print_run", "took"]
+__all__ = ["dag_of", "drawable", "print_run", "took"]
 
 _ERRORS_SHOWN: Final = 10
 
@@ -65,3 +67,9 @@ def took(duration_ms: int | None) -> str | None:
 def dag_of(found: "RunView") -> str | None:
     """DAG and version that it is of."""
     return None if found.dag_id is None else f"{found.dag_id} {found.dag_version}"
+
+
+def drawable(line: "Text") -> "Text":
+    """The line, with its colours, as `printable` has it: rich lets some controls through."""
+    line.plain = printable(line.plain)
+    return line

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import click
 
 from jobengine.cli.connection import Engine, engine_options
-from jobengine.cli.output import Form, print_fields, print_json, print_table
+from jobengine.cli.output import Form, json_text, print_fields, print_json, print_table
 from jobengine.cli.run_printing import took
 
 __all__ = ["export", "record"]
@@ -61,9 +61,7 @@ def record(engine: Engine, output: Form, run_id: str) -> None:
 @engine_options
 def export(engine: Engine, output: Form, started_from: str, started_before: str | None) -> None:
     """Export the records of ended runs by start and id, a line of JSON each, in either --output."""
-    import msgspec
-
     until = started_before or datetime.now(UTC).isoformat(timespec="milliseconds")
     with engine.client() as client:
         for found in client.export_runs(started_from, until):
-            sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
+            sys.stdout.write(json_text(found) + "\n")

@@ -13,9 +13,8 @@ from typing import Final
 
 from rich.text import Text
 
-from jobengine.cli.output import printable
 from jobengine.cli.run_graph import ENDED, Group, WatchedRun, counted, face_of
-from jobengine.cli.run_printing import took
+from jobengine.cli.run_printing import drawable, took
 from jobengine.wire.run_views import DagNode
 
 __all__ = ["counts_text", "screen_lines"]
@@ -39,9 +38,8 @@ def screen_lines(watched: WatchedRun, now: datetime, width: int, height: int) ->
     lines = _head(watched, now, width)[:height]
     room = height - len(lines)
     whole = list(_whole(watched, now))
-    if len(whole) <= room:
-        return lines + whole
-    return lines + _summary(watched, now, room)
+    lines += whole if len(whole) <= room else _summary(watched, now, room)
+    return [drawable(line) for line in lines]
 
 
 def counts_text(counts: Counter[str]) -> str:
@@ -52,7 +50,7 @@ def counts_text(counts: Counter[str]) -> str:
 def _head(watched: WatchedRun, now: datetime, width: int) -> list[Text]:
     run, counts = watched.run, watched.counts()
     dag = "" if run.dag_id is None else f"  {run.dag_id} {run.dag_version}"
-    title = Text(f"run {run.run_id}  {printable(run.run_token)}{dag}  ")
+    title = Text(f"run {run.run_id}  {run.run_token}{dag}  ")
     title.append(run.state, _FACES[run.state][1])
     if run.started_at is not None:
         until = datetime.fromisoformat(run.finished_at) if run.finished_at else now
@@ -65,7 +63,7 @@ def _head(watched: WatchedRun, now: datetime, width: int) -> list[Text]:
     bar.append(f"  {ended}/{len(watched.graph.nodes)}  ", "default").append(_symbols(counts))
     lines = [title, bar.append(_left(watched, now), "default")]
     if watched.signal is not None:
-        lines.append(Text(f"first signal: {printable(watched.signal)}", "dim"))
+        lines.append(Text(f"first signal: {watched.signal}", "dim"))
     return [*lines, Text("* critical path", "dim")]
 
 
@@ -128,7 +126,7 @@ def _node(node: DagNode, now: datetime, key_width: int, level: int | None) -> Te
     if face == "open":
         line.append(f"  waits for {'an approval' if node.kind == 'approval' else node.kind}")
     if face in ("failed", "cancelled"):
-        line.append(f"  {printable(node.error or node.reason or '')}", style)
+        line.append(f"  {node.error or node.reason or ''}", style)
     if node.kept:
         line.append("  kept", "dim")
     return line

@@ -82,5 +82,14 @@ def _listed(keys: list[str]) -> str | None:
 
 
 def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{escaped}"'
+    """A control is shown as its escape; a newline begins a line of a label."""
+    escaped = (_printable(line) for line in text.split("\n"))
+    return '"' + "\\n".join(escaped) + '"'
+
+
+def _printable(line: str) -> str:
+    shown = (
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in line
+    )
+    return "".join(shown).replace("\\", "\\\\").replace('"', '\\"')

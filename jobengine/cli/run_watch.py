@@ -13,8 +13,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-import httpx
-
 from jobengine.cli.failure import ExitCode
 from jobengine.cli.output import Form, print_json, printable
 from jobengine.cli.run_graph import ENDED, WatchedRun, face_of
@@ -54,25 +52,26 @@ def watch_run(client: "Client", run_id: str, output: Form) -> int:
 
 
 def _follow(client: "Client", watched: WatchedRun, view: _View) -> None:
+    from jobengine.sdk.requests import passing
+
     signal: FirstSignalView | None = None
     read_at = float("-inf")
     for event in client.watch_run(watched.run.run_id):
         changed: list[DagNode] = []
         if event is not None and isinstance(event.data, dict):
-            node = watched.take(event.data)
+            node = watched.take(event.type, event.data)
             changed = [] if node is None else [node]
         ended = event is not None and event.type in _ENDS
         due = event is None or (watched.stale and time.monotonic() - read_at > _READ_EVERY_S)
         if ended or due:
-            try:
+            watched.stale = True
+            with passing():
                 signal = client.first_signal(watched.run.run_id, signal)
                 run = client.run_state(watched.run.run_id)
                 changed += watched.load(run, client.run_dag(run.run_id))
-            except httpx.TransportError:
-                watched.stale = True
+                if signal is not None:
+                    watched.signal = signal.first_signal.message
             read_at = time.monotonic()
-            if signal is not None:
-                watched.signal = signal.first_signal.message
         if changed or due:
             view.show(watched, changed)
         if watched.run.state in ENDED:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from jobengine.cli.configuration import LOG_LEVELS
-from jobengine.cli.connection import unsendable_text
+from jobengine.cli.connection import file_of_token, unsendable_text
 from jobengine.cli.failure import CommandFailedError, ExitCode
 from jobengine.cli.logs import log_to_stderr
 
@@ -66,11 +66,13 @@ def run(
     for name, value in {
         "JOBENGINE_WORKER_URL": url,
         "JOBENGINE_TOKEN": token,
-        "JOBENGINE_TOKEN_FILE": token_file,
+        "JOBENGINE_TOKEN_FILE": file_of_token(token_file),
         "JOBENGINE_TENANT": tenant,
     }.items():
         if value is not None:
             os.environ[name] = value
+        else:
+            os.environ.pop(name, None)
     try:
         _load(target).run()
     except AddressError as error:

@@ -8,11 +8,14 @@ import time
 from pathlib import Path
 
 import click
+import msgspec
 import pytest
 
 from jobengine.auth.keys import load_or_create_key
 from jobengine.auth.tokens import Tokens
 from jobengine.cli.app import jobengine
+from jobengine.cli.node_options import _FLAGS
+from jobengine.cli.output import json_text
 from tests.cli.conftest import Run
 from tests.postgres_server import database, postgres_server
 
@@ -117,6 +120,19 @@ def test_without_a_token_a_command_ends_with_2(run: Run) -> None:
     assert done.stderr.startswith("jobengine: no token")
 
 
+def test_a_refusal_does_not_steer_the_terminal(run: Run) -> None:
+    done = run("job", "list", "--token-file", "/nowhere/\x1b[2J")
+    assert done.exit_code == 1
+    assert done.stderr == "jobengine: /nowhere/�[2J: No such file or directory\n"
+
+
+def test_documents_hold_no_control_as_it_is_and_say_the_same() -> None:
+    said = {"by": "\x1b[2J \x9b2J\x7f é", "of": msgspec.Raw(b'{\n"a": 1}')}
+    text = json_text(said)
+    assert json.loads(text) == said | {"of": {"a": 1}}
+    assert not any(letter in text for letter in "\x1b\x9b\x7f")
+
+
 def test_an_engine_out_of_reach_is_named(run: Run) -> None:
     done = run("job", "list", "--url", "http://127.0.0.1:1", JOBENGINE_TOKEN="any")
     assert done.exit_code == 1
@@ -188,6 +204,26 @@ def test_config_show_tells_each_value_and_its_origin(tmp_path: Path, run: Run) -
     assert {"name", "environment", "value", "origin"} == as_json[0].keys()
     unset = json.loads(run("config", "show", "--output", "json").stdout)
     assert {row["name"]: row["value"] for row in unset}["database_url"] is None
+
+
+def test_every_setting_that_flags_are_known_for_has_its_flag() -> None:
+    flags = {parameter.name for _, command in COMMANDS for parameter in command.params}
+    assert _FLAGS.keys() <= flags
+
+
+def test_an_external_issuer_is_named_by_flags(run: Run) -> None:
+    flags = {"jwks": "keys.json", "issuer": "https://idp", "audience": "us", "leeway_s": "60"}
+    arguments = [part for name, value in flags.items() for part in (_flag(name), value)]
+    done = run("config", "show", *arguments, JOBENGINE_ISSUER="https://other")
+    assert done.exit_code == 0, done.stderr
+    rows = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines()}
+    assert {name: rows[name] for name in flags} == {
+        name: [value, _flag(name)] for name, value in flags.items()
+    }
+
+
+def _flag(setting: str) -> str:
+    return f"--{setting.removesuffix('_s')}"
 
 
 def test_a_bad_config_ends_every_command_with_one_line(tmp_path: Path, run: Run) -> None:

@@ -14,8 +14,16 @@ from jobengine.auth.keys import key_id_of, load_key_ring, load_or_create_key
 from jobengine.auth.scopes import Scope
 from jobengine.auth.tokens import Tokens
 from jobengine.http.tls import TlsFiles
+from tests.auth.idp import AUDIENCE, ISSUER, Idp
 from tests.cli.conftest import Done, Run
-from tests.end_to_end.processes import PATIENCE_S, RunningEngine, Stage, open_stage, wait_for
+from tests.end_to_end.processes import (
+    LOOPBACK,
+    PATIENCE_S,
+    RunningEngine,
+    Stage,
+    open_stage,
+    wait_for,
+)
 from tests.http.certificates import Authority
 from tests.http.opened import opened
 
@@ -151,6 +159,39 @@ def test_a_running_engine_takes_a_rotated_key_and_refuses_the_old_one_when_it_is
     wait_for(lambda: not refused(cli, newest), PATIENCE_S, "the newest key")
     assert refused(cli, new)
     assert not refused(cli, old)
+
+
+def test_a_token_on_the_command_line_goes_before_a_file_of_the_environment(
+    cli: Run, engine: RunningEngine, stage: Stage, tmp_path: Path
+) -> None:
+    good, bad = tmp_path / "good", tmp_path / "bad"
+    good.write_text(engine.token)
+    bad.write_text("not-a-token")
+    bad_file = {"JOBENGINE_TOKEN_FILE": str(bad)}
+    ask = partial(cli, "job", "list")
+    assert ask("--token", engine.token, **bad_file).exit_code == 0
+    assert ask(**bad_file).exit_code == 2
+    assert ask("--token-file", bad).exit_code == 2
+    assert ask("--token", "not-a-token", "--token-file", good).exit_code == 0
+    run_worker = ("worker", "run", "tests.end_to_end.tasks:worker", "--token", engine.token)
+    stage.start(*run_worker, environ=engine.environ | bad_file)
+    listed = partial(cli, "workers", "list", "--output", "json")
+    wait_for(lambda: document(listed()), PATIENCE_S, "the worker")
+
+
+def test_an_engine_believes_the_issuer_that_its_flags_name(run: Run, tmp_path: Path) -> None:
+    idp, place = Idp(), tmp_path / "keys.jwks"
+    place.write_bytes(idp.jwks())
+    named = ("--jwks", str(place), "--issuer", ISSUER, "--audience", AUDIENCE)
+    now_at = time.time_ns() // 1000
+    with open_stage() as other:
+        halves = other.run("up", *LOOPBACK, "--data", str(other.data), "--jwks", str(place))
+        assert "missing: --issuer, --audience" in halves.stderr
+        engine = other.engine(*LOOPBACK, *named, "--leeway", "200")
+        environ = engine.environ | {"JOBENGINE_TOKEN": idp.token(now_at=now_at - 400 * 1_000_000)}
+        assert run("job", "list", **environ).exit_code == 0
+        environ["JOBENGINE_TOKEN"] = idp.token(now_at=now_at - 600 * 1_000_000)
+        assert run("job", "list", **environ).exit_code == 2
 
 
 async def test_commands_believe_the_authority_of_the_ca_file_and_no_other(

@@ -2,6 +2,8 @@
 
 import json
 import logging
+import os
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -57,3 +59,26 @@ def test_what_holds_no_secret_is_logged_as_it_is(capsys: pytest.CaptureFixture[s
     assert (event["event"], event["level"], event["http"], event["on"]) == (
         "serving", "info", "http://127.0.0.1:7070", True,
     )  # fmt: skip
+
+
+def test_what_a_tenant_wrote_does_not_steer_the_terminal_of_a_log(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ours, theirs = os.openpty()
+    with open(theirs, "w") as terminal, open(ours, "rb", buffering=0) as shown:  # noqa: PTH123
+        monkeypatch.setattr("sys.stderr", terminal)
+        log_to_stderr("info")
+        log = structlog.get_logger("jobengine.test")
+        log.info("said\x1b]0;evil\x07", by="\x1b[2J", of={"a": "\x1b[2J"}, twice="a\x9b2J b")
+        try:
+            raise ValueError("\x1b[2J")
+        except ValueError:
+            log.exception("failed")
+        terminal.flush()
+        read = b""
+        while not re.search(b"ValueError.*\n", read):
+            read += shown.read(65_536)
+    written = read.decode()
+    assert "by\x1b[0m=\x1b[35m�[2J" in written
+    assert "Traceback (most recent call last):\r\n" in written
+    assert not re.search("\x1b(?!\\[[0-9;]*m)|[\x07\x80-\x9f]", written)

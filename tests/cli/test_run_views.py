@@ -104,6 +104,32 @@ def test_text_of_a_tenant_does_not_steer_the_terminal() -> None:
     assert not any("\x1b" in line.plain for line in screen_lines(watched, NOW, 80, 40))
 
 
+EVIL = "\x1b]52;c;aGk=\x07 \x9b2J\n\r"
+
+
+def test_keys_of_nodes_do_not_steer_the_terminal() -> None:
+    nodes = [node(EVIL, 0, "running", started_at=at(1)), node(f"b{EVIL}", 1, "completed")]
+    summed = [node(f"{EVIL}{place}", 0, "completed") for place in range(9)]
+    lane = GanttLane(key=EVIL, job_id="j", state="running", level=0, on_critical_path=False,
+        spans=[])  # fmt: skip
+    chart = GanttView(run_id="r1", state="running", from_=at(0), to=at(1), lanes=[lane])
+    lines = [
+        *drawn(graph(nodes)),
+        *drawn(graph(summed), height=6),
+        *(line.plain for line in chart_lines(chart, 60, 10)),
+        *dot_lines(graph(nodes, (EVIL, f"b{EVIL}"))),
+    ]
+    assert any("]52;c;aGk=" in line for line in lines)
+    assert [line for line in lines if not line.isprintable()] == []
+
+
+def test_what_is_drawn_keeps_its_colours() -> None:
+    watched = WatchedRun(run_view(run_token="\x1b[2J"), small())
+    title, *_ = screen_lines(watched, NOW, 80, 40)
+    [colour] = [each for each in title.spans if title.plain[each.start : each.end] == "running"]
+    assert colour.style == "cyan"
+
+
 def test_what_is_left_follows_the_longest_way_and_the_pace() -> None:
     slow = WatchedRun(run_view(), graph([node("a", 0, "running", started_at=at(19)),
         node("b", 1, "pending")], ("a", "b")))  # fmt: skip
@@ -119,43 +145,53 @@ def event(job: str, state: str | None, attempt: int = 1, **more: Any) -> dict[st
     about = {"id": f"job-{job}", "attempt": attempt}
     if state is not None:
         about["status"] = state
-    return {"occurredAt": at(18), "eventType": "job.x", "job": about | more}
+    return {"occurredAt": at(18), "job": about | more}
 
 
 def test_events_bring_the_graph_up_to_date() -> None:
     watched = WatchedRun(run_view(), small())
-    ended = watched.take(event("match", "completed"))
+    ended = watched.take("job.x", event("match", "completed"))
     assert ended is not None
     assert (ended.state, ended.run_ms, ended.finished_at) == ("completed", 4000, at(18))
-    assert watched.take(event("match", "running")) is None
+    assert watched.take("job.x", event("match", "running")) is None
     assert counts_text(watched.counts()) == "1 open, 1 failed, 2 completed"
-    assert watched.take(event("ok", "running")) is None
-    approved = watched.take(event("ok", "completed"))
+    assert watched.take("job.x", event("ok", "running")) is None
+    approved = watched.take("job.x", event("ok", "completed"))
     assert approved is not None
     assert not approved.open
 
 
 def test_an_event_from_before_the_graph_was_read_changes_nothing() -> None:
     watched = WatchedRun(run_view(), small())
-    assert watched.take(event("match", "scheduled", attempt=0)) is None
-    retried = watched.take(event("match", "scheduled", attempt=1))
+    assert watched.take("job.x", event("match", "scheduled", attempt=0)) is None
+    retried = watched.take("job.x", event("match", "scheduled", attempt=1))
     assert retried is not None
     assert retried.state == "scheduled"
 
 
 def test_a_job_that_is_not_known_makes_the_graph_stale() -> None:
     watched = WatchedRun(run_view(), small())
-    assert watched.take(event("new", "scheduled", 0)) is None
+    assert watched.take("job.x", event("new", "scheduled", 0)) is None
     assert watched.stale
     changed = watched.load(run_view(), graph([*small().nodes, node("new", 1, "scheduled")]))
     assert [each.key for each in changed] == ["new"]
+
+
+def test_log_lines_and_the_first_signal_leave_the_graph_as_it_was_read() -> None:
+    watched = WatchedRun(run_view(), small())
+    line = {"jobId": "job-new", "attempt": 1, "level": "info", "text": "hi"}
+    assert watched.take("log", line) is None
+    assert watched.take("first_signal", {"firstSignal": {"message": "started"}}) is None
+    assert (watched.stale, watched.signal) == (False, "started")
+    assert watched.take("gap", {"from": 1, "to": 2}) is None
+    assert watched.stale
 
 
 def test_what_happens_to_the_run_itself_makes_the_graph_stale() -> None:
     watched = WatchedRun(run_view(), small(), stale=True)
     watched.load(run_view(), small())
     stale_at = [watched.stale]
-    assert watched.take({"eventType": "run.grown"}) is None
+    assert watched.take("run.grown", {}) is None
     stale_at.append(watched.stale)
     assert stale_at == [False, True]
 
@@ -174,6 +210,13 @@ def test_graphviz_gets_nodes_edges_and_the_critical_path() -> None:
     assert '"fetch" [label="fetch\\nscan\\ncompleted", fillcolor=palegreen, penwidth=2];' in text
     assert '"fetch" -> "match" [penwidth=2];' in text
     assert '"fetch" -> "other";' in text
+
+
+def test_graphviz_gets_a_key_with_controls_and_quotes_as_one_text() -> None:
+    key = 'a "b" \\ \x1b[2J\nc'
+    assert '  "a \\"b\\" \\\\ \\\\x1b[2J\\nc" [' in "\n".join(
+        dot_lines(graph([node(key, 0, "pending")]))
+    )
 
 
 def span(kind: Any, begin: float, end: float | None, **more: Any) -> GanttSpan:
