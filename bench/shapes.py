@@ -36,6 +36,8 @@ __all__ = ["SHAPES", "ShapesCase", "measure", "run"]
 _NO_RUN: Final = "runId=0190a5d2-0000-7000-8000-000000000000"
 _BATCH: Final = 100
 _JOBS_IN_FLIGHT: Final = 2_400
+_SUBMITS_IN_FLIGHT: Final = 60
+"""All of them may be of one session, of which the engine takes 64 that it has not answered."""
 _SERVER_PARTS: Final = ("engine", "postgresql")
 
 
@@ -86,9 +88,8 @@ def _served(tenants_max: int | None) -> _Measure:
 
     async def measure(bench: _Bench, job_type: str) -> dict[str, Any]:
         batch = max(1, min(_BATCH, bench.case.jobs // bench.case.tenants))
-        flow = bench.flow(
-            tenants=bench.many[:tenants_max], batch=batch, in_flight=_JOBS_IN_FLIGHT // batch
-        )
+        in_flight = min(_SUBMITS_IN_FLIGHT, _JOBS_IN_FLIGHT // batch)
+        flow = bench.flow(tenants=bench.many[:tenants_max], batch=batch, in_flight=in_flight)
         return await measure_flow(bench.near, flow, job_type)
 
     return measure

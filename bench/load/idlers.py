@@ -1,6 +1,8 @@
 """Many connected workers that do nothing: hello, credit, heartbeats when told. A lease that comes
-is kept, and named when its worker comes back."""
+is kept, and named when its worker comes back. A connection that is lost ends the process."""
 
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import trio
@@ -21,14 +23,15 @@ _PER_ADDRESS: Final = 20_000
 """Connections to one port that an address of ours has ports for, with some to spare."""
 _TOO_MANY_REQUESTS: Final = 429
 _AGAIN_S: Final = 0.2
+_HEARTBEAT: Final = encode_frame([Heartbeat(ref=1)])
 
 
 async def run(plan: dict[str, Any], orders: Orders, say: Say) -> None:
     """Plan: workers, job_type, slots?. The count told is that of leases which came. Orders:
-    `connect`, answered when all are welcomed; `beat` {every_s (None: never)}, evenly spread over
-    the workers, answered at once; `return`, which cuts all connections at once without a word and
-    is answered when all workers are welcomed again, with how many leases they `resumed` and
-    `lost`."""
+    `connect`, answered when all are welcomed; `beat` {every_s (None: no more)}, one of every worker
+    at once, which is answered, and then evenly spread over the workers; `return`, which cuts all
+    connections at once without a word and is answered when all workers are welcomed again, with how
+    many leases they `resumed` and `lost`."""
     idlers = _Idlers(plan)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(tell_count, lambda: idlers.leases, say)
@@ -46,6 +49,7 @@ async def run(plan: dict[str, Any], orders: Orders, say: Say) -> None:
                     assert other == "beat", other
                     beating.cancel()
                     beating = trio.CancelScope()
+                    await _beat_once(idlers.sockets)
                     if order["every_s"] is not None:
                         nursery.start_soon(_beat, idlers.sockets, order["every_s"], beating)
             say(done=order["do"], resumed=idlers.resumed, lost=idlers.lost)
@@ -130,12 +134,18 @@ class _Idlers:
         return f"127.0.0.{1 + number // _PER_ADDRESS}"
 
 
-async def _beat(sockets: list[FrameClient], every_s: float, beating: trio.CancelScope) -> None:
-    frame = encode_frame([Heartbeat(ref=1)])
+async def _beat_once(sockets: Sequence[FrameClient]) -> None:
+    for socket in sockets:
+        # Who receives over a connection that has ended says why it has.
+        with suppress(DisconnectedError):
+            await socket.send(_HEARTBEAT)
+
+
+async def _beat(sockets: Sequence[FrameClient], every_s: float, beating: trio.CancelScope) -> None:
     with beating:
         at = trio.current_time()
         while True:
             for socket in sockets:
                 at += every_s / len(sockets)
                 await trio.sleep_until(at)
-                await socket.send(frame)
+                await _beat_once([socket])

@@ -89,9 +89,15 @@ async def install(installation: Installation, python: str | None) -> dict[str, s
 
 
 def _newest_python() -> str:
-    """Some peers want a newer Python than jobengine does."""
+    """Some peers want a newer Python than jobengine does. What is on the path may be the stand-in
+    of a version manager for one that is not there."""
     names = [f"python3.{minor}" for minor in range(_NEWEST_MINOR, _OLDEST_MINOR - 1, -1)]
-    return next((found for name in names if (found := shutil.which(name))), sys.executable)
+    found = (path for name in names if (path := shutil.which(name)))
+    return next((path for path in found if _starts(path)), sys.executable)
+
+
+def _starts(python: str) -> bool:
+    return subprocess.run([python, "--version"], capture_output=True, check=False).returncode == 0
 
 
 async def _run(command: Sequence[str]) -> None:
