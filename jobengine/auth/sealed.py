@@ -33,7 +33,9 @@ CALLBACKS: Final = "callback"
 """Which node of which run a call from outside may end; the value says it all."""
 
 _SIGNATURE_BYTES: Final = 64
-_CHARACTERS_MAX: Final = 1_024
+_CHARACTERS_MAX: Final = 16_384
+"""Above what the longest name that a list is sorted by comes to, its characters escaped; heads of
+requests are bounded at twice that."""
 
 
 class SealBrokenError(Exception):

@@ -16,7 +16,7 @@ from functools import partial
 from types import TracebackType
 
 import structlog
-from quart import Response, g, has_request_context, request, websocket
+from quart import Response, g, request
 from quart.routing import QuartRule
 from quart.wrappers.response import ResponseBody
 from quart_trio import QuartTrio
@@ -76,7 +76,6 @@ def create_app(
         _add(app, signed_row.method, signed_row.base + signed_row.path, signed_row.name, view)
     for row in routes:
         _add(app, row.method, row.base + row.path, row.name, _view(front, row, respond))
-    app.before_websocket(_refuse_repeated)
     app.register_error_handler(Exception, _on_error(respond))
     if front.cors.origins:
         app.before_request(_preflight(front.cors, respond))
@@ -221,10 +220,6 @@ def _told_of(front: Front) -> Callable[[Response], Awaitable[Response]]:
     return told
 
 
-async def _refuse_repeated() -> None:
-    refuse_repeated(websocket.headers.keys())
-
-
 async def _read_chunk(within_s: float, size: int) -> bytes:
     body = request.body
     assert isinstance(body, Body)
@@ -254,15 +249,14 @@ def _response(standing: dict[str, str], answer: AnyAnswer) -> Response:
 
 def _on_error(respond: Respond) -> Callable[[Exception], Awaitable[Response]]:
     async def answer(error: Exception) -> Response:
-        asked = request if has_request_context() else websocket
-        trace_id = trace_id_of(asked.headers.get)
+        trace_id = trace_id_of(request.headers.get)
         foreseen = answer_to(error, trace_id)
         if foreseen is not None:
             return respond(foreseen)
         if isinstance(error, HTTPException) and error.code is not None and error.code < 500:
             kept = {name: value for name, value in error.get_headers() if name == "Allow"}
             return respond(framework_refusal(error.code, trace_id, kept))
-        _log.error("http_request_failed", trace_id=trace_id, path=asked.path, exc_info=error)
+        _log.error("http_request_failed", trace_id=trace_id, path=request.path, exc_info=error)
         return respond(internal_answer(trace_id))
 
     return answer

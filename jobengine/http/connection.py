@@ -12,11 +12,9 @@ I3  What has been read ahead is at most one read: pipelined requests wait in the
 I4  A response that ends the connection is read by its peer also while the peer still sends: our
     side is closed first, and what comes is dropped for `linger_s` at most.
 I5  Every refusal of its own is the envelope of all errors, with the headers of all answers.
-I6  A handshake that the application answers itself (`own_socket`) is a request like any other, and
-    the last one of its connection.
+I6  A handshake is a request like any other, and the last one of its connection.
 
-Not here: listening, TLS, WebSocket (`server`); grammar (`http1`); bounds and what connections share
-(`peers`).
+Not here: listening, TLS (`server`); grammar (`http1`); bounds and what connections share (`peers`).
 """
 
 import secrets
@@ -35,16 +33,14 @@ from jobengine.http.http1 import Broken, Head, RequestReader, response_head
 from jobengine.http.peers import Peers, ServerLimits
 from jobengine.http.tls import TlsStream
 
-__all__ = ["HANDSHAKE", "AsgiApp", "Connection", "OwnSocket"]
+__all__ = ["HANDSHAKE", "AsgiApp", "Connection"]
 
 Message = dict[str, Any]
 AsgiApp = Callable[..., Awaitable[Any]]
-OwnSocket = Callable[[str], bool]
-"""Whether the application answers a WebSocket handshake for this path itself, as it does requests.
-"""
 
 HANDSHAKE: Final = "jobengine.handshake"
-"""The extension, in the scope of a request, that says that it is one."""
+"""The extension, in the scope of a request, that says that it is the handshake of a WebSocket. An
+application that has none there answers as it does without (RFC 9110 §7.8)."""
 
 _READ_BYTES: Final = 65_536
 _LINGER_BYTES: Final = 1 << 20
@@ -62,9 +58,7 @@ class Connection(Line):
         limits: ServerLimits,
         peers: Peers,
         standing: dict[str, str],
-        own_socket: OwnSocket,
     ) -> None:
-        self._own_socket = own_socket
         self._app = app
         self._stream = stream
         self._limits = limits
@@ -85,11 +79,10 @@ class Connection(Line):
             "server": _address(plain.socket.getsockname()),
         }
 
-    async def serve(self) -> Head | HandOver | None:
+    async def serve(self) -> HandOver | None:
         """Answer requests until the connection ends; the caller closes the stream.
 
-        A head that asks for a WebSocket is returned, unanswered; so is what the rest of the
-        connection was handed over to. Cancelled: cut where it is.
+        What the rest of the connection was handed over to is returned. Cancelled: cut where it is.
         """
         while True:
             event = await self._next_head()
@@ -98,8 +91,6 @@ class Connection(Line):
             if isinstance(event, Broken):
                 await self.refuse(event)
                 return None
-            if event.upgrades and not self._own_socket(_path_of(event)):
-                return event
             self._requests_left -= 1
             answered = await self._answer(event)
             if answered is not True:

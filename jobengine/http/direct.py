@@ -7,12 +7,13 @@ They are read from the same table and pass the same `Admission`; which way a row
 cost and nothing that a client can see.
 
 I1  A request is answered here when its method and its path, as it was sent, are those of a row that
-    is `direct`, or when it is a GET, or a WebSocket handshake, of a row that is a stream. Whatever
-    else there is goes on to the framework: other spellings of a direct path, other methods,
-    preflights.
+    is `direct`, or when it is a GET, or a WebSocket handshake, of a row that is a stream. So is the
+    handshake of a worker (`worker_path`). Whatever else there is goes on to the framework: other
+    spellings of a direct path, other methods, preflights.
 I2  As `app`: every answer carries the standing headers, the limits, the load and what CORS says;
     the body is read to its end or to `DRAINED_MAX` times its limit before it is refused.
 I3  What refuses a stream is the same answer over HTTP and to a handshake, before the stream begins.
+I4  A stream that was taken up and cannot be handed over is left.
 
 Not here: rows that wait for long, and so have to notice that their client has gone (`app`), the
 life of a stream (`streams`).
@@ -29,17 +30,18 @@ import trio
 from jobengine.auth.tokens import Identity
 from jobengine.core.request_limit import Verdict
 from jobengine.http.admission import Admission, trace_id_of
-from jobengine.http.answer import Answer, LiveAnswer
+from jobengine.http.answer import Answer, LiveAnswer, LiveStream, encoded, sent_whole
 from jobengine.http.connection import HANDSHAKE
 from jobengine.http.errors import answer_to, framework_refusal, internal_answer
 from jobengine.http.front import Front, FrontLimits
-from jobengine.http.hand_over import HAND_OVER, Serve
+from jobengine.http.hand_over import HAND_OVER
 from jobengine.http.limits import headers_of, headers_of_load, refusal_of
-from jobengine.http.route import Call, Route
+from jobengine.http.route import BASE, Call, Route
 from jobengine.http.security import standing_headers
 from jobengine.http.single_headers import refuse_repeated
 from jobengine.http.streams import EVENT_STREAM
 from jobengine.http.streams.handshake import Handshake
+from jobengine.http.worker_path import WEBSOCKET_PATH, WorkerPath
 
 __all__ = ["DRAINED_MAX", "DirectFirst"]
 
@@ -56,10 +58,18 @@ _log = structlog.get_logger("jobengine.http")
 
 
 class DirectFirst:
-    """An application that answers some of these rows itself and hands on the rest."""
+    """An application that answers some of these rows itself, `workers` where they are let in here,
+    and hands on the rest."""
 
-    def __init__(self, front: Front, rows: Sequence[Route], framework: AsgiApp) -> None:
+    def __init__(
+        self,
+        front: Front,
+        rows: Sequence[Route],
+        framework: AsgiApp,
+        workers: WorkerPath | None = None,
+    ) -> None:
         self._framework = framework
+        self._workers = workers
         self._views = {
             (row.method, (row.base + row.path).encode()): _View(front, row)
             for row in rows
@@ -73,28 +83,24 @@ class DirectFirst:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         view, path = self._view(scope)
-        if view is None:
-            await self._framework(scope, receive, send)
-        else:
+        if view is not None:
             await view.answer(scope, path, receive, send)
-
-    def is_stream(self, path: str) -> bool:
-        """Whether a stream is at this path, which answers handshakes too."""
-        return self._stream(path)[0] is not None
+        elif self._workers is not None and _is_worker(scope):
+            await self._workers.answer(scope, send)
+        else:
+            await self._framework(scope, receive, send)
 
     def _view(self, scope: Scope) -> "tuple[_View | None, dict[str, str]]":
-        if scope["type"] != "http":
-            return None, {}
         view = self._views.get((scope["method"], scope["raw_path"]))
         if view is None and scope["method"] == "GET":
-            return self._stream(scope["path"])
+            for pattern, stream in self._streams:
+                if match := pattern.fullmatch(scope["path"]):
+                    return stream, match.groupdict()
         return view, {}
 
-    def _stream(self, path: str) -> "tuple[_View | None, dict[str, str]]":
-        for pattern, view in self._streams:
-            if match := pattern.fullmatch(path):
-                return view, match.groupdict()
-        return None, {}
+
+def _is_worker(scope: Scope) -> bool:
+    return HANDSHAKE in scope["extensions"] and scope["path"] == BASE + WEBSOCKET_PATH
 
 
 def _pattern(row: Route) -> re.Pattern[str]:
@@ -121,7 +127,7 @@ class _Begun(NamedTuple):
     """A stream that is taken up and has not been answered yet."""
 
     live: LiveAnswer
-    serve: Serve
+    stream: LiveStream
     handshake: Handshake | None
 
 
@@ -132,7 +138,7 @@ class _View:
         self._front = front
         self._row = row
         self._admission = Admission(front, row)
-        self._standing = _encoded(standing_headers(tls=front.tls))
+        self._standing = encoded(standing_headers(tls=front.tls))
 
     async def answer(
         self, scope: Scope, path: dict[str, str], receive: Receive, send: Send
@@ -143,23 +149,26 @@ class _View:
             answer = await self._answer(asked)
         except _GoneError:
             return
+        try:
+            await self._send(answer, self._told(asked), send)
+        except BaseException:
+            if isinstance(answer, _Begun):
+                answer.stream.leave()
+            raise
+
+    def _told(self, asked: "_Asked") -> dict[str, str]:
         told = self._front.cors.headers(asked.header)
         if asked.verdict is not None:
             told |= headers_of(asked.verdict)
             if self._row.creates_work:
                 told |= headers_of_load(self._front.gateway.load)
-        await self._send(answer, told, send)
+        return told
 
     async def _send(self, answer: Answer | _Begun, told: dict[str, str], send: Send) -> None:
         assert isinstance(answer, Answer)
-        headers = [
-            *self._standing,
-            *_encoded(answer.headers | told),
-            (b"content-type", answer.media_type.encode()),
-            (b"content-length", b"%d" % len(answer.body)),
-        ]
-        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-        await send({"type": "http.response.body", "body": answer.body})
+        headers = [*self._standing, *encoded(answer.headers | told)]
+        for message in sent_whole(answer, headers):
+            await send(message)
 
     async def _answer(self, asked: "_Asked") -> Answer | _Begun:
         trace_id = trace_id_of(asked.header)
@@ -226,15 +235,15 @@ class _StreamView(_View):
         if isinstance(answer, Answer):
             await super()._send(answer, told, send)
             return
-        live, serve, handshake = answer
+        live, stream, handshake = answer
         status = live.status if handshake is None else 101
-        headers = [*self._standing, *_encoded(live.headers | told)]
+        headers = [*self._standing, *encoded(live.headers | told)]
         if handshake is None:
             headers.append((b"content-type", live.media_type.encode()))
         else:
             headers += handshake.answer_headers()
         await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": HAND_OVER, "serve": serve})
+        await send({"type": HAND_OVER, "serve": stream.serve})
 
 
 class _Asked:
@@ -281,7 +290,3 @@ async def _read_body(limits: FrontLimits, declared: str | None, receive: Receive
     if scope.cancelled_caught:
         raise _UnreadError(408)
     return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-def _encoded(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
-    return [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]

@@ -10,17 +10,16 @@ Not here: where keys and addresses come from (the command line), what is served 
 """
 
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import attrs
 import structlog
 import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from prometheus_client.metrics_core import Metric
-from quart_trio import QuartTrio
 
 from jobengine.actors.lease_calls import LeaseCalls
 from jobengine.actors.session import SessionPorts
@@ -36,23 +35,18 @@ from jobengine.http.identities import Identities, Trust
 from jobengine.http.limits import RequestGate, rate_limits_of
 from jobengine.http.metrics import metrics_of
 from jobengine.http.outgoing import OutgoingPolicy
-from jobengine.http.route import BASE
 from jobengine.http.routes.health import readiness_of
 from jobengine.http.security import Cors, redactor_of
 from jobengine.http.server import ServerLimits, listen, serve
 from jobengine.http.table import ROUTES
 from jobengine.http.tls import Tls, TlsFiles
 from jobengine.http.worker_admission import token_admission
-from jobengine.http.worker_calls import (
-    WEBSOCKET_PATH,
-    WorkerCalls,
-    websocket_view,
-    worker_routes,
-)
+from jobengine.http.worker_calls import WorkerCalls, worker_routes
 from jobengine.http.worker_door import DoorLimits, WorkerDoor
 from jobengine.http.worker_frames import WorkerFrames
 from jobengine.http.worker_leases import lease_frame
 from jobengine.http.worker_limits import limited_admission
+from jobengine.http.worker_path import WorkerPath
 from jobengine.http.worker_reading import WorkerReader
 
 __all__ = ["Doors", "Endpoint", "open_doors"]
@@ -144,12 +138,11 @@ async def open_doors(
         outgoing=outgoing or OutgoingPolicy(),
     )
     leases = LeaseCalls(engine.registry, lease_frame, answer_s_max=engine.settings.ask_timeout_s)
-    if certificates is not None and certificates.asks_workers:
-        app = create_app(front)
-    else:
-        app = create_app(front, (*ROUTES, *worker_routes(WorkerCalls(leases, reader))))
-        _add_websocket(app, websocket_view(ports, admit, limits.frames))
-    served = DirectFirst(front, ROUTES, app)
+    rows, worker_path = ROUTES, None
+    if certificates is None or not certificates.asks_workers:
+        rows = (*ROUTES, *worker_routes(WorkerCalls(leases, reader)))
+        worker_path = WorkerPath(ports, admit, limits.frames, tls=front.tls)
+    served = DirectFirst(front, ROUTES, create_app(front, rows), worker_path)
     async with trio.open_nursery() as workers:
         await workers.start(identities.run)
         worker_port = await workers.start(door.serve, *worker)
@@ -162,7 +155,6 @@ async def open_doors(
                     ServerLimits(),
                     stopping=front.stopping,
                     tls=certificates,
-                    own_socket=served.is_stream,
                 )
             )
             http_url = _url("http" if tls is None else "https", http.host, bound.port)
@@ -190,10 +182,6 @@ def _session_ports(engine: Engine, reader: WorkerReader) -> SessionPorts:
         ),
         failed=_report_fault,
     )
-
-
-def _add_websocket(app: QuartTrio, view: Callable[[], Awaitable[Any]]) -> None:
-    app.add_websocket(BASE + WEBSOCKET_PATH, "workerSession", view)
 
 
 def _nothing_to_reload() -> None:

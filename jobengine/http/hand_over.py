@@ -6,11 +6,11 @@ of the connection's life gets both the bytes of the head and the connection. So 
 framework, and nothing of HTTP, is kept while a stream lasts.
 
 I1  Between the message and the first step of `Serve` there is no checkpoint: whoever has taken
-    something up for the stream gives it back in `Serve`, and nothing can come in between.
+    something up gives it back in `Serve`, and nothing can come in between.
 I2  The kernel holds at most about twice `_SEND_BUFFER_BYTES` for a peer, and gives a peer up that
     has confirmed nothing for `write_s`, whether that has gone or does not read.
 
-Not here: what is served (`streams`), who accepts and closes connections (`server`).
+Not here: what is served (`streams`, `worker_path`), who accepts and closes connections (`server`).
 """
 
 import socket

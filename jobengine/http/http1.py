@@ -2,7 +2,8 @@
 
 The grammar is llhttp's, without any of its leniencies; what it leaves open is decided here.
 
-I1  A head is at most `head_bytes_max` long; until it is complete no more than that is kept.
+I1  A head is at most `head_bytes_max` long, its trailers included; until it, or they, are complete
+    no more than that is kept.
 I2  Where a message ends is never a guess: both lengths, an unknown coding or a length given twice
     are refused, and nothing behind a refused message is read.
 I3  Only a WebSocket handshake leaves HTTP/1.1. Any other `Upgrade` is read as if it were absent
@@ -27,7 +28,6 @@ __all__ = [
     "Event",
     "Head",
     "RequestReader",
-    "request_head",
     "response_head",
 ]
 
@@ -36,6 +36,7 @@ Headers = list[tuple[bytes, bytes]]
 _VERSIONS: Final = frozenset({"1.0", "1.1"})
 _REASONS: Final = {status.value: status.phrase.encode() for status in HTTPStatus}
 _WEBSOCKET_VERSION: Final = b"13"
+_OF_HANDSHAKE: Final = (b"sec-websocket-key", b"sec-websocket-version")
 _MALFORMED: Final = "this is not a well-formed HTTP/1.1 request"
 
 
@@ -44,7 +45,8 @@ class Head:
     """A request line with its headers, whose names are in lower case.
 
     `target` is a path with its query, or `*`. `length`: of the body as declared, None when it
-    comes in chunks. `upgrades`: it asks for a WebSocket and is a handshake that can be answered.
+    comes in chunks. `upgrades`: it asks for a WebSocket and is a handshake that can be answered,
+    the last request of its connection.
     """
 
     method: str
@@ -77,16 +79,17 @@ Event = Head | bytes | End | Broken
 
 class RequestReader:
     """Requests of one connection, in order: a `Head`, pieces of the body, `END`, and so on. After a
-    `Broken`, or a head that upgrades, nothing follows."""
+    `Broken`, or the `END` of what upgrades, nothing follows."""
 
     def __init__(self, head_bytes_max: int) -> None:
         self._head_bytes_max = head_bytes_max
         self._events: deque[Event] = deque()
         self._parser = httptools.HttpRequestParser(self)
         self._in_head = False
-        self._in_trailers = False
+        self._past_head = False
         self._over = False
-        self._ended = 0
+        # How many pieces of bodies and ends there were, and the bytes that came since the last.
+        self._passed = 0
         self._partial_bytes = 0
         self._target = b""
         self._headers: Headers = []
@@ -105,7 +108,7 @@ class RequestReader:
 
     def feed(self, data: bytes) -> None:
         """Read on. What is wrong becomes an event in its place."""
-        ended = self._ended
+        passed = self._passed
         while data and not self._over:
             try:
                 self._parser.feed_data(data)
@@ -115,15 +118,14 @@ class RequestReader:
                 self._break(self._refusal or _why(error))
             else:
                 break
-        # Bytes of a body before this head would count too, hence only reads without an end.
-        if self._in_head and self._ended == ended:
+        # Of a head or of trailers: a read with some of a body, or an end, is not only theirs.
+        if (self._in_head or self._past_head) and self._passed == passed:
             self._partial_bytes += len(data)
             if self._partial_bytes > self._head_bytes_max:
                 self._break(_TOO_LONG)
 
     def on_message_begin(self) -> None:
         self._in_head = True
-        self._in_trailers = False
         self._target, self._headers, self._head_bytes = b"", [], 0
 
     def on_url(self, part: bytes) -> None:
@@ -132,7 +134,7 @@ class RequestReader:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._count(len(name) + len(value) + 4)
-        if not self._in_trailers:
+        if not self._past_head:
             self._headers.append((name.lower(), value.rstrip(b" \t")))
 
     def on_headers_complete(self) -> None:
@@ -141,15 +143,20 @@ class RequestReader:
             self._refuse(head)
         else:
             self._events.append(head)
-        self._in_head, self._in_trailers = False, True
+        self._in_head, self._past_head = False, True
         self._partial_bytes = 0
 
     def on_body(self, part: bytes) -> None:
-        self._events.append(part)
+        self._pass(part)
 
     def on_message_complete(self) -> None:
-        self._ended += 1
-        self._events.append(END)
+        self._past_head = False
+        self._pass(END)
+
+    def _pass(self, event: bytes | End) -> None:
+        self._passed += 1
+        self._partial_bytes = 0
+        self._events.append(event)
 
     def _count(self, size: int) -> None:
         self._head_bytes += size
@@ -162,7 +169,7 @@ class RequestReader:
 
     def _break(self, broken: Broken) -> None:
         self._events.append(broken)
-        self._over, self._in_head = True, False
+        self._over, self._in_head, self._past_head = True, False, False
 
     def _head(self) -> Head | Broken:
         parser = self._parser
@@ -176,21 +183,20 @@ class RequestReader:
 
     def _upgrade(self, rest: bytes) -> bytes:
         """Go on behind a head that named a protocol; the bytes to read next."""
-        self._events.pop()
-        head = self._events[-1]
+        end, head = self._events.pop(), self._events.pop()
         assert isinstance(head, Head)
         if head.upgrades:
             self._over = True
             if rest or head.length:
                 # A client waits for the answer to its handshake (RFC 6455 §4.1).
-                self._events[-1] = Broken(400, "send nothing behind a handshake")
+                self._events.append(Broken(400, "send nothing behind a handshake"))
+            else:
+                self._events += (head, end)
             return b""
         # llhttp takes what follows for the other protocol, be it a body or not.
-        self._events.pop()
-        self._ended -= 1
         self._parser = httptools.HttpRequestParser(self)
         kept = [one for one in head.headers if one[0] != b"upgrade"]
-        return request_head(attrs.evolve(head, headers=kept)) + rest
+        return _bytes_of(attrs.evolve(head, headers=kept)) + rest
 
 
 _TOO_LONG: Final = Broken(431, "the request line and headers are too long")
@@ -242,7 +248,7 @@ def _checked(
     if hosts > 1 or (hosts == 0 and version == "1.1"):
         return Broken(400, "Host: give it once")
     upgrades = websocket and method == "GET" and parser.should_upgrade()
-    if upgrades and not _is_handshake(dict(headers)):
+    if upgrades and not _is_handshake(headers):
         return Broken(
             400, "this is no WebSocket handshake of version 13", {"Sec-WebSocket-Version": "13"}
         )
@@ -252,19 +258,19 @@ def _checked(
         version=version,
         headers=headers,
         length=None if chunked else length,
-        keeps_alive=parser.should_keep_alive(),
+        keeps_alive=parser.should_keep_alive() and not upgrades,
         expects_continue=expects,
         upgrades=upgrades,
     )
 
 
-def _is_handshake(given: dict[bytes, bytes]) -> bool:
-    version, key = given.get(b"sec-websocket-version"), given.get(b"sec-websocket-key")
-    return version == _WEBSOCKET_VERSION and bool(key)
+def _is_handshake(headers: Headers) -> bool:
+    given = [one for one in headers if one[0] in _OF_HANDSHAKE]
+    key, version = [dict(given).get(name) for name in _OF_HANDSHAKE]
+    return len(given) == len(_OF_HANDSHAKE) and version == _WEBSOCKET_VERSION and bool(key)
 
 
-def request_head(head: Head) -> bytes:
-    """The bytes of a head that was read, for another reader."""
+def _bytes_of(head: Head) -> bytes:
     line = f"{head.method} ".encode() + head.target + f" HTTP/{head.version}\r\n".encode()
     return line + b"".join(b"%b: %b\r\n" % one for one in head.headers) + b"\r\n"
 

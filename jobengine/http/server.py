@@ -1,14 +1,11 @@
-"""Serves an ASGI application over TCP; the one file that knows Hypercorn.
+"""Serves an ASGI application over TCP.
 
-HTTP/1.1 is spoken by a connection of our own (`connection`). A WebSocket handshake that the
-application does not answer itself is handed to Hypercorn with the socket, and its connection is
-Hypercorn's from then on; a stream gets the socket too, and nothing of us but that (`hand_over`).
+HTTP/1.1 is spoken by `connection`. What a request hands its connection over to, a stream or the
+session of a worker, gets the socket and nothing else of us (`hand_over`).
 
-I1  No connection can end the server: whatever leaves a connection ends that connection. Hypercorn
-    0.18 lets an error of a WebSocket upgrade with bytes right behind it out of the connection, into
-    the nursery of all connections (upstream issue 225).
+I1  No connection can end the server: whatever leaves a connection ends that connection.
 I2  A peer that does not read holds nothing for longer than `write_s`: a write can be cancelled, and
-    one that waits longer ends the connection (Hypercorn shields writes, and sets no limit).
+    one that waits longer ends the connection.
 I3  At most `connections_max` connections are open; one more is closed at once.
 I4  Stopping is in order: close what is idle, listen no more, let requests in flight end within
     `graceful_s`, cancel.
@@ -17,30 +14,19 @@ Not here: limits of a request's body (`app`, `direct`), certificates (`tls`). HT
 """
 
 import errno
-import logging
 import socket
 from typing import Any, NamedTuple
 
 import structlog
 import trio
-from hypercorn.app_wrappers import ASGIWrapper
-from hypercorn.config import Config
-from hypercorn.events import Closed, Event, RawData
-from hypercorn.trio.tcp_server import TCPServer
-from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import ConnectionState, LifespanState
 
-from jobengine.http.connection import AsgiApp, Connection, OwnSocket
+from jobengine.http.connection import AsgiApp, Connection
 from jobengine.http.hand_over import HandedConnection, HandOver
-from jobengine.http.http1 import Head, request_head
 from jobengine.http.peers import Peers, ServerLimits
 from jobengine.http.security import standing_headers
 from jobengine.http.tls import Tls, TlsStream
 
 __all__ = ["AddressUnavailableError", "Bound", "ServerLimits", "listen", "serve"]
-
-_SETTLE_S = 1.0
-"""How long a connection that is being cancelled may take to close."""
 
 _log = structlog.get_logger("jobengine.http")
 
@@ -82,10 +68,6 @@ def listen(host: str, port: int, backlog: int = ServerLimits().backlog) -> socke
     return listener
 
 
-def _none_of_its_own(path: str) -> bool:
-    return False
-
-
 async def serve(
     app: AsgiApp,
     listener: socket.socket,
@@ -93,7 +75,6 @@ async def serve(
     *,
     stopping: trio.Event,
     tls: Tls | None = None,
-    own_socket: OwnSocket = _none_of_its_own,
     task_status: trio.TaskStatus[Bound] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve until `stopping` is set, then end gracefully. Owns and closes `listener`. With `tls`,
@@ -101,8 +82,7 @@ async def serve(
 
     Reports where it listens once connections are taken. Cancelled: connections are cut at once.
     """
-    context = WorkerContext(None)
-    crowd = _Crowd(app, limits, tls, context, own_socket)
+    crowd = _Crowd(app, limits, tls)
     accepting = trio.SocketListener(trio.socket.from_stdlib_socket(listener))
     async with trio.open_nursery() as connections:
         async with trio.open_nursery() as door:
@@ -111,7 +91,6 @@ async def serve(
             await stopping.wait()
             crowd.peers.stop()
             door.cancel_scope.cancel()
-        await context.terminated.set()
         connections.cancel_scope.deadline = trio.current_time() + limits.graceful_s
 
 
@@ -129,21 +108,12 @@ async def _accept(
 class _Crowd:
     """All connections of one server."""
 
-    def __init__(
-        self,
-        app: AsgiApp,
-        limits: ServerLimits,
-        tls: Tls | None,
-        context: WorkerContext,
-        own_socket: OwnSocket,
-    ) -> None:
+    def __init__(self, app: AsgiApp, limits: ServerLimits, tls: Tls | None) -> None:
         self.peers = Peers()
         self._app = app
-        self._own_socket = own_socket
         self._limits = limits
         self._tls = tls
         self._standing = standing_headers(tls=tls is not None)
-        self._upgraded = _Upgraded(app, limits, context)
         self._open = 0
 
     async def serve(self, stream: trio.SocketStream) -> None:
@@ -164,20 +134,16 @@ class _Crowd:
     async def _serve(self, stream: trio.SocketStream | TlsStream) -> None:
         if isinstance(stream, trio.SSLStream) and not await self._shakes_hands(stream):
             return
-        match await self._speak_http(stream):
-            case Head() as handshake:
-                await self._upgraded.serve(stream, handshake)
-            case HandOver() as handed:
-                await handed.serve(
-                    HandedConnection(stream, handed.head, self.peers, self._limits.write_s)
-                )
+        handed = await self._speak_http(stream)
+        if handed is not None:
+            await handed.serve(
+                HandedConnection(stream, handed.head, self.peers, self._limits.write_s)
+            )
 
-    async def _speak_http(self, stream: trio.SocketStream | TlsStream) -> Head | HandOver | None:
+    async def _speak_http(self, stream: trio.SocketStream | TlsStream) -> HandOver | None:
         """A call of its own, so that nothing of it stays when the connection is handed over."""
         try:
-            connection = Connection(
-                self._app, stream, self._limits, self.peers, self._standing, self._own_socket
-            )
+            connection = Connection(self._app, stream, self._limits, self.peers, self._standing)
         except OSError:
             return None  # gone before it was looked at
         return await connection.serve()
@@ -193,95 +159,11 @@ class _Crowd:
         return done
 
 
-class _Upgraded:
-    """Connections that have become WebSockets."""
-
-    def __init__(self, app: AsgiApp, limits: ServerLimits, context: WorkerContext) -> None:
-        self._app = ASGIWrapper(_ending_refusals(app))
-        self._config = _config(limits)
-        self._context = context
-        self._write_s = limits.write_s
-
-    async def serve(self, stream: trio.SocketStream | TlsStream, handshake: Head) -> None:
-        ahead = request_head(handshake)
-        await _WebSocket(self._app, self._config, self._context, stream, self._write_s, ahead).run()
-
-
-class _WebSocket(TCPServer):
-    """Hypercorn's connection, with another way of sending (I2) and a handshake read before."""
-
-    def __init__(
-        self,
-        app: ASGIWrapper,
-        config: Config,
-        context: WorkerContext,
-        stream: trio.SocketStream | TlsStream,
-        write_s: float,
-        ahead: bytes,
-    ) -> None:
-        state = ConnectionState(LifespanState())
-        # Hypercorn tells a plain stream from TLS by what it lacks.
-        super().__init__(app, config, context, state, stream)  # type: ignore[arg-type]
-        self._write_s = write_s
-        self._ahead = ahead
-
-    async def _read_data(self) -> None:
-        await self.protocol.handle(RawData(self._ahead))
-        await super()._read_data()
-
-    async def protocol_send(self, event: Event) -> None:
-        if isinstance(event, RawData):
-            async with self.send_lock:
-                await self._send(event.data)
-        else:
-            with trio.move_on_after(_SETTLE_S, shield=True):
-                await super().protocol_send(event)
-
-    async def _send(self, data: bytes) -> None:
-        sent = False
-        try:
-            with trio.move_on_after(self._write_s):
-                await self.stream.send_all(data)
-                sent = True
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass
-        finally:
-            # What was sent in part cannot be taken up again, so nothing may follow it.
-            if not sent:
-                await trio.aclose_forcefully(self.stream)
-        if not sent:
-            await self.protocol.handle(Closed())
-
-
-def _ending_refusals(app: AsgiApp) -> AsgiApp:
-    """The application, but its refusal of a handshake says that the connection ends with it, as
-    Hypercorn takes nothing behind one for a request."""
-
-    async def ending(scope: Any, receive: Any, send: Any) -> None:
-        async def say(message: Any) -> None:
-            if message["type"] == "websocket.http.response.start":
-                message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
-            await send(message)
-
-        await app(scope, receive, say)
-
-    return ending
-
-
 def _leaves(group: BaseExceptionGroup[Any]) -> list[BaseException]:
     found: list[BaseException] = []
     for error in group.exceptions:
         found.extend(_leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
     return found
-
-
-def _config(limits: ServerLimits) -> Config:
-    config = Config()
-    config.errorlog = logging.getLogger("jobengine.http")
-    config.h11_max_incomplete_size = 2 * limits.head_bytes_max
-    config.keep_alive_timeout = limits.idle_s
-    config.include_server_header = False
-    return config
 
 
 def _why(host: str, port: int, error: OSError) -> str:

@@ -18,9 +18,11 @@ __all__ = ["Admission", "Admit", "ReadHeader", "token_admission", "trace_id_of"]
 
 
 class Admission(NamedTuple):
-    """Who was let in. ``ended`` returns, with the reason, when the token counts no more."""
+    """Who was let in. ``bearer``: what is counted together with it. ``ended`` returns, with the
+    reason, when the token counts no more."""
 
     peer: Peer
+    bearer: str
     ended: Callable[[], Awaitable[str]]
 
 
@@ -48,7 +50,8 @@ def token_admission(identities: Identities) -> Admit:
                 )
             )
         peer = Peer(tenant_id=tenant_id, subject=identity.subject, scopes=identity.scopes)
-        return Admission(peer, partial(identities.ended, identity, tenant_id))
+        bearer = identity.token_id or identity.subject
+        return Admission(peer, bearer, partial(identities.ended, identity, tenant_id))
 
     return admit
 

@@ -1,34 +1,22 @@
-"""The worker protocol on the HTTP port: plain requests, and the same sessions over a WebSocket.
+"""The worker protocol as plain requests: rows for the route table.
 
-`worker_routes` are rows for the route table; `serve_websocket` is a view of the web framework for
-the path `/worker` below the base.
-
-Not here: what a lease call does (``actors/lease_calls``), a session (``actors/session``).
+Not here: what a lease call does (``actors/lease_calls``), sessions (`worker_path`).
 """
 
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import msgspec
-import trio
-from quart import websocket
 
-from jobengine.actors.frame_channel import ChannelClosedError
 from jobengine.actors.lease_calls import LeaseCalls
-from jobengine.actors.session import SessionPorts, run_session
 from jobengine.auth.scopes import Scope
-from jobengine.core.request_limit import Rate
 from jobengine.domain.errors import ErrorCode, Refusal, RefusedError
 from jobengine.http.answer import Answer
-from jobengine.http.limits import RateLimits
 from jobengine.http.route import Call, NoQuery, Route
-from jobengine.http.worker_admission import Admit
-from jobengine.http.worker_limits import MeteredChannel
 from jobengine.http.worker_reading import WorkerReader
 from jobengine.messages.session import Nacked, Peer
 from jobengine.messages.worker_reports import LeaseClaim, Progressed, Report
 from jobengine.wire.engine_messages import Lease
-from jobengine.wire.frames import SUBPROTOCOL
 from jobengine.wire.worker_calls import (
     ClaimAnswer,
     ClaimRequest,
@@ -42,11 +30,8 @@ from jobengine.wire.worker_calls import (
 )
 from jobengine.wire.worker_messages import Complete, Fail, Progress, Release, WorkerMessage
 
-__all__ = ["WEBSOCKET_PATH", "WorkerCalls", "websocket_view", "worker_routes"]
+__all__ = ["WorkerCalls", "worker_routes"]
 
-WEBSOCKET_PATH: Final = "/worker"
-_CLOSE_S_MAX: Final = 2.0
-_POLICY_VIOLATION: Final = 1008
 _encoder: Final = msgspec.json.Encoder()
 
 
@@ -185,59 +170,3 @@ def worker_routes(calls: WorkerCalls) -> tuple[Route, ...]:
         of_lease("fail", "Report failure", calls.fail, FailRequest),
         of_lease("release", "Give a lease back; costs no retry", calls.release, ReleaseRequest),
     )
-
-
-def websocket_view(
-    ports: SessionPorts, admit: Admit, frames: Rate | None = None
-) -> Callable[[], Awaitable[Any]]:
-    """A view for `app.websocket`: refuses with a status before the upgrade, then serves."""
-
-    rate = frames or RateLimits().frames
-
-    async def serve_worker() -> Any:
-        # What is refused here is answered by the application's error handler, as everywhere.
-        if SUBPROTOCOL not in websocket.requested_subprotocols:
-            message = f"Sec-WebSocket-Protocol: offer {SUBPROTOCOL}"
-            raise RefusedError(Refusal(ErrorCode.INVALID_FIELD, message))
-        peer, ended = await admit(websocket.headers.get)
-        await websocket.accept(subprotocol=SUBPROTOCOL)
-        await run_session(MeteredChannel(_QuartChannel(), rate), peer, ports, ended)
-        return None
-
-    return serve_worker
-
-
-class _QuartChannel:
-    """A ``FrameChannel`` over the framework's WebSocket of the current request."""
-
-    def __init__(self) -> None:
-        self._closed: ChannelClosedError | None = None
-        self._sending = trio.Lock()
-        self._unsent: list[str] = []
-
-    async def send(self, text: str) -> None:
-        async with self._sending:
-            if self._closed is not None:
-                raise self._closed
-            await websocket.send(text)
-
-    def send_nowait(self, text: str) -> bool:
-        if self._closed is not None:
-            raise self._closed
-        self._unsent.append(text)
-        return False
-
-    async def flush(self) -> None:
-        while self._unsent:
-            unsent, self._unsent = self._unsent, []
-            for text in unsent:
-                await self.send(text)
-
-    async def receive(self) -> str | bytes:
-        data: str | bytes = await websocket.receive()
-        return data
-
-    async def aclose(self, code: int, reason: str) -> None:
-        self._closed = ChannelClosedError(code, reason)
-        with trio.move_on_after(_CLOSE_S_MAX):
-            await websocket.close(code, reason)

@@ -1,15 +1,17 @@
 """A worker's connection as a ``FrameChannel``: bytes in and out, control frames answered.
 
-I1  A ping is answered by the receiving task, a close by a close with the same code; a peer that
-    breaks the protocol is told the code and is not read from any more.
+I1  A ping is answered by the receiving task, all of one read in one write, a close by a close with
+    the same code; a peer that breaks the protocol is told the code and is not read from any more.
 I2  Frames leave whole and in order, whoever sends them.
 I3  Frames that came in one piece are handed out without waiting in between; how many that are is
     bounded by what is read at once.
 I4  A connection that this side closed drops what still comes, until the peer closes too or
     ``close_s_max`` has passed, so that the farewell is not lost to a reset.
+I5  Every frame counts, also one that is no message: control frames and fragments when they are
+    read, a message when it is handed out (`worker_limits`, I1).
 
-Not here: the frames' bytes (`wire/websocket_frames`), the opening handshake (`worker_upgrade`), the
-end of the transport (`worker_door`).
+Not here: the frames' bytes (`wire/websocket_frames`), the opening handshake (`worker_upgrade`,
+`opening`), the end of the transport (`worker_door`, `server`).
 """
 
 from collections import deque
@@ -19,6 +21,8 @@ import trio
 
 from jobengine.actors.frame_channel import ChannelClosedError
 from jobengine.http.byte_stream import ByteStream
+from jobengine.http.worker_limits import TOO_MANY_FRAMES, TOO_MANY_FRAMES_ERROR, FrameMeter
+from jobengine.wire.frames import FRAME_BYTES_MAX
 from jobengine.wire.websocket_frames import (
     CloseFrame,
     Event,
@@ -31,21 +35,39 @@ from jobengine.wire.websocket_frames import (
     text_frame,
 )
 
-__all__ = ["SocketChannel"]
+__all__ = ["SocketChannel", "worker_channel"]
 
 _RECEIVE_BYTES: Final = 16 << 10
 _RECEIVE_BYTES_MAX: Final = 256 << 10
 _WITHOUT_FAREWELL: Final = 1006
+_POLICY_VIOLATION: Final = 1008
+_FRAME_BYTES_READ_MAX: Final = 4 * FRAME_BYTES_MAX
+"""A frame over the protocol's limit is answered with an error; one over this is not even read."""
+_CLOSE_S_MAX: Final = 2.0
+
+
+def worker_channel(stream: ByteStream, behind: bytes, meter: FrameMeter) -> "SocketChannel":
+    """The channel of a worker, whichever door it came through."""
+    return SocketChannel(
+        stream,
+        behind,
+        message_bytes_max=_FRAME_BYTES_READ_MAX,
+        close_s_max=_CLOSE_S_MAX,
+        meter=meter,
+    )
 
 
 class SocketChannel:
-    """A ``FrameChannel`` whose handshake is over; ``behind`` is what came right behind that."""
+    """A ``FrameChannel`` whose handshake is over; ``behind`` is what came right behind that. Frames
+    are not limited without a ``meter``."""
 
     __slots__ = (
+        "_behind",
         "_close_s_max",
         "_closed",
         "_events",
         "_leaving",
+        "_meter",
         "_over",
         "_reader",
         "_receiving",
@@ -55,12 +77,20 @@ class SocketChannel:
     )
 
     def __init__(
-        self, stream: ByteStream, behind: bytes, *, message_bytes_max: int, close_s_max: float
+        self,
+        stream: ByteStream,
+        behind: bytes,
+        *,
+        message_bytes_max: int,
+        close_s_max: float,
+        meter: FrameMeter | None = None,
     ) -> None:
         self._stream = stream
+        self._behind = behind
+        self._meter = meter
         self._reader = FrameReader(message_bytes_max, Peer.CLIENT)
         self._close_s_max = close_s_max
-        self._events: deque[Event] = deque(self._reader.feed(behind))
+        self._events: deque[Event] = deque()
         self._sending = trio.Lock()
         # Taken without waiting, and not taken by the kernel; leaves before all that is sent next.
         self._unsent = bytearray()
@@ -78,6 +108,7 @@ class SocketChannel:
                 if not isinstance(event, str | bytes):
                     await self._obey(event)
                 elif not self._leaving:
+                    await self._count(1)
                     return event
             await self._fill()
 
@@ -124,6 +155,18 @@ class SocketChannel:
         """Wait for bytes; adds what came whole, or ends the connection and raises that."""
         if self._closed is not None:
             raise self._closed
+        reader = self._reader
+        data, self._behind = self._behind or await self._read(), b""
+        events = reader.feed(data)
+        self._events.extend(events)
+        pongs = [pong_frame(event.payload) for event in events if isinstance(event, Ping)]
+        silent, reader.silent = reader.silent, 0
+        if (pongs or silent) and not self._leaving:
+            await self._count(len(pongs) + silent)
+            if pongs:
+                await self._send(b"".join(pongs))
+
+    async def _read(self) -> bytes | bytearray:
         room = min(max(_RECEIVE_BYTES, self._reader.missing), _RECEIVE_BYTES_MAX)
         self._receiving = True
         try:
@@ -134,13 +177,20 @@ class SocketChannel:
             self._receiving = False
         if not data:
             raise self._end(_WITHOUT_FAREWELL, "")
-        self._events.extend(self._reader.feed(data))
+        return data
+
+    async def _count(self, frames: int) -> None:
+        """Turn the peer away when these are too many: raises `ChannelClosedError`."""
+        if self._meter is None or self._meter.take(frames):
+            return
+        await self.send(TOO_MANY_FRAMES_ERROR)
+        await self.aclose(_POLICY_VIOLATION, TOO_MANY_FRAMES)
+        raise ChannelClosedError(_POLICY_VIOLATION, TOO_MANY_FRAMES)
 
     async def _obey(self, event: Ping | CloseFrame | Violation) -> None:
         match event:
             case Ping():
-                if not self._leaving:
-                    await self._send(pong_frame(event.payload))
+                pass  # answered as it was read
             case CloseFrame():
                 with trio.move_on_after(self._close_s_max):
                     await self._leave(event.code, "")

@@ -31,11 +31,12 @@ class HandshakeFailedError(Exception):
 class UpgradeRequest:
     """A valid request for a WebSocket, to be answered once, by `accept` or `reject`.
 
-    ``headers`` have lower-case names; ``behind`` is what followed the request.
+    ``headers`` have lower-case names, and are as often there as they were given; ``behind`` is what
+    followed the request.
     """
 
     path: str
-    headers: dict[str, str]
+    headers: Sequence[tuple[str, str]]
     proposed_subprotocols: Sequence[str]
     behind: bytes
     _stream: ByteStream
@@ -81,7 +82,7 @@ async def read_upgrade(stream: ByteStream) -> UpgradeRequest:
             assert isinstance(event, Request), "a server is asked for nothing else"
             return UpgradeRequest(
                 path=event.target,
-                headers={n.decode().lower(): v.decode("latin-1") for n, v in event.extra_headers},
+                headers=[(n.decode().lower(), v.decode("latin-1")) for n, v in event.extra_headers],
                 proposed_subprotocols=event.subprotocols,
                 behind=behind,
                 stream=stream,

@@ -108,6 +108,7 @@ class FrameReader:
         "_message_bytes_max",
         "_needed",
         "_opcode",
+        "silent",
     )
 
     def __init__(self, message_bytes_max: int, peer: Peer) -> None:
@@ -121,6 +122,8 @@ class FrameReader:
         self._message = bytearray()
         self._opcode = _CONTINUATION
         self._ended = False
+        self.silent = 0
+        """How many frames were read that made no event: pongs, fragments but the last."""
 
     @property
     def missing(self) -> int:
@@ -185,7 +188,9 @@ class FrameReader:
         elif opcode == _CLOSE:
             self._ended = True
             events.append(_close(payload))
-        elif opcode != _PONG:
+        elif opcode == _PONG:
+            self.silent += 1
+        else:
             self._take_fragment(opcode, payload, events, last=bool(first & _FIN))
 
     def _take_fragment(
@@ -199,6 +204,8 @@ class FrameReader:
             whole, text = self._message, self._opcode == _TEXT
             self._message, self._opcode = bytearray(), _CONTINUATION
             events.append(_text(whole) if text else bytes(whole))
+        else:
+            self.silent += 1
 
 
 def text_frame(text: str | bytes, key: bytes | None = None) -> bytes:

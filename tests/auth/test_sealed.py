@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from jobengine.auth.keys import KeyRing, RetiredKey, load_key_ring, load_or_create_key, rotate_key
 from jobengine.auth.sealed import CALLBACKS, PAGES, Seal, SealBrokenError
+from jobengine.wire.fields import INDEXED_BYTES_MAX
 
 RING = KeyRing(Ed25519PrivateKey.generate())
 LISTS = Seal(lambda: RING, PAGES)
@@ -16,6 +17,17 @@ BOUND = ("demo", "/jobs", "")
 @given(st.tuples(st.integers(-(2**53), 2**53), st.text(max_size=50)))
 def test_a_token_gives_back_its_cursor(cursor: tuple[int, str]) -> None:
     assert LISTS.open(BOUND, LISTS.seal(BOUND, cursor), tuple[int, str]) == cursor
+
+
+@pytest.mark.parametrize("character", ["x", "ü", "\1"])
+def test_the_longest_cursor_comes_back(character: str) -> None:
+    name = character * (INDEXED_BYTES_MAX // len(character.encode()))
+    assert LISTS.open(BOUND, LISTS.seal(BOUND, (1, name)), tuple[int, str]) == (1, name)
+
+
+def test_a_text_of_any_length_is_refused() -> None:
+    with pytest.raises(SealBrokenError):
+        LISTS.open(BOUND, LISTS.seal(BOUND, "x" * 20_000), str)
 
 
 @pytest.mark.parametrize(

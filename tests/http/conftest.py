@@ -110,7 +110,6 @@ async def open_rest(directory: Path, clock: Clock | None = None) -> AsyncIterato
                 listen("127.0.0.1", 0),
                 ServerLimits(graceful_s=60.0, head_bytes_max=8_192),
                 stopping=front.stopping,
-                own_socket=app.is_stream,
             )
         )
         callbacks.serve_at(f"http://127.0.0.1:{bound.port}", front.tokens.ring)

@@ -81,10 +81,33 @@ async def test_a_handshake_that_cannot_be_answered_is_refused_in_the_envelope(re
     refusal_in(await rest.raw(UPGRADE + b"x"), 400, "REQUEST_MALFORMED")
 
 
-async def test_a_handshake_that_the_application_refuses_ends_its_connection(rest: Rest) -> None:
-    for _ in range(10):
-        said = await rest.raw(UPGRADE)
-        refusal_in(said, 400, "HTTP_400")
+@pytest.mark.parametrize("twice", [b"", b"Connection: keep-alive\r\n", b"Upgrade: h2c\r\n"])
+async def test_a_handshake_where_no_websocket_is_gets_its_answer_and_ends_its_connection(
+    rest: Rest, twice: bytes
+) -> None:
+    said = await rest.raw(UPGRADE.replace(b"Upgrade: web", twice + b"Upgrade: web"))
+    assert said.startswith(b"HTTP/1.1 200 ")
+    assert b"\r\nconnection: close\r\n" in said
+    missing = await rest.raw(UPGRADE.replace(b"/livez", b"/nothing"))
+    assert missing.startswith(b"HTTP/1.1 404 ")
+    assert b"\r\nconnection: close\r\n" in missing
+
+
+async def test_trailers_without_end_are_refused_in_the_envelope() -> None:
+    async with serving(echo, head_bytes_max=4_096) as served:
+        asked = POST + b"Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX: "
+        async with await served.connect(asked) as stream:
+
+            async def send() -> None:
+                with contextlib.suppress(trio.BrokenResourceError):
+                    while True:
+                        await stream.send_all(b"x" * 1_000)
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(send)
+                said = await closed_by_server(stream)
+                nursery.cancel_scope.cancel()
+        refusal_in(said, 431, "HEADERS_TOO_LARGE")
 
 
 async def test_headers_that_do_not_come_are_refused_and_a_quiet_connection_is_closed() -> None:

@@ -8,9 +8,11 @@ import attrs
 import httpx
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from jobengine.http.app import create_app
 from jobengine.http.direct import DirectFirst
+from jobengine.http.hand_over import HAND_OVER
 from jobengine.http.peers import ServerLimits
 from jobengine.http.route import BASE
 from jobengine.http.security import Cors
@@ -147,3 +149,26 @@ async def test_a_body_that_stops_is_408_and_one_that_is_cut_is_left(rest: Rest) 
     await stream.aclose()
     assert b'"REQUEST_TIMEOUT"' in await rest.raw(begin)
     assert (await rest.client.get("/jobs")).json()["items"] == []
+
+
+@pytest.mark.parametrize("failing", ["http.response.start", HAND_OVER])
+async def test_a_stream_that_cannot_be_handed_over_is_left(rest: Rest, failing: str) -> None:
+    async def send(message: dict[str, Any]) -> None:
+        if message["type"] == failing:
+            raise RuntimeError("no")
+
+    app = DirectFirst(rest.front, ROUTES, create_app(rest.front))
+    path = f"{BASE}/stream/events"
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "extensions": {},
+        "headers": [(n.lower().encode(), v.encode()) for n, v in rest.headers().items()],
+    }
+    with pytest.raises(RuntimeError):
+        await app(scope, trio.sleep_forever, send)
+    await wait_all_tasks_blocked()
+    assert rest.engine.broadcaster.census().readers == 0

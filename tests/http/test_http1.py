@@ -137,6 +137,19 @@ def test_a_head_is_bounded_whether_it_ends_or_not() -> None:
     assert broken.status == 431
 
 
+def test_trailers_that_do_not_end_are_bounded_and_bodies_are_not() -> None:
+    endless = [CHUNKED, b"0\r\nX: ", *[b"x" * 100] * 3]
+    assert isinstance(read(*endless[:-2], head_bytes_max=200)[-1], Head)
+    for parts in (endless, [CHUNKED, b"1\r\na\r\n0\r\n", *[b"X: y\r\n"] * 50]):
+        broken = read(*parts, head_bytes_max=200)[-1]
+        assert isinstance(broken, Broken)
+        assert broken.status == 431
+    # The sizes of chunks that come by themselves do not add up.
+    data = read(CHUNKED, *[b"1\r\n", b"a\r\n"] * 200, b"0\r\n\r\n" + ONE, head_bytes_max=200)
+    assert told(data)[1:3] == [b"a" * 200, "end"]
+    assert data[-1] is END
+
+
 def test_a_body_does_not_count_as_a_part_of_the_next_head() -> None:
     body = b"x" * 3_000
     data = POST + b"Content-Length: 3000\r\n\r\n" + body + POST[:10]
@@ -154,13 +167,16 @@ def test_absolute_targets_lose_their_host() -> None:
 
 
 def test_only_a_handshake_upgrades_and_nothing_follows_it() -> None:
-    [head] = read(UPGRADE)
-    assert isinstance(head, Head)
-    assert head.upgrades
-    reader = RequestReader(4_096)
-    reader.feed(UPGRADE)
-    reader.feed(ONE)
-    assert len(reader.events) == 1
+    for asked in (UPGRADE, UPGRADE.replace(b"Upgrade:", b"Connection: keep-alive\r\nUpgrade:")):
+        [head, end] = read(asked, ONE)
+        assert isinstance(head, Head)
+        assert (head.upgrades, head.keeps_alive) == (True, False)
+        assert end is END
+
+
+@pytest.mark.parametrize("twice", [b"Version: 13", b"Key: AAAAAAAAAAAAAAAAAAAAAA=="])
+def test_a_handshake_gives_its_key_and_its_version_once(twice: bytes) -> None:
+    assert status_of(UPGRADE[:-2] + b"Sec-WebSocket-" + twice + b"\r\n\r\n") == 400
 
 
 def test_a_connection_is_kept_as_its_version_has_it() -> None:

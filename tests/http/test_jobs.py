@@ -371,3 +371,19 @@ async def test_logs_and_artifacts_of_a_job_can_be_paged(rest: Rest) -> None:
                     break
                 query["pageToken"] = page["nextPageToken"]
             assert "".join(seen) == expected, (what, size)
+
+
+async def test_a_list_goes_on_behind_the_longest_name(rest: Rest) -> None:
+    names = [first + "x" * 1_023 for first in "ab"]
+    async with working(rest.engine) as worker:
+        job = await rest.submit()
+        grant = await worker.take()
+        for name in names:
+            await worker.name_artifact(grant, name)
+        await worker.complete(grant)
+        await states(rest, job["jobId"], "completed")
+    path = f"/jobs/{job['jobId']}/artifacts"
+    first = (await rest.client.get(path, params={"pageSize": 1})).json()
+    query = {"pageSize": 1, "pageToken": first["nextPageToken"]}
+    second = (await rest.client.get(path, params=query)).json()
+    assert [item["name"] for item in first["items"] + second["items"]] == names

@@ -8,6 +8,7 @@ from trio_websocket import ConnectionClosed, ConnectionRejected
 from jobengine.cli.failure import leaves
 from jobengine.settings import Settings
 from tests.http.opened import Opened, hear, opened, say
+from tests.http.test_worker_socket import frame
 
 HELLO = {"op": "hello", "workerId": "w", "queues": ["q"], "capacity": 1}
 
@@ -70,10 +71,17 @@ async def test_a_worker_that_connects_too_often_is_refused_with_429() -> None:
         async with node.worker(headers):
             pass
         assert await _status(node, headers) == 429
-        other_port = node.doors.http_url.replace("http", "ws") + "/api/v1/jobengine/worker"
-        assert await _status(node, headers, other_port) == 429
+        assert await _status(node, headers, _over_http(node)) == 429
+        token = headers["Authorization"].removeprefix("Bearer ")
+        for spelling in (f"bearer {token}", f"Bearer   {token}"):
+            respelled = {**headers, "Authorization": spelling}
+            assert await _status(node, respelled) == 429
         async with node.worker(node.headers(subject="other")):
             pass
+
+
+def _over_http(node: Opened) -> str:
+    return node.doors.http_url.replace("http", "ws") + "/api/v1/jobengine/worker"
 
 
 async def _status(node: Opened, headers: dict[str, str], url: str | None = None) -> int:
@@ -89,8 +97,8 @@ async def _status(node: Opened, headers: dict[str, str], url: str | None = None)
 async def test_a_session_with_too_many_frames_hears_an_error_and_is_closed(port: str) -> None:
     settings = Settings(session_frames_per_s=1.0, session_frames_burst=3)
     async with opened(settings) as node:
-        over_http = node.doors.http_url.replace("http", "ws") + "/api/v1/jobengine/worker"
-        async with node.worker(url=over_http if port == "http" else None) as connection:
+        url = _over_http(node) if port == "http" else None
+        async with node.worker(url=url) as connection:
             await say(connection, HELLO)
             for _ in range(3):
                 await say(connection, {"op": "heartbeat", "ref": 1})
@@ -101,6 +109,26 @@ async def test_a_session_with_too_many_frames_hears_an_error_and_is_closed(port:
             # 1006: a heartbeat that arrived behind the close made the kernel cut the connection
             # before the close frame was read.
             assert closed.value.reason.code in (1008, 1006)
+
+
+@pytest.mark.parametrize("kind", ["pings", "pongs", "fragments"])
+@pytest.mark.parametrize("port", ["worker", "http"])
+async def test_frames_that_are_no_messages_count_too(port: str, kind: str) -> None:
+    floods = {
+        "pings": frame(0x89, b"p") * 4,
+        "pongs": frame(0x8A, b"p") * 4,
+        "fragments": frame(0x01, b"") + frame(0x00, b"") * 3,
+    }
+    settings = Settings(session_frames_per_s=1.0, session_frames_burst=3)
+    async with opened(settings) as node:
+        url = _over_http(node) if port == "http" else None
+        async with node.worker(url=url) as connection:
+            await connection._stream.send_all(floods[kind])
+            assert (await hear(connection, "error"))["code"] == "RATE_LIMITED"
+            with pytest.raises(ConnectionClosed) as closed:
+                await hear(connection, "never")
+            assert closed.value.reason is not None
+            assert closed.value.reason.code == 1008
 
 
 async def test_a_session_within_its_rate_goes_on() -> None:

@@ -10,6 +10,8 @@ import pytest
 import trio
 
 from jobengine.http.app import create_app
+from jobengine.http.connection import HANDSHAKE
+from jobengine.http.hand_over import HAND_OVER
 from jobengine.http.server import AddressUnavailableError, ServerLimits, listen, serve
 from tests.http.conftest import Rest
 
@@ -94,18 +96,20 @@ async def test_an_upgrade_with_bytes_right_behind_it_ends_its_own_connection_onl
         assert (await rest.client.get("/jobs")).status_code == 200
 
 
-async def test_an_error_that_leaves_a_connection_ends_that_connection_only(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    async with serving(hello) as served:
-        with monkeypatch.context() as patch:
+async def test_an_error_that_leaves_a_connection_ends_that_connection_only() -> None:
+    async def broken(_: object) -> None:
+        raise RuntimeError("out of the connection")
 
-            async def broken(*_: object) -> None:
-                raise RuntimeError("out of the connection")
+    async def handing(scope: Any, receive: Any, send: Any) -> None:
+        if HANDSHAKE not in scope["extensions"]:
+            await hello(scope, receive, send)
+            return
+        await send({"type": "http.response.start", "status": 101, "headers": []})
+        await send({"type": HAND_OVER, "serve": broken})
 
-            patch.setattr("hypercorn.protocol.h11.H11Protocol.handle", broken)
-            async with await served.connect(UPGRADE) as stream:
-                assert await closed_by_server(stream) == b""
+    async with serving(handing) as served:
+        async with await served.connect(UPGRADE) as stream:
+            assert await closed_by_server(stream) == b""
         assert (await served.first_line(GET)).startswith(OK)
 
 

@@ -39,11 +39,13 @@ async def test_both_listeners_speak_tls_and_are_announced_so(authority: Authorit
     async with opened(tls=files_of(authority.sign()), verify=trusted) as node:
         assert node.doors.http_url.startswith("https://")
         assert node.doors.worker_url.startswith("wss://")
-        answer = await node.client.post("/jobs", json={"jobType": "scan"})
-        assert answer.status_code == 201
-        async with node.worker(tls=trusted) as worker:
-            await say(worker, HELLO, {"op": "credit", "slots": 1})
-            assert (await hear(worker, "lease"))["jobId"] == answer.json()["jobId"]
+        over_https = node.doors.http_url.replace("http", "ws") + "/api/v1/jobengine/worker"
+        for url in (None, over_https):
+            answer = await node.client.post("/jobs", json={"jobType": "scan"})
+            assert answer.status_code == 201
+            async with node.worker(tls=trusted, url=url) as worker:
+                await say(worker, HELLO, {"op": "credit", "slots": 1})
+                assert (await hear(worker, "lease"))["jobId"] == answer.json()["jobId"]
 
 
 async def test_every_answer_over_tls_asks_browsers_to_stay_with_it(authority: Authority) -> None:
@@ -125,6 +127,7 @@ async def test_without_a_certificate_of_the_right_authority_no_worker_comes_in(
         assert await _is_answered(node, authority.trusted(authority.sign("agent")))
         for answer in (
             await node.client.get("/worker"),
+            await node.client.get("/worker", headers=UPGRADE),
             await node.client.post("/worker/claim", json={"workerId": "w", "queues": ["scan"]}),
         ):
             assert answer.status_code == 404

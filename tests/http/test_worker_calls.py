@@ -16,6 +16,7 @@ from jobengine.auth.keys import load_or_create_key
 from jobengine.auth.tokens import Tokens
 from jobengine.engine import Engine
 from jobengine.http.app import create_app
+from jobengine.http.direct import DirectFirst
 from jobengine.http.front import Front
 from jobengine.http.identities import Identities
 from jobengine.http.route import BASE
@@ -23,13 +24,9 @@ from jobengine.http.routes.health import readiness_of
 from jobengine.http.server import ServerLimits, listen, serve
 from jobengine.http.table import ROUTES
 from jobengine.http.worker_admission import token_admission
-from jobengine.http.worker_calls import (
-    WEBSOCKET_PATH,
-    WorkerCalls,
-    websocket_view,
-    worker_routes,
-)
+from jobengine.http.worker_calls import WorkerCalls, worker_routes
 from jobengine.http.worker_leases import lease_frame
+from jobengine.http.worker_path import WEBSOCKET_PATH, WorkerPath
 from jobengine.http.worker_reading import WorkerReader
 from jobengine.testing import memory_engine
 from jobengine.wire.frames import SUBPROTOCOL
@@ -108,14 +105,10 @@ async def port(tmp_path: Path) -> AsyncIterator[Port]:
         calls = WorkerCalls(
             LeaseCalls(engine.registry, lease_frame), WorkerReader(engine.gateway.new_job_ids)
         )
-        app = create_app(front, (*ROUTES, *worker_routes(calls)))
-        app.add_websocket(
-            BASE + WEBSOCKET_PATH,
-            view_func=websocket_view(
-                session_ports(engine, faults),
-                token_admission(Identities(tokens, engine.store, engine.clock)),
-            ),
-        )
+        framework = create_app(front, (*ROUTES, *worker_routes(calls)))
+        admit = token_admission(Identities(tokens, engine.store, engine.clock))
+        workers = WorkerPath(session_ports(engine, faults), admit)
+        app = DirectFirst(front, ROUTES, framework, workers)
         bound = await nursery.start(
             partial(serve, app, listen("127.0.0.1", 0), ServerLimits(), stopping=front.stopping)
         )
@@ -198,22 +191,57 @@ async def test_a_session_of_the_http_port_is_hung_up_on_with_its_code(port: Port
         assert socket.connection.closed.code == 1008
 
 
-async def test_the_websocket_of_the_http_port_asks_who_comes(port: Port) -> None:
-    handshake = {
-        "Connection": "Upgrade",
-        "Upgrade": "websocket",
-        "Sec-WebSocket-Version": "13",
-        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
-        "Sec-WebSocket-Protocol": SUBPROTOCOL,
+HANDSHAKE = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+    "Sec-WebSocket-Protocol": SUBPROTOCOL,
+}
+
+
+async def test_a_frame_over_the_limit_is_not_even_read_and_none_is_inflated(port: Port) -> None:
+    asked = {
+        **HANDSHAKE,
+        "Host": "x",
+        "Authorization": f"Bearer {port.token}",
+        "Sec-WebSocket-Extensions": "permessage-deflate",
     }
+    lines = "".join(f"{name}: {value}\r\n" for name, value in asked.items())
+    long = b"\x81\xff" + (5 << 20).to_bytes(8, "big") + bytes(4)
+    deflated = b"\xc1\x81" + bytes(4) + b"x"
+    for sent, code in ((long, 1009), (deflated, 1002)):
+        target = httpx.URL(port.url)
+        async with await trio.open_tcp_stream("127.0.0.1", target.port or 0) as stream:
+            await stream.send_all(f"GET {target.path} HTTP/1.1\r\n{lines}\r\n".encode())
+            with trio.fail_after(15):
+                said = bytes(await stream.receive_some())
+                assert said.startswith(b"HTTP/1.1 101 ")
+                assert b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" in said
+                assert b"extensions" not in said.lower()
+                await stream.send_all(sent)
+                said = b"".join([chunk async for chunk in stream])
+            assert int.from_bytes(said[2:4], "big") == code
+
+
+async def test_a_frame_over_one_mebibyte_is_an_error_on_the_http_port(port: Port) -> None:
+    async with port.connect() as socket:
+        await socket.send("x" * ((1 << 20) + 1))
+        assert (await socket.hear("error"))["code"] == "PAYLOAD_TOO_LARGE"
+
+
+async def test_the_websocket_of_the_http_port_asks_who_comes(port: Port) -> None:
     url = port.url.replace("ws:", "http:")
     for header, status, code in (
         ({"Authorization": "Bearer x"}, 401, "TOKEN_INVALID"),
         ({"X-Stella-Tenant": "other"}, 403, "TENANT_FORBIDDEN"),
         ({"Sec-WebSocket-Protocol": "other"}, 400, "INVALID_FIELD"),
+        ({"Sec-WebSocket-Key": "short"}, 400, "INVALID_FIELD"),
     ):
         headers = httpx.Headers(port.client.headers)
-        headers.update({**handshake, **header})
+        headers.update({**HANDSHAKE, **header})
         async with httpx.AsyncClient(headers=headers, trust_env=False) as client:
             refused = await client.get(url)
         assert (refused.status_code, refused.json()["error"]["code"]) == (status, code)
+        assert refused.headers["X-Content-Type-Options"] == "nosniff"
+    assert (await port.client.get(url)).status_code == 404

@@ -206,3 +206,38 @@ async def test_words_right_behind_the_handshake_are_heard_and_answered(tmp_path:
                 assert await stream.receive_some() == b""
         await door.settled()
         assert door.faults == []
+
+
+class Counted(PlainStream):
+    """How many writes there were."""
+
+    __slots__ = ("writes",)
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        super().__init__(stream)
+        self.writes = 0
+
+    async def send_all(self, data: bytes | memoryview, /) -> None:
+        self.writes += 1
+        await super().send_all(data)
+
+
+async def test_the_pings_of_one_read_are_answered_by_one_write() -> None:
+    ours, theirs = trio.socket.socketpair()
+    async with trio.SocketStream(ours) as near, trio.SocketStream(theirs) as far:
+        stream = Counted(near)
+        channel = SocketChannel(stream, b"", message_bytes_max=LIMIT, close_s_max=0.2)
+        await far.send_all(frame(0x89, b"p") * 100 + say("a") + frame(0x89, b"q") + say("b"))
+        with trio.fail_after(5):
+            assert [await channel.receive() for _ in range(2)] == ["a", "b"]
+            assert await far.receive_some() == b"\x8a\x01p" * 100 + b"\x8a\x01q"
+        assert stream.writes == 1
+
+
+async def test_headers_that_mean_one_thing_are_refused_when_given_twice(tmp_path: Path) -> None:
+    async with open_door(tmp_path) as door:
+        for repeated in (f"Authorization: Bearer {door.token()}", "X-Stella-Tenant: demo"):
+            asked = door.upgrade(X_Stella_Tenant="demo")[:-2] + f"{repeated}\r\n\r\n".encode()
+            said = await door.raw(asked)
+            assert said.startswith(b"HTTP/1.1 400 ")
+            assert b"is given twice" in said

@@ -238,3 +238,11 @@ def test_a_long_reason_is_cut_between_characters(peer: Peer) -> None:
     assert (ping.payload, pong.payload) == (b"i", b"o")
     assert isinstance(close, CloseConnection)
     assert (close.code, close.reason) == (1008, "ü" * 61)
+
+
+@of_either
+def test_frames_that_make_no_event_are_counted(peer: Peer) -> None:
+    reader = FrameReader(LIMIT, peer)
+    parts = [(0x01, b""), (0x8A, b"pong"), (0x00, b"a"), (0x89, b"ping"), (0x80, b"b")]
+    events = reader.feed(b"".join(frame(peer, *part) for part in parts))
+    assert (events, reader.silent) == ([Ping(b"ping"), "ab"], 3)

@@ -1,21 +1,21 @@
-"""The opening handshake of a stream's WebSocket (RFC 6455 §4.2), on a request that has been read.
+"""What the handshake of a stream's WebSocket says beside what every handshake does.
 
 A page cannot set headers on the handshake of a WebSocket, but it can offer subprotocols; so the
 bearer and the tenant may be offered as such. They are never echoed.
 
 I1  What is given in both ways, or twice, is refused: it means one thing.
 
-Not here: whether the headers are those of a handshake at all (`http1`), frames (`socket_form`).
+Not here: what is answered to a handshake (`opening`), frames (`socket_form`).
 """
 
 import base64
 import binascii
-import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from jobengine.domain.errors import RefusedError
 from jobengine.http.errors import invalid
+from jobengine.http.opening import OFFERED, Opening
 from jobengine.wire.streams import STREAM_SUBPROTOCOL
 
 __all__ = ["BEARER_PREFIX", "TENANT_PREFIX", "Handshake"]
@@ -24,27 +24,14 @@ BEARER_PREFIX: Final = "jobengine.bearer."
 TENANT_PREFIX: Final = "jobengine.tenant."
 """What follows is the tenant's UTF-8 in base64url without padding."""
 
-_OFFERED: Final = "Sec-WebSocket-Protocol"
-_KEY: Final = "sec-websocket-key"
-_KEY_BYTES: Final = 16
-_GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-
 
 class Handshake:
     """What the subprotocols of one handshake say. Raises `RefusedError` for contradictions."""
 
-    def __init__(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        offered: list[str] = []
-        self._key = ""
-        given: set[str] = set()
-        for name, value in headers:
-            text = name.decode("latin-1")
-            given.add(text)
-            if text == _OFFERED.lower():
-                offered += [one.strip() for one in value.decode("latin-1").split(",")]
-            elif text == _KEY:
-                self._key = value.decode("latin-1")
-        self._offers_stream = STREAM_SUBPROTOCOL in offered
+    def __init__(self, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        self._opening = Opening(headers)
+        offered = self._opening.offered
+        given = {name.decode("latin-1") for name, _ in headers}
         self.credentials: dict[str, str] = {}
         """Headers by their lower-case names, as if they had been sent."""
         bearer = _only(offered, BEARER_PREFIX)
@@ -57,25 +44,12 @@ class Handshake:
             raise _refused(f"gives what the header {repeated} gives too; give it once")
 
     def check(self) -> None:
-        """Raise the refusal of what cannot be answered by this subprotocol."""
-        if not self._offers_stream:
-            raise _refused(f"offer {STREAM_SUBPROTOCOL}")
-        try:
-            size = len(base64.b64decode(self._key, validate=True))
-        except binascii.Error:
-            size = 0
-        if size != _KEY_BYTES:
-            raise invalid("Sec-WebSocket-Key", f"must be {_KEY_BYTES} bytes in base64")
+        """Raise the refusal of what cannot be answered as a stream."""
+        self._opening.check(STREAM_SUBPROTOCOL)
 
     def answer_headers(self) -> list[tuple[bytes, bytes]]:
         """Of the answer 101."""
-        digest = hashlib.sha1(self._key.encode() + _GUID, usedforsecurity=False).digest()
-        return [
-            (b"upgrade", b"websocket"),
-            (b"connection", b"Upgrade"),
-            (b"sec-websocket-accept", base64.b64encode(digest)),
-            (b"sec-websocket-protocol", STREAM_SUBPROTOCOL.encode()),
-        ]
+        return self._opening.answer_headers(STREAM_SUBPROTOCOL)
 
 
 def _only(offered: Sequence[str], prefix: str) -> str | None:
@@ -95,4 +69,4 @@ def _decoded(text: str) -> str:
 
 
 def _refused(message: str) -> RefusedError:
-    return invalid(_OFFERED, message)
+    return invalid(OFFERED, message)

@@ -5,7 +5,8 @@ peer to say something or go, one for the bearer to end. A third exists while the
 take everything (`outlet`), or while something is read from the store (`besides`).
 
 I1  `begin` and `serve` are called without a checkpoint in between (`hand_over`, I1), so what comes
-    from the broadcaster finds the connection. When `serve` has returned, nothing is left over.
+    from the broadcaster finds the connection. When `serve` has returned, nothing is left over; nor
+    after `leave`, which stands in for a `serve` that is not called.
 I2  A stream ends by itself: when its bearer counts no more, when the engine stops, when the store
     fails what is read beside the events, when all that was asked for is sent. Its last message says
     which; nothing of the ledger is sent from then on.
@@ -78,6 +79,12 @@ class Stream:
             plan.tenant_id, plan.after_seq, self, plan.wanted, plan.logs_of
         )
 
+    def leave(self) -> None:
+        """Idempotent."""
+        if not self._is_over:
+            self._is_over = True
+            self._subscription.leave()
+
     async def serve(self, connection: HandedConnection) -> None:
         """Send until the stream ends. Cancelled: the connection is cut."""
         plan = self._plan
@@ -97,12 +104,12 @@ class Stream:
                     beside.begin(self)
                 with self._listening, connection.left_when_stopping(self._listening):
                     await self._listen(connection)
-                self._stop()
+                self.leave()
                 if not self._is_gone:
                     await self._say_farewell(connection)
                 self._nursery.cancel_scope.cancel()
         finally:
-            self._stop()
+            self.leave()
 
     def take(self, batch: Batch) -> bool:
         if self._encode is not None:
@@ -130,7 +137,7 @@ class Stream:
         """Of several the first counts."""
         if not self._is_over:
             self._ending = ending
-            self._stop()
+            self.leave()
             self._listening.cancel()
 
     async def _run(self, work: Callable[[], Awaitable[None]]) -> None:
@@ -187,10 +194,5 @@ class Stream:
     def _go(self) -> None:
         """The peer has gone, or takes nothing."""
         self._is_gone = True
-        self._stop()
+        self.leave()
         self._listening.cancel()
-
-    def _stop(self) -> None:
-        if not self._is_over:
-            self._is_over = True
-            self._subscription.leave()
