@@ -13,8 +13,8 @@ from jobengine.actors.runtime.supervisor import Life
 from jobengine.core.custodian import CustodianCore
 from jobengine.messages.custodian import (
     ArtifactsSwept,
-    DropLogs,
-    LogsDropped,
+    DropOld,
+    OldDropped,
     Prepare,
     Prepared,
     PrepareFailed,
@@ -51,9 +51,10 @@ class CustodianActor:
             await self.store.prepare(command.now_at)
             return Prepared()
 
-        async def drop_logs(command: DropLogs) -> LogsDropped:
-            await self.store.drop_logs(command.before_at)
-            return LogsDropped()
+        async def drop_old(command: DropOld) -> OldDropped:
+            await self.store.drop_over(command.now_at)
+            await self.store.drop_logs(command.logs_before_at)
+            return OldDropped()
 
         async def sweep(command: SweepArtifacts) -> ArtifactsSwept:
             swept = await self.store.sweep_artifacts(
@@ -69,15 +70,15 @@ class CustodianActor:
             def perform_prepare(command: Prepare) -> None:
                 calls.spawn(prepare, command, failed=lambda _: PrepareFailed())
 
-            def perform_drop_logs(command: DropLogs) -> None:
-                calls.spawn(drop_logs, command, failed=lambda _: PrepareFailed())
+            def perform_drop_old(command: DropOld) -> None:
+                calls.spawn(drop_old, command, failed=lambda _: PrepareFailed())
 
             def perform_sweep(command: SweepArtifacts) -> None:
                 calls.spawn(sweep, command, failed=lambda _: PrepareFailed())
 
             perform: Perform = {
                 Prepare: perform_prepare,
-                DropLogs: perform_drop_logs,
+                DropOld: perform_drop_old,
                 SweepArtifacts: perform_sweep,
             }
             life.ready()

@@ -62,12 +62,18 @@ class LedgerActor:
     limits: LedgerLimits
     transitions: Counter[str] = attrs.field(factory=Counter)
     _calls: SlowCalls[Message] = attrs.field(init=False)
-    _began_mono: dict[int, float] = attrs.field(init=False, factory=dict)
+    _life: int = attrs.field(init=False)
+    _core: LedgerCore = attrs.field(init=False)
+    _back_mono: float = attrs.field(init=False, default=0.0)
+    _began_mono: dict[int, float] = attrs.field(init=False)
     _owed: list[tuple[int, Committed | CommitRefused]] = attrs.field(init=False, factory=list)
 
     async def run(self, life: Life) -> None:
-        core = LedgerCore(self.limits, life.incarnation)
+        self._life = life.incarnation
+        self._core = core = LedgerCore(self.limits, life.incarnation)
         self._forget_trouble()
+        self._began_mono = {}
+        self._show_oldest()
         perform: Perform = {
             Write: self._write,
             LoadHeads: self._load_heads,
@@ -78,6 +84,7 @@ class LedgerActor:
             ReportBack: self._report_back,
             Abandon: self._abandon,
         }
+        await self._settle_patiently()
         async with open_calls(self.mailbox, (StoreUnavailableError,)) as self._calls:
             self.broadcaster.deliver(Doubted())
             life.ready()
@@ -85,6 +92,18 @@ class LedgerActor:
             await run_shell(
                 core, self.mailbox, perform, self.clock, asks=self.asks, flush=self._tell
             )
+
+    async def _settle_patiently(self) -> None:
+        """Wait until no commit of an earlier life is under way; shards read only then."""
+        while True:
+            try:
+                await self.store.settled_heads(())
+            except StoreUnavailableError as error:
+                self._note_trouble(error, in_doubt=True)
+                await trio.sleep(self.limits.backoff_s_max)
+            else:
+                self._forget_trouble()
+                return
 
     def _write(self, command: Write) -> None:
         """Begin a commit at once: those of one tenant have to reach the store in their order, and
@@ -100,7 +119,6 @@ class LedgerActor:
             )
 
         began_mono = self._began_mono[command.stamp] = trio.current_time()
-        self._show_oldest()
         committed = self.store.commit(command.batch)
         self._calls.spawn(self._commit, command, committed, began_mono, failed=failed)
 
@@ -127,6 +145,10 @@ class LedgerActor:
 
     def _show_oldest(self) -> None:
         self.state.committing_since_mono = min(self._began_mono.values(), default=None)
+        since_mono = self._core.waiting_since_mono
+        if since_mono is not None:
+            since_mono = max(since_mono, self._back_mono)
+        self.state.waiting_since_mono = since_mono
 
     def _load_heads(self, command: LoadHeads) -> None:
         def failed(error: Exception) -> Message:
@@ -137,7 +159,7 @@ class LedgerActor:
         self._calls.spawn(self._read_heads, command, failed=failed)
 
     async def _read_heads(self, command: LoadHeads) -> Message:
-        heads = await self.store.heads(command.tenant_ids)
+        heads = await self.store.settled_heads(command.tenant_ids)
         return HeadsLoaded(stamp=command.stamp, tenant_ids=command.tenant_ids, heads=heads)
 
     def _confirm(self, command: Confirm) -> None:
@@ -149,6 +171,7 @@ class LedgerActor:
 
     def _tell(self) -> None:
         """Tell shards what became of their changes, once what the step commits is on its way."""
+        self._show_oldest()
         owed, self._owed = self._owed, []
         for sender, told in owed:
             self.shards[sender].deliver(told)
@@ -190,12 +213,13 @@ class LedgerActor:
         self.state.away_since_mono = trio.current_time()
         self.state.why = self.state.why or command.why
         for shard in self.shards:
-            shard.deliver(LedgerAway())
+            shard.deliver(LedgerAway(life=self._life))
 
     def _report_back(self, _: ReportBack) -> None:
         self._forget_trouble()
+        self._back_mono = trio.current_time()
         for shard in self.shards:
-            shard.deliver(LedgerBack())
+            shard.deliver(LedgerBack(life=self._life))
 
     def _abandon(self, command: Abandon) -> None:
         raise LedgerAbandonedError(command.why)

@@ -14,15 +14,15 @@ I1  At most ``commits_in_flight_max`` batches are in flight beside each other, a
     came in.
 I2  A tenant's numbers have no gap: a head moves only when the batch that holds the numbers commits.
 I3  A sender hears of its change exactly once: ``Confirm`` after the commit, or ``Deny``.
-I4  An unknown batch is settled by the store's heads, never guessed. The compare-and-set on them
-    makes sending it again safe even if the first attempt is still under way. One that moves no head
+I4  An unknown batch is settled by the store's heads, never guessed, once the store has seen that
+    its attempt is over. One that moves no head
     (log lines, answers to requests that changed nothing) is sent again as such, and the store keeps
     what it holds once.
 I5  A batch that the store refuses for its data is taken apart, so that one bad change harms nobody
     else's. One that left no trace though a server was there (its time was over, or its memory full)
     goes on with the first half of its changes, so that no batch is sent again and again that is too
-    large; a single change is. Should the whole, given up and held up on its way, yet come before
-    its piece, the heads tell, and the ledger is abandoned.
+    large; a single change is. Should the whole yet come before its piece, the heads tell, and the
+    ledger is abandoned.
 I6  A fence is answered when everything appended before it has been settled, all batches in flight
     included.
 I7  While a batch is in trouble no other is started; those in flight beside it are settled. The
@@ -50,7 +50,7 @@ from typing import Any, Final
 import attrs
 
 from jobengine.core.commit_flight import NEW, Flight
-from jobengine.core.commit_queue import CommitPace, CommitQueue
+from jobengine.core.commit_queue import Arrears, CommitPace, CommitQueue
 from jobengine.core.commit_weight import Load
 from jobengine.core.machine import Answer
 from jobengine.domain.entry import Head
@@ -115,6 +115,7 @@ class LedgerCore:
             Load(limits.batch_entries_max, limits.batch_bytes_max, limits.batch_requests_max),
             limits.commit_target_s,
         )
+        self._arrears = Arrears()
         self._alone: deque[Append] = deque()
         self._life = incarnation
         self._heads: OrderedDict[str, Head] = OrderedDict()
@@ -132,10 +133,9 @@ class LedgerCore:
         return self._retry_at
 
     @property
-    def waiting(self) -> int:
-        """Requests that no numbered batch carries yet."""
-        loading = sum(len(flight.requests) for flight in self._flights if flight.batch is None)
-        return len(self._waiting) + len(self._alone) + loading
+    def waiting_since_mono(self) -> float | None:
+        """Since when changes have waited to be confirmed or denied; see ``Arrears``."""
+        return self._arrears.since_s
 
     def handle(self, message: Any, now: Moment) -> Sequence[Any]:
         match message:
@@ -161,6 +161,7 @@ class LedgerCore:
         if request.life != self._life:
             return ()
         self._waiting.put(request)
+        self._arrears.grow(now.mono)
         self._pace.note(request.changes.tenant_id, now.mono)
         if not self._flights:
             return self._next(now)
@@ -319,6 +320,7 @@ class LedgerCore:
     def _confirm(self, flight: Flight) -> list[Any]:
         assert flight.batch is not None
         commands = self._land(flight)
+        self._arrears.pay(len(flight.requests))
         self._remember(flight.heads)
         commands.extend(
             Confirm(sender=request.sender, stamp=request.stamp, first_seq=first_seq)
@@ -335,6 +337,7 @@ class LedgerCore:
         commands = self._land(flight)
         if len(flight.requests) == 1:
             [request] = flight.requests
+            self._arrears.pay(1)
             commands.append(Deny(sender=request.sender, stamp=request.stamp, why=why))
         else:
             self._alone.extend(flight.requests)

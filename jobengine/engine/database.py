@@ -6,8 +6,11 @@ Not here: what is kept in it (``store``), the actors over it (``parts``).
 import random
 import shutil
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
+
+import trio
+import trio.lowlevel
 
 from jobengine.actors.runtime.clock import SystemClock
 from jobengine.actors.runtime.dice import Dice, SystemDice
@@ -35,6 +38,7 @@ from jobengine.store.postgres.ownership import (
     DatabaseFactMismatchError,
     DatabaseInUseError,
     own_database,
+    settle_facts,
 )
 from jobengine.store.postgres.roles import (
     LEDGER,
@@ -79,34 +83,43 @@ async def open_database(
 ) -> AsyncIterator[Store]:
     """A store over ``conninfo``, or over an embedded PostgreSQL in ``settings.data_dir``.
 
-    Brings roles and schema up to date first, makes sure that the database keeps tenants apart and
-    that no other engine serves it. Without ``any_login``, a login that no policy binds (a
-    superuser, an owner) is refused before anything is done; the embedded server has none. Raises
-    what the embedded server, the driver, the migrations, the roles and ``own_database`` raise.
+    Makes sure that no other engine serves it and that nothing of an earlier one is under way, then
+    brings roles and schema up to date, and sees that the database keeps tenants apart. Without
+    ``any_login``, a login that no policy binds (a superuser, an owner) is refused before anything
+    is done; the embedded server has none. Raises what the embedded server, the driver, the
+    migrations, the roles and ``own_database`` raise.
     """
     async with AsyncExitStack() as stack:
         access = Access(conninfo or "")
         if conninfo is None:
             server = await stack.enter_async_context(EmbeddedServer(_database_dir(settings)))
             access, any_login = Access(server.conninfo, direct=True), True
-        await _make_ready(access, settings, any_login=any_login)
+        if not any_login:
+            async with _session(access.conninfo, settings) as connection:
+                await require_modest_login(connection)
+        await stack.enter_async_context(
+            (_own_embedded if access.direct else _own)(access, settings)
+        )
         yield await stack.enter_async_context(_open_store(access, settings, dice or SystemDice()))
 
 
-async def _make_ready(access: Access, settings: Settings, *, any_login: bool) -> None:
-    async with _session(access.conninfo, settings) as connection:
-        if not any_login:
-            await require_modest_login(connection)
-        login = await login_of(connection)
-        if OWNER in login.attainable or OWNER not in login.existing:
-            await bring_up_to_date(connection, SystemClock().moment().at, direct=access.direct)
-        else:
-            await require_up_to_date(connection)
-        await require_isolation(connection)
+def _own(access: Access, settings: Settings) -> AbstractAsyncContextManager[None]:
+    """Own the database, then make it ready: whoever waits for it changes nothing in it."""
+
+    async def log_in() -> Connection:
+        return await _connect(access.conninfo, settings, f"jobengine {settings.node_id}")
+
+    async def make_ready() -> None:
+        await _make_ready(access, settings)
+
+    return own_database(log_in, make_ready)
 
 
 @asynccontextmanager
-async def _open_store(access: Access, settings: Settings, dice: Dice) -> AsyncIterator[Store]:
+async def _own_embedded(access: Access, settings: Settings) -> AsyncIterator[None]:
+    """Nobody else has this server; the role that holds the lock is made first."""
+    await _make_ready(access, settings)
+
     async def connect() -> Connection:
         return await access.connect(
             LEDGER,
@@ -115,19 +128,34 @@ async def _open_store(access: Access, settings: Settings, dice: Dice) -> AsyncIt
             application_name=f"jobengine {settings.node_id}",
         )
 
+    async with own_database(connect, trio.lowlevel.checkpoint):
+        yield
+
+
+async def _make_ready(access: Access, settings: Settings) -> None:
+    async with _session(access.conninfo, settings) as connection:
+        login = await login_of(connection)
+        if OWNER in login.attainable or OWNER not in login.existing:
+            await bring_up_to_date(connection, SystemClock().moment().at, direct=access.direct)
+        else:
+            await require_up_to_date(connection)
+        await require_isolation(connection)
+        await connection.execute_script(f"SET ROLE {LEDGER}")
+        await settle_facts(connection, {"shards": str(settings.shards)})
+
+
+@asynccontextmanager
+async def _open_store(access: Access, settings: Settings, dice: Dice) -> AsyncIterator[Store]:
     seed = int.from_bytes(dice.randbytes(8), "big")
-    async with (
-        own_database(connect, {"shards": str(settings.shards)}),
-        open_postgres_store(
-            access,
-            dice=random.Random(seed),
-            pool_size_max=settings.pool_size_max,
-            commit_connections=settings.commits_in_flight_max,
-            connect_timeout_s=settings.connect_timeout_s,
-            commit_timeout_s=settings.commit_timeout_s,
-            read_timeout_s=settings.read_timeout_s,
-        ) as store,
-    ):
+    async with open_postgres_store(
+        access,
+        dice=random.Random(seed),
+        pool_size_max=settings.pool_size_max,
+        commit_connections=settings.commits_in_flight_max,
+        connect_timeout_s=settings.connect_timeout_s,
+        commit_timeout_s=settings.commit_timeout_s,
+        read_timeout_s=settings.read_timeout_s,
+    ) as store:
         yield store
 
 
@@ -190,7 +218,8 @@ async def restore_embedded(settings: Settings, source: Path, tell: Callable[[str
                 await connection.execute_script(roles)
             await restore(find_binaries(), server.conninfo, source, tell)
             async with _session(server.conninfo, settings) as connection:
-                await connection.execute_script("ANALYZE")
+                with connection.unhurried():
+                    await connection.execute_script("ANALYZE")
         building.rename(place)
     finally:
         shutil.rmtree(building, ignore_errors=True)
@@ -198,11 +227,20 @@ async def restore_embedded(settings: Settings, source: Path, tell: Callable[[str
 
 @asynccontextmanager
 async def _session(conninfo: str, settings: Settings) -> AsyncIterator[Connection]:
-    connection = await Connection.connect(conninfo, timeout_s=settings.connect_timeout_s)
+    connection = await _connect(conninfo, settings)
     try:
         yield connection
     finally:
         await connection.aclose()
+
+
+async def _connect(conninfo: str, settings: Settings, name: str = "jobengine") -> Connection:
+    """A session of the login itself, no role taken."""
+    return await Access(conninfo).log_in(
+        timeout_s=settings.connect_timeout_s,
+        answer_s_max=settings.read_timeout_s,
+        application_name=name,
+    )
 
 
 def _database_dir(settings: Settings) -> Path:

@@ -4,8 +4,8 @@ import msgspec
 
 __all__ = [
     "ArtifactsSwept",
-    "DropLogs",
-    "LogsDropped",
+    "DropOld",
+    "OldDropped",
     "Prepare",
     "PrepareFailed",
     "Prepared",
@@ -27,13 +27,15 @@ class PrepareFailed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     pass
 
 
-class DropLogs(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Command: drop the log lines of days that end at or before an instant."""
+class DropOld(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Command: drop what is over by now, and the log lines of days that end at or before another
+    instant."""
 
-    before_at: int
+    now_at: int
+    logs_before_at: int
 
 
-class LogsDropped(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+class OldDropped(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     pass
 
 

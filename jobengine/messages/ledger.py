@@ -56,7 +56,8 @@ class LoadHeads(_Message, frozen=True, kw_only=True):
 
 
 class HeadsLoaded(_Message, frozen=True, kw_only=True):
-    """``heads`` holds those of ``tenant_ids`` that have any entry."""
+    """``heads`` holds those of ``tenant_ids`` that have any entry, as they are once no commit that
+    had ended without an answer is under way."""
 
     stamp: int
     tenant_ids: Sequence[str]

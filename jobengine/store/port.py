@@ -3,8 +3,8 @@
 Two stores answer it, ``memory`` and ``postgres``, held equal by one conformance suite
 (``tests/store/conformance``). Every method may raise ``StoreUnavailableError``; lists are in a
 total order that the method names; ``…_at`` are integer microseconds UTC; a method that is
-cancelled has had no effect, but for ``commit``, whose outcome is then unknown until ``heads`` has
-been asked.
+cancelled has had no effect, but for ``commit``, whose outcome is then unknown until
+``settled_heads`` has been asked.
 
 I1  ``commit`` is atomic: heads advanced by compare-and-set, blocks, rows and side rows, or nothing.
 I2  A row with ``from_state`` that is not in that state fails the whole commit.
@@ -168,6 +168,10 @@ class Store(ArtifactStore, AdmissionStore, RunStore, WebhookStore, FeedStore, Pr
     async def heads(self, tenant_ids: Iterable[str]) -> dict[str, Head]:
         """Heads of the tenants that have any entry."""
 
+    async def settled_heads(self, tenant_ids: Iterable[str]) -> dict[str, Head]:
+        """As ``heads``, for whoever commits: no commit whose call is over can take effect any more,
+        whatever its outcome. Raises ``StoreUnavailableError`` also while one still may."""
+
     async def leased(self, shard: int) -> Sequence[LeasedJob]:
         """Every live lease of a shard, by (tenant, job id)."""
 
@@ -288,8 +292,11 @@ class Store(ArtifactStore, AdmissionStore, RunStore, WebhookStore, FeedStore, Pr
         """
 
     async def prepare(self, now_at: int) -> None:
-        """Make room for the days to come (partitions), drop answers past their 24 hours and
-        revocations of tokens that have expired."""
+        """Make room for the days to come (partitions)."""
+
+    async def drop_over(self, now_at: int) -> None:
+        """Drop answers past their 24 hours and revocations of tokens that have expired. What is
+        being read just now may stay until the next call."""
 
     async def drop_logs(self, before_at: int) -> None:
         """Drop the log lines of whole days (UTC) that end at or before an instant. What is being

@@ -95,7 +95,7 @@ async def test_while_commits_wait_requests_are_told_why_and_later_nothing(
         first = store.calls["commit"] + 1
         sent = Fault(away=True, unknown=unknown)
         store.plan = lambda name, _: (
-            sent if name in ("commit", "heads") and store.calls["commit"] >= first else None
+            sent if name in ("commit", "settled_heads") and store.calls["commit"] >= first else None
         )
         nursery.start_soon(submit_as, "acme", engine, done)
         await trio.sleep(1)

@@ -353,6 +353,24 @@ async def fails_to_submit(engine: Engine) -> None:
         await submit(engine, new_job(engine))
 
 
+async def test_shards_read_nothing_while_a_commit_of_an_earlier_ledger_may_be_under_way(
+    autojump_clock: MockClock,
+) -> None:
+    store = FaultyStore()
+    async with engine_over(store) as engine:
+        worker = BareWorker(engine)
+        await worker.attach()
+        read = store.calls["leased"]
+        store.plan = lambda name, _: Fault(away=True) if name == "settled_heads" else None
+        crash(engine, "ledger")
+        await trio.sleep(300)
+        assert store.calls["leased"] == read
+        assert engine.gateway.ledger.trouble == "doubt"
+        store.plan = None
+        await worker.wait_for(lambda heard: [m for m in heard if isinstance(m, ShardRestarted)])
+        assert engine.gateway.ledger.trouble is None
+
+
 async def test_a_shard_that_starts_while_the_database_is_away_waits_for_it(
     autojump_clock: MockClock,
 ) -> None:

@@ -78,6 +78,9 @@ class MemoryStore(
         heads = self._tables.heads
         return {tenant_id: heads[tenant_id] for tenant_id in tenant_ids if tenant_id in heads}
 
+    async def settled_heads(self, tenant_ids: Iterable[str]) -> dict[str, Head]:
+        return await self.heads(tenant_ids)
+
     async def leased(self, shard: int) -> Sequence[LeasedJob]:
         await trio.lowlevel.checkpoint()
         return [
@@ -236,6 +239,9 @@ class MemoryStore(
         return rows[max(0, end - rows_max) : end][::-1]
 
     async def prepare(self, now_at: int) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def drop_over(self, now_at: int) -> None:
         await trio.lowlevel.checkpoint()
         for place, (_, row) in list(self._tables.credentials.items()):
             if isinstance(row, RevocationRow) and row.until_at and row.until_at <= now_at:

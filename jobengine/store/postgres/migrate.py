@@ -22,16 +22,23 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from math import inf
 from typing import Final, Literal
 
 import attrs
 
-from jobengine.store.errors import ProgrammerError, StatementRefusedError
+from jobengine.store.errors import (
+    ProgrammerError,
+    StatementRefusedError,
+    StoreUnavailableError,
+    TransactionConflictError,
+)
 from jobengine.store.postgres.driver.connection import Connection
 from jobengine.store.postgres.statements import OPAQUE_SQL
 
 # Any number works as long as it never changes: every node of every version takes this lock.
 _LOCK_KEY: Final = 0x6A6F_6265_6E67_696E  # "jobengin"
+_SERVERS_SHARE: Final = 0.9
 _FILE_NAME = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")
 _OPAQUE = re.compile(OPAQUE_SQL, re.DOTALL | re.VERBOSE)
 _ENDS_TRANSACTION = frozenset({"BEGIN", "START", "COMMIT", "ROLLBACK", "ABORT"})
@@ -101,8 +108,9 @@ async def migrate(
 ) -> tuple[Migration, ...]:
     """Apply what is pending; the migrations this call applied, in order.
 
-    `directory` defaults to the package's. Waits for the lock as long as the caller lets it;
-    cancelled, it leaves the migrations applied so far. Raises `SchemaMismatchError`,
+    `directory` defaults to the package's. A migration may take as long as it takes, everything else
+    as long as the connection waits for an answer; cancelled, it leaves the migrations applied so
+    far. Raises `SchemaMismatchError`,
     `MigrationFailedError`, `StoreUnavailableError`, and `ProgrammerError` for a directory that is
     not in order.
     """
@@ -110,7 +118,7 @@ async def migrate(
     applied: list[Migration] = []
     while True:
         async with connection.transaction():
-            await connection.fetch("SELECT pg_advisory_xact_lock($1)", (_LOCK_KEY,))
+            await take_turn(connection, _LOCK_KEY, "migrates")
             await connection.execute_script("SET LOCAL client_min_messages = warning")
             await connection.execute_script(_CREATE_RECORD)
             done = len(_compatible(known, await _records(connection)))
@@ -118,6 +126,25 @@ async def migrate(
                 return tuple(applied)
             await _apply(connection, known[done], now_at)
         applied.append(known[done])
+
+
+async def take_turn(connection: Connection, lock_key: int, does: str) -> None:
+    """Wait for an advisory lock, which the transaction holds until it ends.
+
+    Raises `StoreUnavailableError`, saying what another session `does`, where that session holds it
+    for nearly as long as the connection waits for an answer.
+    """
+    wait_s = connection.answer_s_max * _SERVERS_SHARE
+    if wait_s < inf:
+        await connection.execute_script(f"SET LOCAL lock_timeout = {max(1, int(wait_s * 1_000))}")
+    try:
+        await connection.fetch("SELECT pg_advisory_xact_lock($1)", (lock_key,))
+    except TransactionConflictError as error:
+        raise StoreUnavailableError(
+            f"another session {does}, and has not ended within {wait_s:g} s",
+            sqlstate=error.sqlstate,
+        ) from None
+    await connection.execute_script("SET LOCAL lock_timeout TO DEFAULT")
 
 
 async def status(
@@ -200,7 +227,8 @@ def _compatible(known: Sequence[Migration], records: Mapping[int, _Record]) -> S
 
 async def _apply(connection: Connection, migration: Migration, now_at: int) -> None:
     try:
-        await connection.execute_script(migration.sql)
+        with connection.unhurried():
+            await connection.execute_script(migration.sql)
     except (ProgrammerError, StatementRefusedError) as error:
         raise MigrationFailedError(f"{migration.label}: {error}") from error
     record = (migration.number, migration.name, migration.sha256, now_at)

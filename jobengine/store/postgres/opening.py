@@ -21,6 +21,7 @@ from typing import Final
 
 from jobengine.store.postgres.driver.connection import Connection
 from jobengine.store.postgres.driver.pool import Pool, open_pool
+from jobengine.store.postgres.ownership import COMMITTER_KEY
 from jobengine.store.postgres.roles import API, LEDGER, Access
 from jobengine.store.postgres.store import PostgresStore
 
@@ -34,6 +35,7 @@ COMMIT_SETTINGS: Final = """
     SET jit = off;
 """
 _SHARD_SETTINGS: Final = "SET jit = off;"
+_IS_COMMITTER: Final = f"SELECT pg_advisory_lock_shared({COMMITTER_KEY});"
 _SERVERS_SHARE: Final = 0.9
 """Of a deadline: what the server gets (I1)."""
 
@@ -90,6 +92,8 @@ async def open_postgres_store(
     async with (
         pool(API, COMMIT_SETTINGS, pool_size_max, read_timeout_s) as tenants,
         pool(LEDGER, _SHARD_SETTINGS, shard_connections, read_timeout_s) as shards,
-        pool(LEDGER, COMMIT_SETTINGS, commit_connections, commit_timeout_s) as commits,
+        pool(
+            LEDGER, COMMIT_SETTINGS + _IS_COMMITTER, commit_connections, commit_timeout_s
+        ) as commits,
     ):
         yield PostgresStore(tenants, shards, commits)

@@ -5,11 +5,15 @@ PostgreSQL, it is taken again as soon as the server answers; commits that cross 
 fenced by the ledger's compare-and-set. A server that has not noticed the loss keeps the lock for
 the lost session: it is ours still, and taken again once the server has let it go.
 
+A *committer* is a session that commits. It holds a lock of its own, shared, for as long as the
+server knows it, and the server may be at work for it when its engine is long gone.
+
 I1  No engine serves a database whose lock another one holds.
 I2  The number of shards never changes for a database: rows carry their shard.
+I3  Nothing is read or migrated before the committers of every earlier engine are gone.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -19,10 +23,21 @@ from jobengine.store.errors import StoreUnavailableError
 from jobengine.store.postgres.driver.connection import Connection
 from jobengine.store.postgres.statements import load_statements
 
-__all__ = ["DatabaseFactMismatchError", "DatabaseInUseError", "own_database"]
+__all__ = [
+    "COMMITTER_KEY",
+    "DatabaseFactMismatchError",
+    "DatabaseInUseError",
+    "end_committers",
+    "own_database",
+    "settle_facts",
+]
 
 _LOCK_KEY: Final = 0x6A6F_626F_776E_6572  # "jobowner"
+COMMITTER_KEY: Final = 0x6A6F_6263_6F6D_6D69  # "jobcommi"
 _AGAIN_S: Final = 1.0
+_ENDING_S: Final = 30.0
+_ENDING_AGAIN_S: Final = 0.1
+_GONE_WITHIN_MS: Final = 200
 
 Connect = Callable[[], Awaitable[Connection]]
 
@@ -41,18 +56,23 @@ class DatabaseFactMismatchError(Exception):
 
 
 @asynccontextmanager
-async def own_database(connect: Connect, facts: Mapping[str, str]) -> AsyncIterator[None]:
+async def own_database(
+    connect: Connect, make_ready: Callable[[], Awaitable[None]]
+) -> AsyncIterator[None]:
     """Be the only engine of a database for as long as the block runs.
+
+    ``make_ready`` is called on entering, under the lock. ``connect`` logs in and takes no role.
 
     Raises:
         DatabaseInUseError: on entering, or out of the block when another engine has taken over.
-        DatabaseFactMismatchError: on entering, naming the fact, both values and the remedy.
-        StoreUnavailableError: on entering, when the server does not answer.
+        StoreUnavailableError: on entering, when the server does not answer, or is still at work for
+            an earlier engine.
     """
     connection = await connect()
     try:
         await _take(connection)
-        await _check(connection, facts)
+        await _end_earlier(connection)
+        await make_ready()
     except BaseException:
         connection.close()
         raise
@@ -68,8 +88,6 @@ async def _take(connection: Connection) -> None:
     [(free,)] = await connection.fetch(statements["ownership_try"], key)
     if free:
         return
-    # The login sees the name of another session of its own; the role it serves as need not.
-    await connection.execute_script("RESET ROLE")
     rows = await connection.fetch(statements["ownership_holder"], key)
     holder, pid = "a session that has just ended; try again", None
     if rows:
@@ -79,7 +97,37 @@ async def _take(connection: Connection) -> None:
     raise DatabaseInUseError(f"another engine serves this database: {holder}", pid)
 
 
-async def _check(connection: Connection, facts: Mapping[str, str]) -> None:
+async def _end_earlier(connection: Connection) -> None:
+    """I3"""
+    with trio.move_on_after(_ENDING_S):
+        while left := await end_committers(connection, None):  # noqa: ASYNC110 - the server knows
+            await trio.sleep(_ENDING_AGAIN_S)
+        return
+    raise StoreUnavailableError(
+        f"server process {', '.join(map(str, sorted(left)))} is still at work for the engine before"
+    )
+
+
+async def end_committers(connection: Connection, pids: Collection[int] | None) -> set[int]:
+    """End the committers of these server processes, or, given none, of all but one's own session.
+
+    Those that are not gone by then are returned: they are at work and cannot be interrupted, wait
+    for a standby, or belong to another login. On a session of the login itself, no role taken.
+    """
+    parameters = {
+        "lock_key": COMMITTER_KEY,
+        "pids": None if pids is None else sorted(pids),
+        "wait_ms": _GONE_WITHIN_MS,
+    }
+    return {
+        pid for (pid,) in await connection.fetch(load_statements()["committers_end"], parameters)
+    }
+
+
+async def settle_facts(connection: Connection, facts: Mapping[str, str]) -> None:
+    """Fix what is fixed for a database when it is first served. Raises
+    `DatabaseFactMismatchError`, naming the fact, both values and the remedy.
+    """
     statement = load_statements()["fact_settle"]
     for name, value in sorted(facts.items()):
         [(settled,)] = await connection.fetch(statement, {"name": name, "value": value})
@@ -105,7 +153,11 @@ async def _hold(connection: Connection, connect: Connect) -> None:
 
 
 async def _regain(connect: Connect, lost_pid: int) -> Connection:
-    """The lock on a new connection; `lost_pid` is the server's process of the one that was lost."""
+    """The lock on a new connection; `lost_pid` is the server's process of the one that was lost.
+
+    An attempt whose answer was lost may have taken it, and then the server keeps it for that one.
+    """
+    own_pids = {lost_pid}
     while True:
         try:
             connection = await connect()
@@ -115,11 +167,12 @@ async def _regain(connect: Connect, lost_pid: int) -> Connection:
         try:
             await _take(connection)
         except StoreUnavailableError:
+            own_pids.add(connection.backend_pid)
             connection.close()
             await trio.sleep(_AGAIN_S)
         except DatabaseInUseError as error:
             connection.close()
-            if error.server_pid != lost_pid:
+            if error.server_pid is not None and error.server_pid not in own_pids:
                 raise
             await trio.sleep(_AGAIN_S)
         except BaseException:

@@ -6,8 +6,7 @@ key. Rows of logs have no key of their own and are looked for by all they say.
 
 I1  A row is left out once for each one that is stored, so rows that say the same all stay.
 
-An attempt that is still under way is not seen. The server ends it before its deadline here, and the
-ledger comes back after that; only if it was held up on its way, lines are stored twice.
+An attempt that is still under way would not be seen: it is over before this is asked.
 """
 
 from collections import Counter

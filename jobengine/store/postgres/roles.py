@@ -22,7 +22,7 @@ from psycopg.conninfo import make_conninfo
 
 from jobengine.store.errors import ProgrammerError, StatementRefusedError, StoreUnavailableError
 from jobengine.store.postgres.driver.connection import Connection
-from jobengine.store.postgres.migrate import Migration, migrate, status
+from jobengine.store.postgres.migrate import Migration, migrate, status, take_turn
 from jobengine.store.postgres.statements import load_statements
 
 __all__ = [
@@ -83,18 +83,42 @@ class Access:
         and `ProgrammerError` where the login may not take the role.
         """
         conninfo = make_conninfo(self.conninfo, user=role) if self.direct else self.conninfo
-        connection = await Connection.connect(
+        return await _open(
             conninfo,
+            f"SET ROLE {role}; {_NOTICE_LOSS} {settings}",
             timeout_s=timeout_s,
             answer_s_max=answer_s_max,
             application_name=application_name,
         )
-        try:
-            await connection.execute_script(f"SET ROLE {role}; {_NOTICE_LOSS} {settings}")
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+
+    async def log_in(
+        self, *, timeout_s: float, answer_s_max: float, application_name: str
+    ) -> Connection:
+        """A session of the login that `conninfo` names, which takes no role."""
+        return await _open(
+            self.conninfo,
+            _NOTICE_LOSS,
+            timeout_s=timeout_s,
+            answer_s_max=answer_s_max,
+            application_name=application_name,
+        )
+
+
+async def _open(
+    conninfo: str, settings: str, *, timeout_s: float, answer_s_max: float, application_name: str
+) -> Connection:
+    connection = await Connection.connect(
+        conninfo,
+        timeout_s=timeout_s,
+        answer_s_max=answer_s_max,
+        application_name=application_name,
+    )
+    try:
+        await connection.execute_script(settings)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 @attrs.frozen
@@ -171,7 +195,7 @@ async def _set_up(connection: Connection, *, direct: bool) -> tuple[str, ...]:
             return ()
         try:
             async with connection.transaction():
-                await connection.fetch("SELECT pg_advisory_xact_lock($1)", (_LOCK_KEY,))
+                await take_turn(connection, _LOCK_KEY, "sets up the roles")
                 await connection.execute_script(";\n".join(steps))
         except (ProgrammerError, StatementRefusedError, StoreUnavailableError) as error:
             if error.sqlstate in _RACES and turn < _TRIES - 1:

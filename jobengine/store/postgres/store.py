@@ -2,31 +2,27 @@
 
 I1  A commit is one statement outside of a transaction: it happens wholly or not at all. Where its
     outcome is unknown (`may_have_committed`) the error is passed on; nothing is tried again here.
-I2  Commits have connections of their own, so that no read delays one; those of one tenant are sent
-    behind each other on one (`driver/line.py`).
+I2  Commits have connections of their own, which what they need to know is read on too, so that no
+    other read delays one; those of one tenant are sent behind each other (`driver/line.py`).
 I3  What is asked for one tenant is read as a role that sees this tenant alone, by the tenant set in
     the transaction of the read; the questions of shards and of the ledger span tenants.
 I4  Nothing waits for ever: whatever is sent has a deadline (`opening.py`).
 
 Not here: the statements (``sql/``), the schema (``migrations/``), how connections are opened and
-set up (``opening.py``); artifacts, admission, credentials, feeds, dead letters, runs and webhooks,
-each in its own module.
+set up (``opening.py``); artifacts, admission, commits, credentials, feeds, dead letters, runs and
+webhooks, each in its own module.
 """
 
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
-from jobengine.domain.change import ArtifactRow, CommitBatch
+from jobengine.domain.change import ArtifactRow
 from jobengine.domain.entry import Block, Entry, Head, decode_entries
 from jobengine.domain.instant import HOUR
 from jobengine.domain.job import Job, State
 from jobengine.domain.stored_definitions import StoredDefinitions
-from jobengine.store.errors import (
-    StatementRefusedError,
-    StoreUnavailableError,
-    TransactionConflictError,
-)
+from jobengine.store.errors import StoreUnavailableError, TransactionConflictError
 from jobengine.store.port import (
     Claims,
     DueJob,
@@ -40,15 +36,14 @@ from jobengine.store.port import (
 )
 from jobengine.store.postgres.admission import PostgresAdmission
 from jobengine.store.postgres.artifacts import PostgresArtifacts
+from jobengine.store.postgres.commits import PostgresCommits, to_heads
 from jobengine.store.postgres.credentials import PostgresCredentials
 from jobengine.store.postgres.driver.line import Lines
 from jobengine.store.postgres.driver.pool import Pool
-from jobengine.store.postgres.encode import COMMITS, commit_parameters
+from jobengine.store.postgres.encode import COMMITS
 from jobengine.store.postgres.feeds import PostgresFeeds
 from jobengine.store.postgres.letters import PostgresLetters
 from jobengine.store.postgres.migrate import status
-from jobengine.store.postgres.refusal import explain
-from jobengine.store.postgres.resent import without_stored
 from jobengine.store.postgres.rows import (
     job_ids_of,
     to_answer,
@@ -76,6 +71,7 @@ _BEFORE_FIRST: Final = (_BIGINT_MIN, _FIRST_ID)
 class PostgresStore(
     PostgresArtifacts,
     PostgresAdmission,
+    PostgresCommits,
     PostgresCredentials,
     PostgresFeeds,
     PostgresLetters,
@@ -93,39 +89,15 @@ class PostgresStore(
     ) -> None:
         self._tenants = tenants
         self._shards = shards
+        self._commits = commits
         self._rows_per_page_max = rows_per_page_max
         self._statements: Mapping[str, Statement] = load_statements()
         self._lines = Lines(commits, [self._statements[name] for name in COMMITS])
         self._definitions = StoredDefinitions()
         self._tenant_set = self._statements["tenant_set"]
 
-    def commit(self, batch: CommitBatch) -> Awaitable[None]:
-        return self._commit_again(batch) if batch.again else self._commit(batch)
-
-    async def _commit_again(self, batch: CommitBatch) -> None:
-        await self._commit(await without_stored(batch, self._fetch))
-
-    def _commit(self, batch: CommitBatch) -> Awaitable[None]:
-        try:
-            name, parameters = commit_parameters(batch)
-        except StatementRefusedError as error:
-            return _refused(error)
-        tenant_ids = {changes.tenant_id for changes in batch.changes}
-        return self._answer(
-            batch, self._lines.begin(tenant_ids, self._statements[name], parameters)
-        )
-
-    async def _answer(self, batch: CommitBatch, outcome: Awaitable[None]) -> None:
-        try:
-            await outcome
-        except StatementRefusedError as error:
-            if refusal := await explain(error, batch, self._fetch):
-                raise refusal from None
-            raise
-
     async def heads(self, tenant_ids: Iterable[str]) -> dict[str, Head]:
-        rows = await self._fetch("ledger_heads", tenant_ids=list(tenant_ids))
-        return {tenant_id: Head(next_seq, link) for tenant_id, next_seq, link in rows}
+        return to_heads(await self._fetch("ledger_heads", tenant_ids=list(tenant_ids)))
 
     async def leased(self, shard: int) -> Sequence[LeasedJob]:
         rows = await self._fetch("leased", shard=shard)
@@ -290,8 +262,10 @@ class PostgresStore(
         ]
 
     async def prepare(self, now_at: int) -> None:
-        await self._fetch("drop_revocations", before_at=now_at)
         await self._fetch("add_day_partitions", now_at=now_at, days_ahead=_DAYS_AHEAD)
+
+    async def drop_over(self, now_at: int) -> None:
+        await self._fetch("drop_revocations", before_at=now_at)
         # Where somebody reads the table, the days are dropped at the next call; `claims` does not
         # give out what is too old anyway.
         with suppress(TransactionConflictError):
@@ -332,7 +306,3 @@ class PostgresStore(
             return await connection.fetch_after(
                 self._tenant_set, (tenant_id,), self._statements[name], parameters
             )
-
-
-async def _refused(error: StatementRefusedError) -> None:
-    raise error

@@ -91,7 +91,7 @@ async def test_revocations_of_expired_tokens_are_forgotten(store: Store, scribe:
         for name, until_at in (("over", NOW), ("alive", NOW + 1), ("unknown", None))
     ]
     await scribe.aside(revocations=rows)
-    await store.prepare(NOW)
+    await store.drop_over(NOW)
     assert [row for _, row in await store.credentials(0, 9)] == rows[1:]
 
 

@@ -22,7 +22,9 @@ async def test_blocks_come_back_with_the_bytes_that_were_hashed(
     found = await store.blocks(TENANT, 0, 100, 10**9)
     assert list(found) == scribe.written[TENANT]
     assert all(block.link == next_link(block.previous, block.body) for block in found)
-    assert await store.heads([TENANT, "nobody"]) == {TENANT: scribe.heads[TENANT]}
+    for heads in (store.heads, store.settled_heads):
+        assert await heads([TENANT, "nobody"]) == {TENANT: scribe.heads[TENANT]}
+    assert await store.settled_heads([]) == {}
 
 
 async def test_blocks_start_at_any_sequence_number_also_inside_of_one(

@@ -68,12 +68,18 @@ def place(server: Server) -> int:
     return at
 
 
+ASLEEP = "FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+
+
+def asleep(server: Server) -> int:
+    with psycopg.connect(server.conninfo) as admin:
+        return admin.execute(f"SELECT {ASLEEP}").rowcount
+
+
 async def until_asleep(server: Server) -> None:
     """A server that has not begun a statement yet does not hear that it is cancelled."""
-    with psycopg.connect(server.conninfo, autocommit=True) as admin:
-        asleep = "SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
-        while admin.execute(asleep).rowcount == 0:
-            await trio.lowlevel.checkpoint()
+    while asleep(server) == 0:
+        await trio.lowlevel.checkpoint()
 
 
 async def outcomes(*calls: Awaitable[None]) -> list[Exception | None]:
@@ -190,6 +196,35 @@ async def test_a_cancelled_line_is_over_on_the_server_when_its_calls_return(
         assert after in (1, 3), "the sleeping call was cancelled; those behind it went on from it"
         await step(lines, after)
         assert pool.statistics.open == 1
+
+
+async def test_a_call_that_is_cancelled_before_it_waits_is_over_on_the_server_too(
+    server: Server,
+) -> None:
+    async with open_lines(server) as (lines, pool):
+        await step(lines, 0)
+        calls = [step(lines, 1, seconds=60.0), step(lines, 1)]
+        await until_asleep(server)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(outcomes, *calls)
+            nursery.cancel_scope.cancel()
+        assert asleep(server) == 0
+        after = place(server)
+        assert after in (1, 2), "the one behind it goes on from there, if it goes on"
+        await step(lines, after)
+        assert pool.statistics.open == 1
+        assert not lines.lost
+
+
+async def test_a_call_that_has_no_answer_when_its_session_is_given_up_is_known_as_lost(
+    server: Server,
+) -> None:
+    async with open_lines(server, answer_s_max=0.2) as (lines, _):
+        await step(lines, 0)
+        await outcomes(step(lines, 1, seconds=60.0), step(lines, 2))
+        with psycopg.connect(server.conninfo) as admin:
+            pids = admin.execute(f"SELECT pid {ASLEEP}").fetchall()
+        assert [(pid,) for pid in lines.lost] == pids
 
 
 async def test_a_cancelled_call_leaves_the_one_in_front_alone(server: Server) -> None:

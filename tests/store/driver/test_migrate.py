@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from jobengine.store.errors import ProgrammerError
+from jobengine.store.errors import ProgrammerError, StoreUnavailableError
 from jobengine.store.postgres.driver.connection import Connection
 from jobengine.store.postgres.migrate import (
     MigrationFailedError,
@@ -136,6 +136,28 @@ async def test_nodes_that_start_together_apply_each_migration_once(
             for _ in range(4):
                 nursery.start_soon(start)
     assert sorted(applied) == list(range(1, count + 1))
+
+
+async def test_a_lock_that_another_session_keeps_is_waited_for_as_long_as_for_an_answer(
+    conninfo: str, tmp_path: Path
+) -> None:
+    holder = await Connection.connect(conninfo)
+    waiting = await Connection.connect(conninfo, answer_s_max=0.5)
+    async with holder.transaction():
+        await holder.fetch("SELECT pg_advisory_xact_lock($1)", (0x6A6F_6265_6E67_696E,))
+        with pytest.raises(StoreUnavailableError, match="another session migrates"):
+            await migrate(waiting, NOW_AT, write(tmp_path, FIRST))
+    assert len(await migrate(waiting, NOW_AT, tmp_path)) == 1
+    await holder.aclose()
+    await waiting.aclose()
+
+
+async def test_a_migration_may_take_longer_than_any_answer(conninfo: str, tmp_path: Path) -> None:
+    slow = "0001_slow.sql", "CREATE TABLE first (id int); SELECT pg_sleep(1.2);\n"
+    connection = await Connection.connect(conninfo, answer_s_max=1.0)
+    assert len(await migrate(connection, NOW_AT, write(tmp_path, slow))) == 1
+    assert connection.answer_s_max == 1.0
+    await connection.aclose()
 
 
 async def test_a_start_cancelled_while_waiting_for_the_lock_leaves_no_trace(

@@ -23,12 +23,13 @@ from jobengine.store.errors import StoreBusyError, StoreSilentError, StoreUnavai
 from jobengine.store.postgres.driver.connection import Connection
 from jobengine.store.postgres.opening import open_postgres_store
 from jobengine.store.postgres.ownership import own_database
-from jobengine.store.postgres.statements import Statement
+from jobengine.store.postgres.statements import Statement, load_statements
 from jobengine.store.postgres.store import PostgresStore
 from jobengine.testing import memory_engine
 from tests.actors.bare_worker import PRODUCER, new_job
 from tests.chaos.cutting_proxy import CuttingProxy, open_socket_proxy
 from tests.store.conformance.scribe import TENANT, Scribe, job_id, new_row
+from tests.store.postgres.test_ownership import at_once
 
 COMMIT_S = 0.4
 READ_S = 0.5
@@ -205,7 +206,7 @@ async def test_an_engine_whose_lock_the_server_keeps_for_its_lost_session_goes_o
     holders = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted"
     with psycopg.connect(way.direct, autocommit=True) as admin:
         with trio.fail_after(WITHIN_S):
-            async with own_database(connect, {"shards": "16"}):
+            async with own_database(connect, at_once):
                 before = admin.execute(holders).fetchall()
                 way.proxy.lose_near_ends()
                 while way.proxy.open_links < 2:  # noqa: ASYNC110 - a proxy is watched
@@ -215,6 +216,34 @@ async def test_an_engine_whose_lock_the_server_keeps_for_its_lost_session_goes_o
                 admin.execute("SELECT pg_terminate_backend(%s)", before[0])
                 while admin.execute(holders).fetchall() in ([], before):  # noqa: ASYNC110
                     await trio.sleep(0.01)
+
+
+async def test_an_attempt_that_took_the_lock_and_heard_nothing_is_no_other_engine(
+    way: Way,
+) -> None:
+    pids: list[int] = []
+    holders = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted"
+
+    async def connect() -> Connection:
+        connection = await Connection.connect(way.conninfo, answer_s_max=4 * READ_S)
+        pids.append(connection.backend_pid)
+        if len(pids) == 2:
+            await connection.prepare([load_statements()["ownership_try"]])
+            way.proxy.swallow(answers=True)
+        return connection
+
+    with psycopg.connect(way.direct, autocommit=True) as admin, trio.fail_after(WITHIN_S):
+        async with own_database(connect, at_once):
+            admin.execute("SELECT pg_terminate_backend(%s)", pids)
+            while len(pids) < 2 or admin.execute(holders).fetchall() != [(pids[1],)]:
+                await trio.lowlevel.checkpoint()
+            way.proxy.swallow(requests=True, answers=True)
+            while len(pids) < 4:
+                await trio.lowlevel.checkpoint()
+            assert admin.execute(holders).fetchall() == [(pids[1],)]
+            admin.execute("SELECT pg_terminate_backend(%s)", pids[1:2])
+            while admin.execute(holders).fetchall() in ([], [(pids[1],)]):
+                await trio.lowlevel.checkpoint()
 
 
 def is_away(engine: Engine) -> bool:

@@ -300,9 +300,9 @@ async def test_answers_are_dropped_by_whole_days_that_are_over(
     migrated_database: str, store: PostgresStore
 ) -> None:
     day = NOW - NOW % DAY
-    await store.prepare(day + DAY + 23 * HOUR)
+    await store.drop_over(day + DAY + 23 * HOUR)
     kept = partitions(migrated_database, "idempotency_answers")
-    await store.prepare(day + 2 * DAY)
+    await store.drop_over(day + 2 * DAY)
     later = partitions(migrated_database, "idempotency_answers")
     assert [name for name in kept if name not in later] == [kept[0]]
 
@@ -315,24 +315,26 @@ async def test_whoever_drops_days_at_the_same_time_gives_way_or_waits(
         async with trio.open_nursery() as nursery:
             for _ in range(4):
                 nursery.start_soon(store.prepare, now_at)
+                nursery.start_soon(store.drop_over, now_at)
                 nursery.start_soon(store.drop_logs, now_at - 4 * DAY)
         await store.prepare(now_at)
+        await store.drop_over(now_at)
         await store.drop_logs(now_at - 4 * DAY)
         oldest = partitions(migrated_database, "ledger_blocks")[days][-8:]
         assert partitions(migrated_database, "idempotency_answers")[0].endswith(oldest)
         assert len(partitions(migrated_database, "job_logs")) == min(9 + days, 12)
 
 
-async def test_preparing_does_not_wait_for_a_reader_of_old_answers(
+async def test_dropping_does_not_wait_for_a_reader_of_old_answers(
     migrated_database: str, store: PostgresStore
 ) -> None:
     before = partitions(migrated_database, "idempotency_answers")
     with psycopg.connect(migrated_database) as reader:
         reader.execute("SELECT FROM idempotency_answers")
         with trio.fail_after(10):
-            await store.prepare(NOW + 2 * DAY)
+            await store.drop_over(NOW + 2 * DAY)
     assert set(before) <= set(partitions(migrated_database, "idempotency_answers"))
-    await store.prepare(NOW + 2 * DAY)
+    await store.drop_over(NOW + 2 * DAY)
     assert not set(before) <= set(partitions(migrated_database, "idempotency_answers"))
 
 

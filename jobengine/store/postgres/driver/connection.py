@@ -20,11 +20,11 @@ looks for its traces. Deliberately not here: the exchange with the server and it
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from math import inf
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import attrs
 import trio
@@ -58,6 +58,7 @@ class Connection:
     def __init__(self, session: Session, *, rollback_timeout_s: float) -> None:
         self._session = session
         self._pgconn = session.pgconn
+        self.backend_pid: Final = session.pgconn.backend_pid
         self._rollback_timeout_s = rollback_timeout_s
         self._plans: dict[str, _Plan] = {}
         self._plan_numbers = itertools.count(1)
@@ -112,8 +113,13 @@ class Connection:
         return self._session.has_unread_input
 
     @property
-    def backend_pid(self) -> int:
-        return self._pgconn.backend_pid
+    def is_adrift(self) -> bool:
+        """Closed while a call of a line had no answer: the server may be at work on it still."""
+        return self._session.is_adrift
+
+    @property
+    def answer_s_max(self) -> float:
+        return self._session.answer_s_max
 
     @property
     def server_version(self) -> int:
@@ -174,6 +180,11 @@ class Connection:
         """From now on the connection serves `prepare` and the calls of a line alone."""
         self._session.claim()
 
+    async def interrupt_line(self) -> None:
+        """Have the server give up what has no answer yet, and wait until all of it is over; closed
+        where that takes longer than `cancel_timeout_s`."""
+        await self._session.interrupt()
+
     def leave_line(self) -> None:
         self._session.in_use = False
 
@@ -197,6 +208,16 @@ class Connection:
         except StalePlanError:
             self._plans.clear()
             raise
+
+    @contextmanager
+    def unhurried(self) -> Iterator[None]:
+        """During the block an answer may take as long as it takes."""
+        session, answer_s_max = self._session, self._session.answer_s_max
+        session.answer_s_max = inf
+        try:
+            yield
+        finally:
+            session.answer_s_max = answer_s_max
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:

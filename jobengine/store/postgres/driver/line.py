@@ -9,6 +9,7 @@ I1  Calls that share a key reach the server in the order in which they were begu
     The second of two is begun by the server after the first has committed or failed.
 I2  A connection is on one line at most, and back in its pool when that ends.
 I3  When a call is interrupted, or the session lost, the outcome of those behind it is unknown.
+    Where it is not known to be over on the server when it returns, its session is among the `lost`.
 I4  A call waits no longer for its answer than the session allows, from when it is first in line.
 
 Not here: what goes over the wire (`session.py`), statements (`connection.py`).
@@ -40,6 +41,9 @@ class Lines:
         self._pool: Final = pool
         self._statements: Final = statements
         self._last: dict[str, _Call] = {}
+        self.lost: Final[set[int]] = set()
+        """The server's processes of sessions that were closed with a call under way, until somebody
+        has seen that they are gone."""
 
     def begin(self, keys: Collection[str], statement: Statement, params: Params) -> Awaitable[None]:
         """Send a statement that commits by itself, or have it sent when its turn comes; what is
@@ -52,7 +56,7 @@ class Lines:
         }
         if len(lines) > 1:
             raise ProgrammerError("a call can follow those of one line only")
-        line = next(iter(lines.values()), None) or _Line(self._pool, self._statements)
+        line = next(iter(lines.values()), None) or _Line(self._pool, self._statements, self.lost)
         call = _Call(line, statement, params)
         line.join(call)
         for key in keys:
@@ -86,15 +90,16 @@ class _Line:
     """The calls under way on one connection, or waiting for it. `_broken` says why those that still
     join can have no answer."""
 
-    def __init__(self, pool: Pool, statements: Sequence[Statement]) -> None:
+    def __init__(self, pool: Pool, statements: Sequence[Statement], lost: set[int]) -> None:
         self._pool = pool
         self._statements = statements
+        self._lost = lost
         self._calls: deque[_Call] = deque()
         self._connection: Connection | None = None
         self._broken = ""
         if (idle := pool.acquire_nowait()) is not None:
             if idle.has_prepared(statements):
-                self._connection = idle
+                self._use(idle)
                 idle.enter_line()
             else:
                 pool.give_back(idle)
@@ -123,6 +128,8 @@ class _Line:
             await self._connection.answer_in_line(call.statement)
         except trio.Cancelled:
             self._break("the call in front of it was interrupted", call)
+            if call.sent and call is self._calls[0] and self._connection is not None:
+                await self._connection.interrupt_line()
             raise
         except trio.ClosedResourceError:
             if not call.lost:
@@ -155,9 +162,13 @@ class _Line:
             connection.leave_line()
             self._pool.give_back(connection)
             raise
-        self._connection = connection
+        self._use(connection)
         for call in self._calls:
             self._send(call)
+
+    def _use(self, connection: Connection) -> None:
+        self._connection = connection
+        self._lost.discard(connection.backend_pid)
 
     def _send(self, call: _Call) -> None:
         if call.lost:
@@ -172,10 +183,12 @@ class _Line:
 
     def _leave(self, call: _Call) -> None:
         self._calls.remove(call)
+        connection = self._connection
         if self._calls:
             self._calls[0].first.set()
-            return
-        connection, self._connection = self._connection, None
-        if connection is not None:
+        elif connection is not None:
+            self._connection = None
             connection.leave_line()
             self._pool.give_back(connection)
+        if connection is not None and connection.is_adrift:
+            self._lost.add(connection.backend_pid)

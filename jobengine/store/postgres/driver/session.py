@@ -49,7 +49,9 @@ class StalePlanError(TransactionConflictError):
 class Session:
     """Owns `pgconn`. Notices of the server go to `on_notice(severity, message)`, if given.
 
-    `answer_s_max` bounds the wait for each answer, in seconds, but for notifications.
+    `answer_s_max` bounds the wait for each answer, in seconds, but for notifications. One that was
+    closed before the answer to what was sent in a pipeline is `is_adrift`: its server may be at
+    work on it still.
     """
 
     def __init__(
@@ -62,9 +64,10 @@ class Session:
     ) -> None:
         self.pgconn = pgconn
         self.in_use = False
+        self.is_adrift = False
+        self.answer_s_max = answer_s_max
         self._fileno = pgconn.socket
         self._cancel_timeout_s = cancel_timeout_s
-        self._answer_s_max = answer_s_max
         self._unanswered = 0
         self._reader = waiting.Reader()
         self._notifications: deque[PGnotify] = deque(maxlen=_NOTIFICATIONS_MAX)
@@ -84,6 +87,7 @@ class Session:
         """At once. An exchange under way in another task raises ClosedResourceError."""
         if not self.is_closed:
             trio.lowlevel.notify_closing(self._fileno)
+            self.is_adrift = self._unanswered > 0
             self._fileno = -1
             self.pgconn.finish()
 
@@ -173,7 +177,7 @@ class Session:
         may_commit: bool,
     ) -> list[PGresult]:
         """Everything the server says to what `run` sends (I1, I5)."""
-        with trio.move_on_after(self._answer_s_max) as patience:
+        with trio.move_on_after(self.answer_s_max) as patience:
             try:
                 return await run()
             except psycopg.Error as error:
@@ -181,10 +185,10 @@ class Session:
             except BaseException:
                 if trio.current_time() >= patience.deadline:
                     self.close()
-                await self._cancel_on_server()
+                await self.interrupt()
                 raise
         raise StoreSilentError(
-            f"{label}: no answer within {self._answer_s_max:g} s", may_have_committed=may_commit
+            f"{label}: no answer within {self.answer_s_max:g} s", may_have_committed=may_commit
         )
 
     def _failure(self, result: PGresult, label: str, *, may_commit: bool) -> Exception:
@@ -213,8 +217,8 @@ class Session:
         self.close()
         return StoreUnavailableError(f"{label}: {reason}", may_have_committed=may_commit)
 
-    async def _cancel_on_server(self) -> None:
-        """I1: bring an interrupted exchange to its end, or close."""
+    async def interrupt(self) -> None:
+        """I1: bring what waits for its answer to its end, or close. Not cancelled itself."""
         if self.is_closed:
             return
         with trio.move_on_after(self._cancel_timeout_s, shield=True):
