@@ -53,7 +53,7 @@ from jobengine.messages.planner_commands import (
     StartRerun,
     Unsettled,
 )
-from jobengine.messages.run_facts import RunGone, RunRef, RunsFound
+from jobengine.messages.run_facts import RunGone, RunRef, RunsFound, RunsTold
 from jobengine.messages.runs import CarryOut, RunCommand, ShardBegun
 from jobengine.store.errors import StoreUnavailableError
 from jobengine.store.port import Store
@@ -171,7 +171,9 @@ class DagPlannerActor:
                     perform[type(command)](command)
                 after = (record.tenant_id, record.run_id)
             if len(page) < _RUNS:
-                return
+                break
+        for command in core.handle(RunsTold(), self.clock.moment()):
+            perform[type(command)](command)
 
     async def _fence(self) -> None:
         await self.ledger.ask(lambda ask_id: Fence(ask_id=ask_id), _PATIENCE_S)
@@ -289,7 +291,8 @@ class DagPlannerActor:
     async def _admit(self, tenant_id: str, nodes: int) -> Refusal | None:
         address: Address[Any] = Address(self.mailbox, self.asks)
         refusal: Refusal | None = await address.ask(
-            lambda ask_id: AdmitRun(ask_id=ask_id, tenant_id=tenant_id, nodes=nodes), _ADMIT_S
+            lambda ask_id: AdmitRun(ask_id=ask_id, tenant_id=tenant_id, nodes=nodes, inside=True),
+            _ADMIT_S,
         )
         return refusal
 

@@ -25,7 +25,8 @@ class LedgerState:
     ``why`` and ``trouble`` say what keeps them, in the server's words and for tenants; they follow
     what the last try met, but that a commit in doubt stays in doubt until it is settled.
     ``committing_since_mono``: since when the store has owed the answer to a commit, in monotonic
-    seconds; None while it owes none.
+    seconds; None while it owes none. ``waiting_since_mono``: since when changes have waited to be
+    committed, or since the database is back.
     """
 
     away_since_mono: float | None = None
@@ -36,7 +37,14 @@ class LedgerState:
     entries_total: int = 0
     last_commit_s: float = 0.0
     committing_since_mono: float | None = None
+    waiting_since_mono: float | None = None
     activity: Activity = attrs.field(factory=Activity)
+
+    @property
+    def behind_since_mono(self) -> float | None:
+        """Since when the change or commit has waited that waits longest."""
+        since = (self.committing_since_mono, self.waiting_since_mono)
+        return min((mono for mono in since if mono is not None), default=None)
 
 
 @attrs.define

@@ -27,7 +27,7 @@ from jobengine.domain.run import ENDED, RunState
 from jobengine.domain.run_nodes import NodeJob, SubRunSpec
 from jobengine.domain.run_plan import plan_rerun
 from jobengine.domain.run_record import RunRecord
-from jobengine.domain.run_sheet import Environment, RunSheet
+from jobengine.domain.run_sheet import RunSheet
 from jobengine.messages.dag_planner import PlannerMessage
 from jobengine.messages.lease_shard import Actor
 from jobengine.messages.planner_commands import OpenNode, StartRerun
@@ -41,7 +41,14 @@ _DEPTH_MAX: Final = 16
 _PAGE: Final = 500
 _LARGE: Final = 2_000
 _LARGE_BYTES: Final = 1 << 18
-_LATER: Final = frozenset({ErrorCode.STORE_UNAVAILABLE, ErrorCode.OVERLOADED})
+_LATER: Final = frozenset(
+    {
+        ErrorCode.BACKLOG_FULL,
+        ErrorCode.CAPACITY_EXCEEDED,
+        ErrorCode.OVERLOADED,
+        ErrorCode.STORE_UNAVAILABLE,
+    }
+)
 
 
 class LaterError(Exception):
@@ -61,13 +68,15 @@ class RunMaking:
     admit: Callable[[str, int], Awaitable[Refusal | None]]
 
     async def start_sub_run(
-        self, sheet: RunSheet, node: OpenNode, environment: Environment
+        self, parent: RunRecord, node: OpenNode, spec: SubRunSpec, inputs: bytes, *, find: bool
     ) -> None:
-        """Start the run of an open node, or find it. Raises ``EvaluationError``, `LaterError`."""
-        parent = sheet.record
+        """Start the run of an open node, or find it; with ``find``, start none. Raises
+        ``LaterError``."""
         run = await self.store.run_by_token(parent.tenant_id, _token_of(parent, node.key))
+        if run is None and find:
+            return
         if run is None:
-            started = await self._start(sheet, node.key, environment)
+            started = await self._start(parent, node.key, spec, inputs)
             if isinstance(started, Refusal):
                 self.tell(_failed(parent, node.key, started))
                 return
@@ -76,10 +85,8 @@ class RunMaking:
             self.tell(sub_run_ended(ParentNode(parent.run_id, node.key), run.run_id, run.state))
 
     async def _start(
-        self, sheet: RunSheet, key: str, environment: Environment
+        self, parent: RunRecord, key: str, spec: SubRunSpec, inputs: bytes
     ) -> RunRecord | Refusal:
-        parent = sheet.record
-        spec, inputs = sheet.sub_run(key, environment)
         found = await self._document(parent.tenant_id, spec)
         refusal = found if isinstance(found, Refusal) else await self._refuse_depth(parent)
         if isinstance(found, Refusal) or refusal is not None:
@@ -92,7 +99,7 @@ class RunMaking:
             return planned
         refusal = await self.admit(parent.tenant_id, planned.record.nodes)
         if refusal is not None:
-            return refusal
+            return _not_later(refusal)
         plan = RunPlan(
             record=planned.record, nodes=planned.nodes, jobs=planned.jobs, graph=planned.graph
         )
@@ -106,9 +113,7 @@ class RunMaking:
             ),
         )
         if isinstance(created, Refusal):
-            if created.code in _LATER:
-                raise LaterError(created.message)
-            return created
+            return _not_later(created)
         assert created.run is not None, "it is not asked for under an idempotency key"
         return created.run
 
@@ -230,6 +235,15 @@ def _job_again(job: Job, node: Node, template: bytes | None) -> NodeJob:
     )
     payload = msgspec.Raw(job.payload if template is None else template)
     return NodeJob(definition=definition, node=node, payload=payload)
+
+
+def _not_later(refusal: Refusal) -> Refusal:
+    """The refusal, if it is for good. Raises ``LaterError``."""
+    details = refusal.details
+    too_large = details.get("jobs", 0) > details.get("backlogMax", float("inf"))
+    if refusal.code in _LATER and not too_large:
+        raise LaterError(refusal.message)
+    return refusal
 
 
 def _token_of(parent: RunRecord, key: str) -> str:

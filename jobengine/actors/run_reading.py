@@ -104,4 +104,6 @@ def _graph_of(parts: Sequence[RunPart]) -> tuple[list[Node], list[Edge]]:
 
 def _end_of(job: NodeRecord) -> JobEnd:
     skipped = job.reason == Reason.SKIPPED
-    return JobEnd(job.node_key, job.state, job.result_digest, job.error_class, skipped)
+    digest = job.result_digest if job.state is State.COMPLETED else None
+    error = job.error_class if job.state is State.FAILED else None
+    return JobEnd(job.node_key, job.state, digest, error, skipped)

@@ -1,26 +1,25 @@
-"""The sheets of live runs that have something to evaluate, and the results they look at.
+"""The sheets of live runs that have something to evaluate.
 
 I1  A sheet is at least as new as the last growth that was answered before it was asked for.
-I2  Memory: sheets of ``NODES_MAX`` nodes together, those used last; one at least.
+I2  Memory: sheets of ``NODES_MAX`` nodes and of ``BYTES_MAX`` together, those used last; one at
+    least.
 
-Not here: evaluating (``domain/run_sheet``).
+Not here: evaluating (``domain/run_sheet``), the results that it looks at (``run_results``).
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable
-from typing import Any, Final
+from typing import Final
 
 import attrs
-import msgspec
 import trio
 
 from jobengine.domain.run_sheet import RunSheet
 from jobengine.store.port import Store
 
-__all__ = ["NODES_MAX", "RunSheets"]
+__all__ = ["BYTES_MAX", "NODES_MAX", "RunSheets"]
 
+BYTES_MAX: Final = 128 * 1024 * 1024
 NODES_MAX: Final = 200_000
-_PAGE: Final = 500
 _LARGE: Final = 2_000
 
 
@@ -30,6 +29,7 @@ class RunSheets:
     _sheets: OrderedDict[str, RunSheet] = attrs.field(init=False, factory=OrderedDict)
     _reading: dict[str, object] = attrs.field(init=False, factory=dict)
     _nodes: int = 0
+    _bytes: int = 0
 
     async def of(self, tenant_id: str, run_id: str) -> RunSheet:
         """The sheet of a run that is live; from memory, or read."""
@@ -58,19 +58,15 @@ class RunSheets:
         self._reading.pop(run_id, None)
         sheet = self._sheets.pop(run_id, None)
         if sheet is not None:
-            self._nodes -= len(sheet.nodes)
-
-    async def results(self, tenant_id: str, job_ids: Iterable[str]) -> dict[str, Any]:
-        """The results of these jobs, decoded, by job id; null for those without one."""
-        wanted, found = list(job_ids), dict[str, Any]()
-        for start in range(0, len(wanted), _PAGE):
-            for job in await self.store.jobs(tenant_id, wanted[start : start + _PAGE]):
-                found[job.job_id] = None if job.result is None else msgspec.json.decode(job.result)
-        return found
+            self._count(sheet, -1)
 
     def _keep(self, run_id: str, sheet: RunSheet) -> None:
         self._sheets[run_id] = sheet
-        self._nodes += len(sheet.nodes)
-        while self._nodes > NODES_MAX and len(self._sheets) > 1:
+        self._count(sheet, 1)
+        while (self._nodes > NODES_MAX or self._bytes > BYTES_MAX) and len(self._sheets) > 1:
             _, oldest = self._sheets.popitem(last=False)
-            self._nodes -= len(oldest.nodes)
+            self._count(oldest, -1)
+
+    def _count(self, sheet: RunSheet, sign: int) -> None:
+        self._nodes += sign * len(sheet.nodes)
+        self._bytes += sign * sheet.size

@@ -18,7 +18,15 @@ from typing import Any
 import msgspec
 import rfc8785
 
-__all__ = ["EMPTY_OBJECT", "NotCanonicalError", "canonical", "canonical_of", "digest", "names_nul"]
+__all__ = [
+    "EMPTY_OBJECT",
+    "NotCanonicalError",
+    "canonical",
+    "canonical_of",
+    "digest",
+    "names_nul",
+    "storable",
+]
 
 EMPTY_OBJECT = b"{}"
 
@@ -31,6 +39,7 @@ _NO_NUMBER_STARTS = b'{["ntf'
 _long_number = re.compile(rb"[0-9]{16}").search
 # Behind an odd number of backslashes `u0000` is text.
 _nul = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000").search
+_unstorable = re.compile("[\0\ud800-\udfff]")
 _BACKSLASH = 0x5C
 # Each byte as what it is for a text's being plain: a digit, the first of a character above U+DFFF,
 # any other. Up to U+DFFF the order of UTF-8 is that of UTF-16, by which RFC 8785 sorts.
@@ -117,6 +126,13 @@ def _is_plain(text: bytes) -> bool:
 def names_nul(text: bytes) -> bool:
     """Whether a JSON text has the character U+0000, which PostgreSQL cannot store, in a string."""
     return _BACKSLASH in text and b"\\u0000" in text and _nul(text) is not None
+
+
+def storable(text: str, characters_max: int) -> str:
+    """A text cut to ``characters_max``, with U+FFFD for what PostgreSQL cannot hold (I2)."""
+    if len(text) > characters_max:
+        text = f"{text[: characters_max - 1]}…"
+    return _unstorable.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def digest(canonical_text: bytes) -> str:

@@ -4,14 +4,15 @@ Definitions. The *environment* is the object that an expression looks into: ``in
 ``results`` of a run by key, and what else the place offers (``item``, ``index``, ``run``,
 ``callbacks``). What an expression *reads* are the keys that follow ``results``.
 
-I1  An expression costs no more than its length times the size of the environment: whatever could
-    copy or multiply what it looks at (multi-select, ``join``, ``to_string``, …) is refused when it
-    is parsed, by a list of what is allowed.
+I1  An evaluation takes no more looks than its ``Effort`` has. What builds new values (multi-select,
+    ``join``, ``to_string``, …) is refused when it is parsed, by a list of what is allowed.
 I2  Which names of the environment and which results it looks at is known without evaluating it.
 I3  A path that finds nothing is an error, since a misspelt name would go unnoticed; where that may
     happen, ``not_null(path, `default`)`` says so. A function may answer null.
+I4  Whatever goes wrong is an ``ExpressionError``, whose message is short and can be stored.
 
-Not here: where expressions stand in a payload (``template``).
+Not here: where expressions stand in a payload (``template``), what a look is
+(``expression_effort``).
 Source: https://jmespath.org/specification.html
 """
 
@@ -22,10 +23,12 @@ from typing import Any, Final
 import attrs
 import jmespath
 import msgspec
-from jmespath.exceptions import JMESPathError
+from jmespath.exceptions import JMESPathError, JMESPathTypeError
 from jmespath.parser import ParsedResult
 
+from jobengine.domain.canonical import storable
 from jobengine.domain.errors import ErrorCode, Refusal
+from jobengine.domain.expression_effort import Effort, Interpreter, SpentError
 
 __all__ = ["EXPRESSION_MAX", "Expression", "ExpressionError", "parse_expression"]
 
@@ -54,6 +57,10 @@ _LEAVES: Final = frozenset({"current", "expref", "field", "identity", "index", "
 _PATHS: Final = _FIRST_LOOKS | {"field"}
 _DEPTH_MAX: Final = 32
 _SHOWN_MAX: Final = 64
+_MESSAGE_MAX: Final = 500
+_BY: Final = frozenset({"max_by", "min_by", "sort_by"})
+"""Functions whose second argument, and no other, is an expression (``&name``)."""
+_BY_NAMES: Final = ", ".join(sorted(_BY))
 
 _quoted: Final = re.compile(r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|`((?:\\.|[^`\\])*)`""")
 """Raw strings, quoted names, and literals, of which it gives the inside."""
@@ -65,7 +72,11 @@ _Node = Mapping[str, Any]
 
 
 class ExpressionError(Exception):
-    """An expression has no value here; the message names the expression and says why."""
+    """An expression has no value here; the message names the expression and says why (I4)."""
+
+    def __init__(self, text: str, why: str) -> None:
+        shown = text if len(text) <= _MESSAGE_MAX // 2 else f"{text[: _MESSAGE_MAX // 2 - 1]}…"
+        super().__init__(storable(f"${{{shown}}}: {why}", _MESSAGE_MAX))
 
 
 @attrs.frozen(eq=False)
@@ -78,30 +89,49 @@ class Expression:
     _parsed: ParsedResult
     _may_be_null: bool
 
-    def evaluate(self, environment: Mapping[str, Any]) -> Any:
-        """The value, part of the environment or new. Raises ``ExpressionError``."""
+    def evaluate(self, environment: Mapping[str, Any], effort: Effort | None = None) -> Any:
+        """The value, part of the environment or new, by the looks of ``effort``, else of one of its
+        own. Raises ``ExpressionError``."""
+        effort = effort or Effort()
         try:
-            value = self._parsed.search(environment)
+            value = Interpreter(effort).visit(self._parsed.parsed, environment)
+        except SpentError:
+            why = f"a node looks at no more than {effort.looks} items; make the list shorter before"
+            raise ExpressionError(self.text, why) from None
         except _NO_VALUE as error:
-            raise ExpressionError(f"${{{self.text}}}: {error}") from None
+            raise ExpressionError(self.text, _words(error)) from None
         if value is None and not self._may_be_null:
             why = "finds nothing; allow for that with not_null(path, `default`)"
-            raise ExpressionError(f"${{{self.text}}}: {why}")
+            raise ExpressionError(self.text, why)
         return value
 
-    def holds(self, environment: Mapping[str, Any]) -> bool:
+    def holds(self, environment: Mapping[str, Any], effort: Effort | None = None) -> bool:
         """The value of a condition. Raises ``ExpressionError``, also where it is no boolean."""
-        value = self.evaluate(environment)
+        value = self.evaluate(environment, effort)
         if not isinstance(value, bool):
             why = f"a condition is true or false, not {_brief(value)}"
-            raise ExpressionError(f"${{{self.text}}}: {why}")
+            raise ExpressionError(self.text, why)
         return value
+
+
+def _words(error: Exception) -> str:
+    """What an error says, but for a value that it shows whole."""
+    if isinstance(error, JMESPathTypeError):
+        wanted = " or ".join(map(str, error.expected_types))
+        return f"{error.function_name}() takes {wanted}, not {error.actual_type}"
+    try:
+        return str(error)
+    except ValueError:
+        return "a number is too long"
 
 
 def _brief(value: Any) -> str:
     if isinstance(value, dict | list):
         return "an object" if isinstance(value, dict) else "a list"
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:
+        return "a long number"
     return text if len(text) <= _SHOWN_MAX else f"{text[: _SHOWN_MAX - 1]}…"
 
 
@@ -162,6 +192,10 @@ def _why_not(node: _Node) -> str | None:
     kind = node["type"]
     if kind == "function_expression" and node["value"] not in _FUNCTIONS:
         return f"calls {node['value']}(); allowed are {', '.join(sorted(_FUNCTIONS))}"
+    for place, child in enumerate(node["children"] if kind != "slice" else ()):
+        by = kind == "function_expression" and node["value"] in _BY and place == 1
+        if child["type"] == "expref" and not by:
+            return f"has & where no expression stands; it is the second argument of {_BY_NAMES}"
     if kind not in _ALL_LOOK | _FIRST_LOOKS | _LEAVES:
         return f"builds new values ({kind.replace('_', ' ')}); take them one by one"
     return None

@@ -51,6 +51,8 @@ class GraphLimits:
     edges_max: int = EDGES_MAX
 
 
+_Late = dict[int, list[int]]
+"""Edges beside those that new nodes bring themselves: sources by target."""
 _JOINS: Final = (TriggerRule.ALL_DONE, TriggerRule.ALL_SUCCEEDED, TriggerRule.NONE_FAILED)
 
 
@@ -95,7 +97,7 @@ class Graph:
         return self._try(nodes, edges, keep=False)
 
     def _try(self, nodes: Sequence[Node], edges: Sequence[Edge], *, keep: bool) -> Refusal | None:
-        before, late = len(self.keys), list[tuple[int, int]]()
+        before, late = len(self.keys), _Late()
         suspects: list[int] = []
         refusal = (
             self._add_nodes(nodes)
@@ -105,6 +107,9 @@ class Graph:
         )
         if refusal is not None or not keep:
             self._undo(before, late)
+        else:
+            for target, sources in late.items():
+                self.parents[target] += tuple(sources)
         return refusal
 
     def _add_nodes(self, nodes: Sequence[Node]) -> Refusal | None:
@@ -182,7 +187,7 @@ class Graph:
         self.children.append([])
 
     def _add_dependencies(
-        self, nodes: Sequence[Node], late: list[tuple[int, int]], suspects: list[int]
+        self, nodes: Sequence[Node], late: _Late, suspects: list[int]
     ) -> Refusal | None:
         """Edges into the new nodes, and from instances to their joins.
 
@@ -230,29 +235,30 @@ class Graph:
             named.add(key)
         return invalid(path, "names a map node and its join; name one of them")
 
-    def _add_edges(
-        self, edges: Sequence[Edge], late: list[tuple[int, int]], suspects: list[int]
-    ) -> Refusal | None:
+    def _add_edges(self, edges: Sequence[Edge], late: _Late, suspects: list[int]) -> Refusal | None:
+        known: dict[int, set[int]] = {}
         for place, (source_key, target_key) in enumerate(edges):
             source, target = self.exit_of(source_key), self.numbers.get(target_key)
             if source is None or source_key == target_key:
                 return bad_source(f"edges[{place}].from", source_key, target_key)
             if target is None:
                 return bad_source(f"edges[{place}].to", target_key, source_key)
-            if source in self.parents[target]:
+            if target not in known:
+                known[target] = {*self.parents[target], *late.get(target, ())}
+            if source in known[target]:
                 return invalid(f"edges[{place}]", f"{source_key} → {target_key} is there already")
+            known[target].add(source)
             self._add_edge(source, target, late)
             suspects.append(target)
             if self.edge_count > self.limits.edges_max:
                 return too_many("edges", self.limits.edges_max)
         return None
 
-    def _add_edge(self, source: int, target: int, late: list[tuple[int, int]]) -> None:
-        """One beside those that a new node brings itself."""
-        self.parents[target] += (source,)
+    def _add_edge(self, source: int, target: int, late: _Late) -> None:
+        """``parents`` has it when all is taken."""
         self.children[source].append(target)
         self.edge_count += 1
-        late.append((source, target))
+        late.setdefault(target, []).append(source)
 
     def _refuse_cycle(self, suspects: Sequence[int]) -> Refusal | None:
         """A new cycle takes one of the ``edges``, or it lies among new nodes and there goes from a
@@ -266,14 +272,10 @@ class Graph:
         message = f"the dependencies form a cycle: {' → '.join(shown)}; take one of them away"
         return Refusal(ErrorCode.RUN_INVALID, message, details)
 
-    def _undo(self, before: int, late: Sequence[tuple[int, int]]) -> None:
+    def _undo(self, before: int, late: _Late) -> None:
         """What was added stands at the end of every list, so the order of taking away is free."""
-        sources = []
-        for source, target in late:
-            if target < before:
-                self.parents[target] = self.parents[target][:-1]
-                sources.append(source)
-        for added in self.parents[before:]:
+        sources = list[int]()
+        for added in (*late.values(), *self.parents[before:]):
             sources += added
         for source in sources:
             self.children[source].pop()

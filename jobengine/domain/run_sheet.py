@@ -12,13 +12,14 @@ Not here: reading (the planner's shell), what may stand in a run (``run_nodes``)
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import attrs
 import msgspec
 
 from jobengine.domain.errors import Refusal
 from jobengine.domain.expression import Expression, ExpressionError, parse_expression
+from jobengine.domain.expression_effort import Effort
 from jobengine.domain.instant import to_rfc3339
 from jobengine.domain.node import Node, NodeKind
 from jobengine.domain.run import JobIds
@@ -35,10 +36,25 @@ from jobengine.domain.run_part import RunPart
 from jobengine.domain.run_record import RunRecord
 from jobengine.domain.template import Template, TemplateError, parse_template
 
-__all__ = ["PAYLOAD_BYTES_MAX", "Environment", "EvaluationError", "RunSheet", "SignCallback"]
+__all__ = [
+    "EXPANSION_BYTES_MAX",
+    "PAYLOAD_BYTES_MAX",
+    "Environment",
+    "EvaluationError",
+    "ListChangedError",
+    "Results",
+    "RunSheet",
+    "SignCallback",
+]
 
+EXPANSION_BYTES_MAX: Final = 16 * 1024 * 1024
+"""Of all jobs that a ``map`` node becomes, since one commit creates them."""
 PAYLOAD_BYTES_MAX: Final = 256 * 1024
 """Of a payload that was filled in, as of any other."""
+_DECODED: Final = 16
+"""What a byte of JSON may come to in memory."""
+_SIGNED: Final = 512
+"""Bytes that are parsed while one address is signed."""
 
 Environment = Mapping[str, Any]
 SignCallback = Callable[[str, str, str], str]
@@ -47,13 +63,24 @@ SignCallback = Callable[[str, str, str], str]
 T = TypeVar("T")
 
 
+class Results(Protocol):
+    """Results by job id, as a mapping has them."""
+
+    def get(self, key: str, /) -> Any: ...
+
+
 class EvaluationError(Exception):
     """What a node says has no value here; the message names the expression and says why."""
 
 
+class ListChangedError(EvaluationError):
+    """The list of a ``map`` node has another length than when it was counted."""
+
+
 @attrs.frozen(kw_only=True, eq=False)
 class RunSheet:
-    """``places`` counts the instances of the ``map`` nodes that have been expanded."""
+    """``places`` counts the instances of the ``map`` nodes that have been expanded; ``size`` is
+    about what texts and inputs take, in bytes. What follows from the sheet alone is made once."""
 
     record: RunRecord
     ids: JobIds
@@ -62,6 +89,8 @@ class RunSheet:
     kept: Mapping[str, str]
     places: Mapping[str, int]
     callbacks: Sequence[str]
+    size: int
+    _known: dict[str, Any] = attrs.field(init=False, factory=dict)
 
     @classmethod
     def of(cls, record: RunRecord, parts: Iterable[RunPart]) -> "RunSheet":
@@ -84,6 +113,7 @@ class RunSheet:
             kept=kept,
             places=places,
             callbacks=callbacks,
+            size=sum(map(len, templates.values())) + _DECODED * len(record.inputs),
         )
 
     # ---- what is to be read
@@ -108,7 +138,8 @@ class RunSheet:
         node = self.nodes[key]
         reads = set(node.reads or ())
         if node.when is not None:
-            reads |= _expression(node.when, "when").reads
+            when = parse_expression(node.when, ENVIRONMENT, "when")
+            reads |= when.reads if isinstance(when, Expression) else set()
         return reads
 
     def _jobs_of(self, key: str) -> list[str]:
@@ -118,8 +149,17 @@ class RunSheet:
 
     # ---- what is evaluated
 
+    def bytes_read(self, key: str, *, signed: bool) -> int:
+        """What is parsed, or takes as long, before a node has its environment, without results."""
+        size = len(self.templates.get(key, b""))
+        if "inputs" not in self._known:
+            size += len(self.record.inputs)
+        if signed and "callbacks" not in self._known and self._names_callbacks(key):
+            size += _SIGNED * len(self.callbacks)
+        return size
+
     def environment(
-        self, key: str, results: Mapping[str, Any], sign: SignCallback | None = None
+        self, key: str, results: Results, sign: SignCallback | None = None
     ) -> Environment:
         """What the expressions of a node look at; ``results`` by job id."""
         record, known = self.record, dict[str, Any]()
@@ -135,67 +175,97 @@ class RunSheet:
             "runToken": record.run_token,
             "tenantId": record.tenant_id,
         }
-        environment: dict[str, Any] = {
-            "inputs": msgspec.json.decode(record.inputs), "results": known, "run": run
-        }  # fmt: skip
-        says = self.templates.get(key, b"") + (self.nodes[key].when or "").encode()
-        if sign is not None and b"callbacks" in says:
-            environment["callbacks"] = {
-                each: sign(record.tenant_id, record.run_id, each) for each in self.callbacks
-            }
+        environment: dict[str, Any] = {"inputs": self._inputs(), "results": known, "run": run}
+        if sign is not None and self._names_callbacks(key):
+            environment["callbacks"] = self._signed(sign)
         return environment
 
-    def goes_on(self, key: str, environment: Environment) -> bool:
+    def _names_callbacks(self, key: str) -> bool:
+        when = self.nodes[key].when
+        return b"callbacks" in self.templates.get(key, b"") or "callbacks" in (when or "")
+
+    def _inputs(self) -> Any:
+        if "inputs" not in self._known:
+            self._known["inputs"] = msgspec.json.decode(self.record.inputs)
+        return self._known["inputs"]
+
+    def _signed(self, sign: SignCallback) -> Any:
+        """The address of each callback, by key."""
+        known, tenant_id, run_id = self._known, self.record.tenant_id, self.record.run_id
+        if "callbacks" not in known:
+            known["callbacks"] = {key: sign(tenant_id, run_id, key) for key in self.callbacks}
+        return known["callbacks"]
+
+    def goes_on(self, key: str, environment: Environment, effort: Effort | None = None) -> bool:
         """Whether the condition of the node holds, if it has one. Raises ``EvaluationError``."""
         when = self.nodes[key].when
-        return when is None or _holds(when, environment)
+        return when is None or _holds(when, environment, effort)
 
     def is_filled_in(self, key: str) -> bool:
         """Whether the payload of the node's job is to be made of a template."""
         node = self.nodes[key]
         return node.reads is not None and node.kind in TEMPLATED
 
-    def payload(self, key: str, environment: Environment) -> bytes:
+    def payload(self, key: str, environment: Environment, effort: Effort | None = None) -> bytes:
         """The template of the node, filled in. Raises ``EvaluationError``."""
-        return _fill(_template(self.templates[key], ENVIRONMENT), environment)
+        return _fill(_template(self.templates[key], ENVIRONMENT), environment, effort)
 
-    def requires(self, key: str, environment: Environment) -> tuple[bool, str]:
+    def requires(
+        self, key: str, environment: Environment, effort: Effort | None = None
+    ) -> tuple[bool, str]:
         """Whether a policy lets the run go on, and its condition. Raises ``EvaluationError``."""
         require = self._spec(key, PolicySpec).require
-        return _holds(require, environment), require
+        return _holds(require, environment, effort), require
 
-    def places_of(self, key: str, environment: Environment) -> Sequence[Any]:
+    def places_of(
+        self, key: str, environment: Environment, effort: Effort | None = None
+    ) -> Sequence[Any]:
         """The list of a ``map`` node. Raises ``EvaluationError``."""
         over = self._spec(key, MapSpec).over
         try:
-            places = _expression(over, "over").evaluate(environment)
+            places = _expression(over, "over").evaluate(environment, effort)
         except ExpressionError as error:
             raise EvaluationError(str(error)) from None
         if not isinstance(places, list):
             raise EvaluationError(f"${{{over}}}: a list is mapped, not {type(places).__name__}")
         return places
 
-    def instances(self, key: str, nodes: Sequence[Node], environment: Environment) -> list[NodeJob]:
+    def instances(
+        self,
+        key: str,
+        nodes: Sequence[Node],
+        environment: Environment,
+        effort: Effort | None = None,
+    ) -> list[NodeJob]:
         """What the instances of a ``map`` node do, a node for each place of its list. Raises
-        ``EvaluationError``."""
+        ``EvaluationError``, ``ListChangedError`` where there are more places or fewer."""
+        effort = effort or Effort()
         spec = self._spec(key, MapSpec)
-        template, places = (
-            _template(bytes(spec.payload), ITEM_ENVIRONMENT),
-            self.places_of(key, environment),
-        )
-        made = []
+        template = _template(bytes(spec.payload), ITEM_ENVIRONMENT)
+        places = self.places_of(key, environment, effort)
+        if len(places) != len(nodes):
+            raise ListChangedError(f"${{{spec.over}}} has {len(places)} places, not {len(nodes)}")
+        size_of_rest = len(self.templates[key]) - len(spec.payload)
+        made, left = list[NodeJob](), EXPANSION_BYTES_MAX
         for index, (node, item) in enumerate(zip(nodes, places, strict=True)):
             payload = bytes(spec.payload)
             if not template.constant:
-                payload = _fill(template, {**environment, "item": item, "index": index})
+                around = {**environment, "item": item, "index": index}
+                payload = _fill(template, around, effort)
+            left -= len(payload) + size_of_rest
+            if left < 0:
+                why = f"the jobs of its {len(places)} places take more than {EXPANSION_BYTES_MAX}"
+                raise EvaluationError(f"{why} bytes; give them references to what is large")
             raw = msgspec.Raw(payload)
             made.append(NodeJob(definition=spec.definition, node=node, payload=raw))
         return made
 
-    def sub_run(self, key: str, environment: Environment) -> tuple[SubRunSpec, bytes]:
+    def sub_run(
+        self, key: str, environment: Environment, effort: Effort | None = None
+    ) -> tuple[SubRunSpec, bytes]:
         """What a sub-run is of, and its inputs, filled in. Raises ``EvaluationError``."""
         spec = self._spec(key, SubRunSpec)
-        return spec, _fill(_template(bytes(spec.inputs), ENVIRONMENT), environment)
+        return spec, _fill(_template(bytes(spec.inputs), ENVIRONMENT), environment, effort)
 
     def _spec(self, key: str, kind: type[T]) -> T:
         return msgspec.json.decode(self.templates[key], type=kind)
@@ -203,25 +273,27 @@ class RunSheet:
 
 def _expression(text: str, path: str) -> Expression:
     parsed = parse_expression(text, ENVIRONMENT, path)
-    assert isinstance(parsed, Expression), "it was parsed when the run was planned"
+    if isinstance(parsed, Refusal):  # it was parsed when the run was planned, maybe less strictly
+        raise EvaluationError(parsed.message)
     return parsed
 
 
 def _template(text: bytes, names: frozenset[str]) -> Template:
     parsed = parse_template(text, names, "payload")
-    assert not isinstance(parsed, Refusal), "it was parsed when the run was planned"
+    if isinstance(parsed, Refusal):
+        raise EvaluationError(parsed.message)
     return parsed
 
 
-def _holds(text: str, environment: Environment) -> bool:
+def _holds(text: str, environment: Environment, effort: Effort | None) -> bool:
     try:
-        return _expression(text, "when").holds(environment)
+        return _expression(text, "when").holds(environment, effort)
     except ExpressionError as error:
         raise EvaluationError(str(error)) from None
 
 
-def _fill(template: Template, environment: Environment) -> bytes:
+def _fill(template: Template, environment: Environment, effort: Effort | None) -> bytes:
     try:
-        return template.fill(environment, PAYLOAD_BYTES_MAX)
+        return template.fill(environment, PAYLOAD_BYTES_MAX, effort)
     except TemplateError as error:
         raise EvaluationError(str(error)) from None

@@ -5,7 +5,7 @@ string becomes text: a string as it is, anything else as JSON. ``$${`` stands fo
 members are never templates.
 
 I1  What is filled in is never looked at again: a value with ``${`` in it stays as it is.
-I2  Filling in costs what the payload may be large at most, plus what the expressions cost.
+I2  Filling in costs what the payload may be large at most, plus the looks of the expressions.
 I3  A payload with ``${`` in it is nested ``DEPTH_MAX`` deep at most.
 
 Not here: what an expression may be (``expression``).
@@ -20,6 +20,7 @@ import msgspec
 from jobengine.domain.canonical import NotCanonicalError, canonical_of
 from jobengine.domain.errors import ErrorCode, Refusal
 from jobengine.domain.expression import Expression, ExpressionError, parse_expression
+from jobengine.domain.expression_effort import Effort
 
 __all__ = ["DEPTH_MAX", "Template", "TemplateError", "depth_of", "parse_template"]
 
@@ -52,10 +53,13 @@ class Template:
         """Whether there is no expression in it."""
         return not self._spots
 
-    def fill(self, environment: Mapping[str, Any], bytes_max: int) -> bytes:
-        """The payload as canonical JSON. Raises ``TemplateError``."""
+    def fill(
+        self, environment: Mapping[str, Any], bytes_max: int, effort: Effort | None = None
+    ) -> bytes:
+        """The payload as canonical JSON, by the looks of ``effort``, else of one of its own. Raises
+        ``TemplateError``."""
         try:
-            filled = _Filling(self._spots, environment, bytes_max).of(
+            filled = _Filling(self._spots, environment, bytes_max, effort or Effort()).of(
                 msgspec.json.decode(self._payload), ""
             )
             text = canonical_of(filled)
@@ -165,11 +169,16 @@ def _closing(text: str, at: int) -> int | None:
 class _Filling:
     """Filling in one payload; ``_left`` bytes may still be brought in by expressions (I2)."""
 
-    __slots__ = ("_bytes_max", "_left", "_scope", "_spots")
+    __slots__ = ("_bytes_max", "_effort", "_left", "_scope", "_spots")
 
     def __init__(
-        self, spots: Mapping[str, Sequence[_Piece]], environment: Mapping[str, Any], bytes_max: int
+        self,
+        spots: Mapping[str, Sequence[_Piece]],
+        environment: Mapping[str, Any],
+        bytes_max: int,
+        effort: Effort,
     ) -> None:
+        self._effort = effort
         self._spots = spots
         self._scope = environment
         self._bytes_max = self._left = bytes_max
@@ -197,8 +206,11 @@ class _Filling:
 
     def _value(self, expression: Expression) -> tuple[Any, str]:
         """What the expression finds, and that as JSON."""
-        value = expression.evaluate(self._scope)
-        text = msgspec.json.encode(value)
+        value = expression.evaluate(self._scope, self._effort)
+        try:
+            text = msgspec.json.encode(value)
+        except (TypeError, ValueError, OverflowError, RecursionError):
+            raise ExpressionError(expression.text, "finds what is no JSON") from None
         self._left -= len(text)
         if self._left < 0:
             raise TemplateError(f"what is filled in is larger than {self._bytes_max} bytes")

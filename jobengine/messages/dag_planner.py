@@ -26,6 +26,7 @@ from jobengine.messages.run_facts import (
     RunGone,
     RunsFound,
     RunStarted,
+    RunsTold,
     SubRunEnded,
 )
 
@@ -54,9 +55,11 @@ class _Ask(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class AdmitRun(_Ask, frozen=True, kw_only=True):
-    """Is there room for a run of so many nodes? Answered by None."""
+    """Is there room for a run of so many nodes? Answered by None. ``inside``: a live run wants
+    it."""
 
     nodes: int
+    inside: bool = False
 
 
 class _RunAsk(_Ask, frozen=True, kw_only=True):
@@ -175,6 +178,7 @@ PlannerMessage = (
     RunStarted
     | RunGone
     | RunsFound
+    | RunsTold
     | JobsEnded
     | NodeSkipped
     | NodeDecided

@@ -26,6 +26,7 @@ __all__ = [
     "RunRef",
     "RunStarted",
     "RunsFound",
+    "RunsTold",
     "SubRunEnded",
     "sub_run_ended",
 ]
@@ -91,6 +92,10 @@ class RunsFound(_Message, frozen=True, kw_only=True):
 
     stamp: int
     runs: Sequence[RunRef]
+
+
+class RunsTold(_Message, frozen=True, kw_only=True):
+    """Each run that had not ended when this life of the planner began has been told."""
 
 
 class RunGone(_Message, frozen=True, kw_only=True):

@@ -59,6 +59,7 @@ from jobengine.messages.run_facts import (
     RunRef,
     RunsFound,
     RunStarted,
+    RunsTold,
     SubRunEnded,
 )
 from jobengine.messages.runs import ShardBegun
@@ -498,6 +499,37 @@ def test_a_run_is_cancelled_when_the_node_it_was_started_for_is() -> None:
     assert with_child(late) == "cancelled"
 
 
+def test_a_sub_run_that_comes_after_the_end_of_its_parent_is_cancelled() -> None:
+    world = World([Node(key="g", kind=NodeKind.SUB_RUN)])
+    world.tell(RunsTold())
+    world.tell(CancelRun(**asked(1)))
+    world.drain()
+    assert world.state is RunState.CANCELLED
+    assert with_child(world) == "cancelled"
+
+
+def test_a_sub_run_that_is_told_before_its_parent_is_judged_when_all_are_told() -> None:
+    planner = DagPlanner()
+    child = RunStarted(
+        tenant_id="demo", run_id="child", run_token="t", created_at=AT, nodes=nodes_of(x=""),
+        parent=ParentNode("run-1", "g"),
+    )  # fmt: skip
+    orphan = msgspec.structs.replace(child, run_id="orphan", parent=ParentNode("run-0", "g"))
+    for told in (child, orphan, World([Node(key="g", kind=NodeKind.SUB_RUN)]).record()):
+        assert CommitCancel not in [type(each) for each in planner.handle(told, Moment(0.0, AT))]
+    commands = planner.handle(RunsTold(), Moment(0.0, AT))
+    assert [(type(each), each.run_id) for each in commands] == [(CommitCancel, "orphan")]
+
+
+def test_a_sub_run_that_comes_while_its_parent_is_read_is_cancelled_if_that_has_ended() -> None:
+    world = open_node(NodeKind.SUB_RUN)
+    world.tell(RunsTold())
+    _, read = world.tell(ShardBegun())
+    assert with_child(world) == "goes on"
+    gone = RunGone(stamp=read.stamp, run_id="run-1", state=RunState.CANCELLED)
+    assert [(type(each), each.run_id) for each in world.tell(gone)] == [(CommitCancel, "child")]
+
+
 def test_a_cancel_of_a_sub_run_that_was_refused_is_made_again() -> None:
     world = open_node(NodeKind.SUB_RUN)
     with_child(world)
@@ -545,6 +577,41 @@ def test_a_fan_out_that_a_run_has_no_room_for_fails_the_node() -> None:
     world = World([Node(key="g", kind=NodeKind.MAP)], nodes_live_max=5, counts={"g": 9})
     world.drain()
     assert world.states["g"] is FAILED
+
+
+def test_a_fan_out_waits_for_room_that_other_runs_have() -> None:
+    world = World([Node(key="g", kind=NodeKind.MAP)], nodes_live_max=10, counts={"g": 5})
+    other = RunStarted(
+        tenant_id="other", run_id="other", run_token="t", created_at=AT,
+        nodes=[Node(key=f"n{n}") for n in range(5)],
+    )  # fmt: skip
+    (release,) = world.planner.handle(other, Moment(0.0, AT))
+    world.planner.handle(Performed(stamp=release.stamp), Moment(0.0, AT))
+    world.drain()
+    for world.mono in (2.0, 4.0):
+        assert world.tell(Wake()) == []
+    assert world.states["g"] not in ENDS
+    ends = JobsEnded(run_id="other", ends=[JobEnd(f"n{n}", DONE) for n in range(5)])
+    (finish,) = world.planner.handle(ends, Moment(0.0, AT))
+    world.planner.handle(Performed(stamp=finish.stamp), Moment(0.0, AT))
+    world.mono = 6.0
+    world.tell(Wake())
+    world.drain()
+    assert set(world.states.values()) == {DONE}
+
+
+def test_a_list_that_has_changed_since_it_was_counted_is_counted_again() -> None:
+    world = open_node(NodeKind.MAP)
+    world.tell(ExpandNode(run_id="run-1", key="g", count=2))
+    (grow,) = world.flying
+    world.flying.clear()
+    changed = Refusal(ErrorCode.REVISION_MISMATCH, "it has 3 places")
+    (again,) = world.tell(Refused(stamp=grow.stamp, refusal=changed))
+    assert [node.key for node in again.nodes] == ["g"]
+    world.counts["g"] = 3
+    world.drain()
+    assert {key for key in world.states if "[" in key} == {"g[0]", "g[1]", "g[2]", "g[]"}
+    assert world.state is RunState.COMPLETED
 
 
 def test_a_list_that_is_told_twice_is_expanded_once() -> None:
@@ -910,6 +977,27 @@ def test_room_is_asked_for_in_runs_and_nodes() -> None:
     full = World(nodes_of(a=""), runs_max=1)
     full.tell(AdmitRun(ask_id=1, tenant_id="demo", nodes=1))
     assert isinstance(full.answers[1], Refusal)
+
+
+def test_a_tenant_leaves_room_to_others_and_doors_leave_some_to_its_live_runs() -> None:
+    def answer(world: World, tenant_id: str, nodes: int = 1, *, inside: bool = False) -> bool:
+        ask = AdmitRun(ask_id=next(world.ask_ids), tenant_id=tenant_id, nodes=nodes, inside=inside)
+        world.tell(ask)
+        refusal = world.answers[ask.ask_id]
+        assert refusal is None or refusal.code is ErrorCode.CAPACITY_EXCEEDED
+        return refusal is None
+
+    runs = World(nodes_of(a=""), tenant_runs_max=1)
+    assert not answer(runs, "demo")
+    assert answer(runs, "other")
+    nodes = World(nodes_of(a="", b="", c="", d=""), tenant_nodes_max=8)
+    assert answer(nodes, "demo", 4)
+    assert not answer(nodes, "demo", 5)
+    assert answer(nodes, "other", 8)
+    assert answer(nodes, "demo", 6, inside=True)
+    assert not answer(nodes, "demo", 7, inside=True)
+    nodes.tell(ShardBegun())
+    assert not answer(nodes, "demo", 5)
 
 
 def test_runs_of_other_tenants_and_unknown_runs_are_not_found() -> None:

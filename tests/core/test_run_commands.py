@@ -268,6 +268,17 @@ def test_a_node_without_a_worker_fails_with_its_error_and_leaves_no_dead_letter(
     assert not shard.tables.letters
 
 
+def test_the_words_of_an_error_are_cut_and_hold_nothing_that_cannot_be_stored() -> None:
+    shard = created(node_job("gate", kind=NodeKind.POLICY))
+    message = "\0\ud800" + "x" * 200_000
+    end = NodeEnd("gate", job_of("gate"), State.FAILED, error="no\0pe", message=message)
+    shard.command(EndNodes, ends=[end])
+    error = shard.node("gate").error
+    assert error is not None
+    assert len(error) < 10_000
+    assert error.startswith('{"class":"no�pe","message":"��xxx'.encode())
+
+
 def test_a_node_without_a_worker_can_end_as_cancelled() -> None:
     shard = created(node_job("sub", kind=NodeKind.SUB_RUN))
     shard.command(EndNodes, ends=[NodeEnd("sub", job_of("sub"), State.CANCELLED)])

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from jobengine.domain.errors import ErrorCode, Refusal
 from jobengine.domain.expression import Expression, ExpressionError, parse_expression
+from jobengine.domain.expression_effort import Effort
 
 NAMES = frozenset({"inputs", "results", "item", "index"})
 ENVIRONMENT: dict[str, Any] = {
@@ -98,6 +99,10 @@ def test_a_path_that_finds_nothing_is_an_error_that_names_it(text: str) -> None:
         ("", ""),
         ("a" * 1025, "longer than 1024"),
         ("!" * 40 + "inputs", "nested deeper"),
+        ("not_null(&inputs)", "has & where"),
+        ("type(&inputs.limit)", "has & where"),
+        ("sort_by(&inputs, &a)", "has & where"),
+        ("max_by(inputs.names, &length(&a))", "has & where"),
     ],
 )
 def test_what_could_multiply_or_hide_what_it_looks_at_is_refused(text: str, why: str) -> None:
@@ -137,8 +142,18 @@ def test_what_stands_for_a_condition_is_shown_in_short(text: str, shown: str) ->
 
 
 def test_a_wrong_type_is_an_error_that_names_the_expression() -> None:
-    with pytest.raises(ExpressionError, match="length"):
+    shown = (
+        r"^\$\{length\(inputs.limit\)\}: length\(\) takes string or array or object, not number$"
+    )
+    with pytest.raises(ExpressionError, match=shown):
         parsed("length(inputs.limit)").evaluate(ENVIRONMENT)
+
+
+def test_a_number_of_more_digits_than_can_be_written_is_not_read() -> None:
+    expression = parsed("to_number(item)")
+    assert expression.evaluate({"item": "9" * 400}) == int("9" * 400)
+    with pytest.raises(ExpressionError, match="400 characters at most"):
+        expression.evaluate({"item": "9" * 401})
 
 
 @given(st.text(alphabet="abinputsresults.[]*?@&|!<>='`\"(){}:,0123456789 -", max_size=60))
@@ -148,3 +163,79 @@ def test_any_text_is_parsed_or_refused(text: str) -> None:
         assert found.names <= NAMES
         with contextlib.suppress(ExpressionError):
             found.evaluate(ENVIRONMENT)
+
+
+TENFOLD = ".not_null(`[0,1,2,3,4,5,6,7,8,9]`)[]"
+
+
+def nested_filters(levels: int) -> str:
+    text = "@ == `1`"
+    for _ in range(levels):
+        text = f"`[0,1,2,3,4,5,6,7,8,9]`[?{text}]"
+    return text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "inputs.names[*]" + TENFOLD * 13,
+        f"inputs.flag && {nested_filters(9)}",
+        "inputs.many[?@ != `1`]",
+        "inputs.many[:][:][:]",
+        "inputs.many[][][]",
+        "sort(reverse(sort(inputs.many)))",
+        "inputs.many == inputs.more && inputs.more == inputs.many",
+        "contains(inputs.lists, inputs.lists[0]) && contains(inputs.lists, inputs.many)",
+        "max_by(inputs.many, &abs(@))",
+    ],
+)
+def test_an_expression_takes_no_more_looks_than_it_is_given(text: str) -> None:
+    many = list(range(1_000))
+    inputs = {**ENVIRONMENT["inputs"], "many": many, "more": [*many], "lists": [[*many], [1]]}
+    effort = Effort(1_900)
+    with pytest.raises(ExpressionError, match="no more than 1900 items"):
+        parsed(text).evaluate({**ENVIRONMENT, "inputs": inputs}, effort)
+    assert effort.spent
+
+
+def test_a_list_that_is_made_of_many_costs_what_it_holds() -> None:
+    environment = {**ENVIRONMENT, "item": list(range(1_000))}
+    effort = Effort(18_000)
+    with pytest.raises(ExpressionError, match="no more than 18000 items"):
+        parsed("item[*]" + TENFOLD).evaluate(environment, effort)
+
+
+def test_expressions_share_the_looks_that_they_are_given() -> None:
+    effort = Effort(5)
+    assert parsed("inputs.limit").evaluate(ENVIRONMENT, effort) == 7
+    with pytest.raises(ExpressionError, match="no more than 5 items"):
+        parsed("inputs.limit").evaluate(ENVIRONMENT, effort)
+
+
+def test_a_list_of_ten_thousand_is_filtered_within_the_looks_of_a_node() -> None:
+    items = [{"kind": "x", "n": place} for place in range(10_000)]
+    found = parsed("item[?kind == 'x' && n > `4`].n").evaluate({**ENVIRONMENT, "item": items})
+    assert len(found) == 9_995
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'keys(`"a\\u0000b"`)',
+        "keys(inputs.names)",
+        "sum(inputs.names)",
+        "sum(inputs.digits[*].to_number(@))",
+        "sum(inputs.sums)",
+        "inputs.none.a" + ".b" * 400,
+    ],
+)
+def test_a_message_is_short_and_can_be_stored(text: str) -> None:
+    digits, sums = ["9" * 4_300] * 2, [int("9" * 4_300)] * 2
+    inputs = {"names": ["\0", "x" * 200_000, 1], "none": None, "digits": digits, "sums": sums}
+    environment = {**ENVIRONMENT, "inputs": inputs}
+    with pytest.raises(ExpressionError) as raised:
+        parsed(text).holds(environment)
+    message = str(raised.value)
+    assert len(message) <= 500
+    assert "\0" not in message
+    assert message.encode()

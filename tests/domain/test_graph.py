@@ -204,6 +204,22 @@ def test_too_many_nodes_or_edges_are_refused_with_the_limit() -> None:
     assert isinstance(build_graph(many, limits=GraphLimits(nodes_max=3, edges_max=3)), Graph)
 
 
+def test_many_edges_into_one_node_are_taken_or_refused_as_a_whole() -> None:
+    keys = [f"n{n}" for n in range(20_000)]
+    graph = built([Node(key="end", depends_on=("n0",)), *(Node(key=key) for key in keys)])
+    edges = [Edge(key, "end") for key in keys[1:]]
+    before, shown = graph.parents[0], picture(graph)
+    for refused_ones in ([*edges, edges[0]], [*edges, Edge("n0", "end")]):
+        refusal = graph.extend((), refused_ones)
+        assert refusal is not None
+        assert refusal.details["path"] == "edges[19999]"
+    assert graph.parents[0] is before
+    assert picture(graph) == shown
+    assert graph.extend((), edges) is None
+    assert graph.parents[0] == tuple(range(1, 20_001))
+    assert graph.edge_count == 20_000
+
+
 def test_edges_are_refused_when_there_already_or_to_nowhere() -> None:
     nodes = nodes_of(a="", b="a")
     assert refused(nodes, [Edge("a", "b")]).details["path"] == "edges[0]"

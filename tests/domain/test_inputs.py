@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from jobengine.domain.errors import ErrorCode, Refusal
+from jobengine.domain.input_costs import EXPANDED_MAX, PATTERNS_MAX
 from jobengine.domain.inputs import refuse_inputs, refuse_schema
 
 DAY: dict[str, Any] = {
@@ -74,7 +75,7 @@ def doubling(levels: int) -> dict[str, Any]:
     [
         ([], "no schema"),
         ({"type": "frob"}, "2020-12"),
-        ({"type": "string", "pattern": "(?=a)"}, "2020-12"),
+        ({"type": "string", "pattern": "(?=a)"}, "no lookaround"),
         ({"$ref": "https://example.com/schema.json"}, "refers to"),
         ({"$ref": "file:///etc/passwd"}, "refers to"),
         ({"$ref": "#/$defs/none"}, "refers to"),
@@ -83,11 +84,20 @@ def doubling(levels: int) -> dict[str, Any]:
         ({"$dynamicRef": "#a"}, "uses $dynamicRef"),
         ({"$defs": {"a": {"items": {"$ref": "#/$defs/a"}}}, "$ref": "#/$defs/a"}, "circle"),
         ({"$defs": 1}, "no object"),
-        (nested(800), "2020-12"),
-        (doubling(20), "more than 10000 parts"),
+        (nested(800), "nested too deeply"),
+        (doubling(20), f"more than {EXPANDED_MAX} parts"),
+        ({"properties": {"default": doubling(20)}, **doubling(20)}, "more than"),
+        ({"$defs": {"a": {"not": {"$ref": "#/$defs/a"}}},
+          "properties": {"const": {"$ref": "#/$defs/a"}}}, "circle"),
+        ({"$defs": {"a/b": {}, "a": {"b": {"$ref": "#/$defs/a/b"}}}, "$ref": "#/$defs/a/b"},
+         "refers to"),
+        ({"unevaluatedProperties": False}, "uses unevaluatedProperties; write additional"),
+        ({"items": {"pattern": "(a{1,50}){1,50}c"}}, "'(a{1,50}){1,50}c', which does not compile"),
+        ({"allOf": [{"pattern": f"a{place}"} for place in range(PATTERNS_MAX + 1)]},
+         f"more than {PATTERNS_MAX} patterns"),
         ({"enum": ["x" * 70_000]}, "larger than"),
     ],
-)
+)  # fmt: skip
 def test_a_schema_that_is_none_or_could_cost_too_much_is_refused(schema: Any, why: str) -> None:
     refusal = refuse_schema(encoded(schema), "inputs")
     assert isinstance(refusal, Refusal)
@@ -99,3 +109,51 @@ def test_a_definition_may_be_used_many_times_and_is_no_part_where_it_is_not() ->
     assert refuse_schema(encoded(doubling(8)), "inputs") is None
     unused = {"$defs": doubling(20)["$defs"], "type": "object"}
     assert refuse_schema(encoded(unused), "inputs") is None
+
+
+NAMES = {"type": "array", "items": {"type": "string", "pattern": "^[a-z0-9-]{1,63}$"}}
+SOME_NAMES = [f"host-{place}" for place in range(10_000)]
+
+
+@pytest.mark.parametrize(
+    ("schema", "inputs", "path"),
+    [
+        ({"items": {"anyOf": [{"type": "string"}] * 3_000}}, [0] * 20_000, "inputs[]"),
+        ({"properties": {"a": {"allOf": [{"uniqueItems": True}] * 100}}},
+         {"a": list(range(40_000))}, "inputs.a"),
+        ({"items": {"enum": [[place] for place in range(2_000)]}}, [[1]] * 20_000, "inputs[]"),
+        ({"properties": {"a": {"pattern": "[ab]*a[ab]{40}c"}}}, {"a": "ab" * 100_000}, "inputs.a"),
+    ],
+)  # fmt: skip
+def test_inputs_that_would_take_too_long_to_check_are_refused_unchecked(
+    schema: Any, inputs: Any, path: str
+) -> None:
+    assert refuse_schema(encoded(schema), "inputs") is None
+    refusal = refuse_inputs(encoded(schema), encoded(inputs))
+    assert isinstance(refusal, Refusal)
+    assert "too much to check by this schema; give less" in refusal.message
+    assert refusal.details["path"] == path
+
+
+def test_large_inputs_of_a_usual_schema_are_checked() -> None:
+    assert refuse_inputs(encoded(NAMES), encoded(SOME_NAMES)) is None
+    refusal = refuse_inputs(encoded(NAMES), encoded([*SOME_NAMES, "A"]))
+    assert isinstance(refusal, Refusal)
+    assert refusal.details["path"] == "inputs[10000]"
+
+
+def test_errors_that_could_fill_the_memory_are_not_made() -> None:
+    wide = {"allOf": [{"type": "string"}] * 2_000}
+    refusal = refuse_inputs(encoded(wide), encoded([0] * 1_000))
+    assert isinstance(refusal, Refusal)
+    assert "too large to say where" in refusal.message
+    many = refuse_inputs(encoded({"items": {"type": "integer"}}), encoded(["x"] * 60_000))
+    assert isinstance(many, Refusal)
+    assert [each["path"] for each in many.details["errors"]] == ["inputs[0]"]
+
+
+def test_an_error_shows_the_value_in_short_and_as_it_can_be_stored() -> None:
+    refusal = refuse_inputs(encoded({"type": "integer"}), encoded("x\0" * 9_999))
+    assert isinstance(refusal, Refusal)
+    assert len(refusal.message) < 400
+    assert "\0" not in refusal.message

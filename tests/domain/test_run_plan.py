@@ -24,7 +24,12 @@ from jobengine.domain.run_nodes import (
 from jobengine.domain.run_part import RunPart, decode_part, encode_part, templates_of
 from jobengine.domain.run_plan import PlannedRun, jobs_of_growth, plan_rerun, plan_run
 from jobengine.domain.run_record import RunRecord
-from jobengine.domain.run_sheet import PAYLOAD_BYTES_MAX, EvaluationError, RunSheet
+from jobengine.domain.run_sheet import (
+    PAYLOAD_BYTES_MAX,
+    EvaluationError,
+    ListChangedError,
+    RunSheet,
+)
 from jobengine.wire.fields import PAYLOAD_BYTES_MAX as PAYLOAD_BYTES_MAX_AT_DOORS
 
 AT = 1_767_225_600_000_000
@@ -245,6 +250,15 @@ def test_instances_see_their_item_and_index() -> None:
     assert [bytes(each.payload) for each in made] == [b'{"x":"a0"}', b'{"x":"b1"}']
 
 
+def test_a_list_that_has_other_places_than_instances_were_asked_for_has_changed() -> None:
+    record = msgspec.structs.replace(RECORD, inputs=b'{"many":["a","b"]}')
+    sheet = sheet_of(mapped("m", "inputs.many", {}), record=record)
+    for count in (1, 3):
+        nodes = [Node(key=f"m[{place}]", of="m") for place in range(count)]
+        with pytest.raises(ListChangedError, match=f"2 places, not {count}"):
+            sheet.instances("m", nodes, sheet.environment("m", {}))
+
+
 def test_a_policy_and_a_condition_hold_or_not() -> None:
     sheet = sheet_of(
         node("p", payload=PolicySpec(require="inputs.n < `5`"), kind=NodeKind.POLICY),
@@ -266,6 +280,31 @@ def test_addresses_of_callbacks_are_signed_for_those_who_look_at_them() -> None:
     )
     assert sheet.payload("b", environment) == b'{"url":"/acme/run-1/call"}'
     assert "callbacks" not in sheet.environment("call", {}, lambda *_: "")
+
+
+def test_a_sheet_signs_each_address_and_decodes_the_inputs_once() -> None:
+    signed = list[str]()
+
+    def sign(tenant_id: str, run_id: str, key: str) -> str:
+        signed.append(key)
+        return key
+
+    calls = [node(f"call-{n}", kind=NodeKind.CALLBACK) for n in range(3)]
+    readers = [node(f"n{n}", payload={"url": '${callbacks."call-1"}'}) for n in range(3)]
+    sheet = sheet_of(*calls, *readers)
+    first, *others = [sheet.environment(f"n{n}", {}, sign) for n in range(3)]
+    assert sorted(signed) == ["call-0", "call-1", "call-2"]
+    assert all(other["inputs"] is first["inputs"] for other in others)
+
+
+def test_what_is_read_for_a_node_counts_until_it_is_known() -> None:
+    calls = [node(f"call-{n}", kind=NodeKind.CALLBACK) for n in range(100)]
+    sheet = sheet_of(*calls, node("n", payload={"url": '${callbacks."call-1"}'}), node("o"))
+    plain, all_of = sheet.bytes_read("n", signed=False), sheet.bytes_read("n", signed=True)
+    assert all_of - plain == 100 * 512
+    sheet.environment("n", {}, lambda *_: "")
+    assert sheet.bytes_read("n", signed=True) == plain - len(RECORD.inputs)
+    assert sheet.bytes_read("o", signed=True) == 0
 
 
 def test_what_is_kept_is_read_from_the_run_that_has_it() -> None:

@@ -12,7 +12,13 @@ from jobengine.domain.template import Template, TemplateError, parse_template
 
 NAMES = frozenset({"inputs", "results"})
 ENVIRONMENT: dict[str, Any] = {
-    "inputs": {"day": "2026-11-22", "limit": 7, "evil": "${inputs.limit}"},
+    "inputs": {
+        "day": "2026-11-22",
+        "limit": 7,
+        "evil": "${inputs.limit}",
+        "long": [int("9" * 4_300)] * 2,
+        "places": list(range(10_000)),
+    },
     "results": {"list": {"shards": ["a", "b"]}},
 }
 
@@ -79,6 +85,9 @@ def test_a_bad_template_is_refused_with_the_place(payload: Any, path: str) -> No
         {"a": "x" * 990 + "${inputs.day}"},
         {"a": ["${results.list}"] * 900},
         {"a": "${results.list}" * 900},
+        {"a": "${sum(inputs.long)}"},
+        {"a": "${sum(inputs.long)} of them"},
+        {"a": ["${inputs.places[*].not_null(`[0,1,2,3,4,5,6,7,8,9]`)[]}"] * 9},
     ],
 )
 def test_what_cannot_be_filled_in_is_an_error(payload: Any) -> None:

@@ -125,6 +125,17 @@ async def test_inputs_that_fail_their_schema_begin_nothing(
     assert (await rest.client.get("/runs")).json()["items"] == []
 
 
+async def test_inputs_that_would_take_too_long_to_check_begin_nothing(rest: Rest) -> None:
+    many = {"type": "array", "items": {"anyOf": [{"type": "string"}] * 3_000}}
+    schema = {"properties": {"many": many}}
+    await register(rest, inputs=schema, jobs=[job("a")])
+    why = refused(
+        await run(rest, inputs={"many": [0] * 20_000}), 422, "INPUTS_INVALID", "inputs.many[]"
+    )
+    assert "too much to check" in why
+    assert (await run(rest, inputs={"many": ["a"]})).status_code == 201
+
+
 async def test_a_disabled_version_begins_nothing_until_it_is_enabled(rest: Rest) -> None:
     await register(rest)
     disabled = await rest.client.post("/dags/nightly/1:disable", headers=SIGNED)
@@ -154,6 +165,9 @@ async def test_what_is_not_there_is_not_found(rest: Rest) -> None:
         ({"inputs": {"$ref": "https://example.com/x"}}, "INPUTS_INVALID", "inputs"),
         ({"inputs": {"type": "frob"}}, "INPUTS_INVALID", "inputs"),
         ({"inputs": []}, "INPUTS_INVALID", "inputs"),
+        ({"inputs": {"pattern": "(a{1,50}){1,50}c"}}, "INPUTS_INVALID", "inputs"),
+        ({"inputs": {"unevaluatedItems": False}}, "INPUTS_INVALID", "inputs"),
+        ({"jobs": [job("a", payload="${not_null(&run)}")]}, "TEMPLATE_INVALID", "jobs[0].payload"),
     ],
 )  # fmt: skip
 async def test_a_template_that_could_not_run_is_not_registered(

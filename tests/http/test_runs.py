@@ -29,6 +29,25 @@ NOWHERE = "00000000-0000-7000-8000-000000000000"
 # ---- begun and found
 
 
+@pytest.mark.parametrize(
+    "payload",
+    [
+        "${sum(inputs.a[*].to_number(@))}",
+        '${keys(`"a\\u0000b"`)}',
+        "${inputs.a[*]" + ".not_null(`[0,1,2,3,4,5,6,7,8,9]`)[]" * 13 + "}",
+    ],
+)
+async def test_an_expression_ends_its_own_node_whatever_it_comes_to(
+    rest: Rest, payload: str
+) -> None:
+    node = job("a", template=True, payload={"x": payload})
+    run_id = await begin(rest, node, inputs={"a": ["9" * 4_300] * 2})
+    run = await until(rest, run_id, "failed")
+    assert run["rollUp"]["errors"] == [{"key": "a", "error": "template_error"}]
+    assert (await rest.client.get(f"/runs/{run_id}/dag")).status_code == 200
+    assert (await ask(rest, job("b"), token="after")).status_code == 201
+
+
 async def test_a_run_is_created_with_the_ids_of_its_jobs(rest: Rest) -> None:
     answer = await ask(rest, *chain("a", "b"), inputs={"n": 1}, correlationId="c")
     assert answer.status_code == 201

@@ -94,8 +94,11 @@ class Doors:
             state.answer(message.ask_id, refuse_unfinished(message.run_id))
             return
         rerun = rerun_of(message)
-        refusal = rerun if isinstance(rerun, Refusal) else state.refuse_room(len(rerun.nodes))
-        if isinstance(rerun, Refusal) or refusal is not None:
+        if isinstance(rerun, Refusal):
+            state.answer(message.ask_id, rerun)
+            return
+        refusal = state.refuse_room(message.tenant_id, len(rerun.nodes))
+        if refusal is not None:
             state.answer(message.ask_id, refusal)
             return
         state.outbox.commands.append(

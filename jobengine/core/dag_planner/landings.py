@@ -3,7 +3,8 @@
 I1  A batch that was refused or lost is wished again, later, for the nodes that still want it.
 I2  After a lost answer to a growth or a cancel, and after a refused end, the run is read again from
     the store: it cannot be known from here.
-I3  An expansion that was refused for the moment is tried again; for another reason, its node fails.
+I3  An expansion that was refused for the moment is tried again; where its list has changed, the
+    node is opened again; for another reason, it fails.
 I4  An answer about a run that is read again meanwhile changes nothing here; whoever asked is told.
 
 Not here: what is wished (``live_run``).
@@ -24,7 +25,7 @@ from jobengine.messages.run_facts import SubRunEnded, sub_run_ended
 
 __all__ = ["Landings", "end_of_sub_run"]
 
-_LATER: Final = frozenset({ErrorCode.STORE_UNAVAILABLE, ErrorCode.OVERLOADED})
+_LATER: Final = frozenset({ErrorCode.OVERLOADED, ErrorCode.STORE_UNAVAILABLE})
 
 _Outcome = Performed | Refused | Unsettled
 
@@ -107,8 +108,12 @@ class Landings:
             case Refused():
                 if live:
                     run.let_go()
-                if growth.opener is not None and message.refusal.code in _LATER:
+                code = message.refusal.code
+                if growth.opener is not None and code in _LATER:
                     self._state.outbox.try_again(flight, self._state.now.mono)
+                elif growth.opener is not None and code is ErrorCode.REVISION_MISMATCH:
+                    run.expanding.discard(growth.opener)
+                    run.wishes.put(Wish.OPEN, (growth.opener,))
                 else:
                     self._state.decline(run, growth, message.refusal)
             case Unsettled():

@@ -101,6 +101,11 @@ class LiveRun:
         """Whether its end is all that is left."""
         return not (self.unended or self.growing or self.cancelling or self.finishing)
 
+    @property
+    def size(self) -> int:
+        """In nodes."""
+        return len(self.graph)
+
     def open_number(self, key: str, kind: NodeKind) -> int | None:
         """The node of that key and kind, if it is open."""
         number = self.graph.numbers.get(key)

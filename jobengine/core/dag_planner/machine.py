@@ -16,9 +16,12 @@ I2  A batch whose answer is lost or refused is commanded again later, for the no
     it; the transition table makes a repetition harmless.
 I3  A run has one growth under way at most; while it is, nothing it reaches into is decided.
 I4  Nothing told of a run while it is read is lost: it is told again to the run that was read.
-I5  A run that was started for a node of another is cancelled when that node is.
+I5  A run that was started for a node of another is cancelled when that node is, or when it comes
+    after the other has ended.
 I6  Memory holds the runs that doors have asked room for (``AdmitRun``), ``nodes_live_max`` nodes of
     all together; of each run ``flights_max`` commands of ``batch_max`` jobs are under way.
+I7  No tenant takes all the room. What a live run wants to start has some that doors do not give
+    away, and waits where there is none, unless it could never fit.
 
 Not here: what makes a graph (``domain/graph``), which node may start (``live_run``), what may be
 asked of a run (``requests``), conditions, templates, lists and policies of nodes (the shell).
@@ -59,6 +62,7 @@ from jobengine.messages.run_facts import (
     RunGone,
     RunsFound,
     RunStarted,
+    RunsTold,
     SubRunEnded,
 )
 from jobengine.messages.runs import ShardBegun
@@ -76,6 +80,7 @@ class DagPlanner:
         self._state = PlannerState(limits or PlannerLimits(), incarnation)
         self._doors = Doors(self._state)
         self._landings = Landings(self._state)
+        self._all_told = False
 
     @property
     def wakeup_at(self) -> float | None:
@@ -104,13 +109,20 @@ class DagPlanner:
                 gone = state.stop_reading(message.run_id, message.stamp)
                 if gone is not None:
                     self._hear(end_of_sub_run(gone, message.state))
+                    for parent in [each for each in state.sub_runs if each.run_id == gone.run_id]:
+                        state.give_up_sub_run(parent)
+            case RunsTold():
+                self._all_told = True
+                for run in list(state.runs.values()):
+                    self._give_up_orphan(run)
             case RunsFound():
                 if state.outbox.land(message.stamp) is not None:
                     state.read_found(message.runs)
             case ShardBegun():
                 state.read_all()
             case AdmitRun():
-                state.answer(message.ask_id, state.refuse_room(message.nodes))
+                tenant_id, nodes, inside = message.tenant_id, message.nodes, message.inside
+                state.answer(message.ask_id, state.refuse_room(tenant_id, nodes, inside=inside))
             case RetryFailed() | ReplayFrom():
                 self._doors.rerun(message)
             case ExplainNode():
@@ -142,15 +154,24 @@ class DagPlanner:
         self._state.go_on(run)
 
     def _give_up_sub_runs(self, run: LiveRun) -> None:
-        """Those of nodes that were cancelled before, and the run itself if its node was."""
+        """Those of nodes that were cancelled before, and the run itself if nobody waits for it."""
         for number, kind in enumerate(run.graph.kinds):
             if kind is NodeKind.SUB_RUN and run.state_of(number) is State.CANCELLED:
                 self._state.give_up_sub_run(ParentNode(run.run_id, run.graph.keys[number]))
-        if run.parent is None:
+        self._give_up_orphan(run)
+
+    def _give_up_orphan(self, run: LiveRun) -> None:
+        """A run for a node that was cancelled, or of a run that has ended."""
+        state, parent = self._state, run.parent
+        if parent is None:
             return
-        above = self._state.runs.get(run.parent.run_id)
-        if above is not None and above.end_of(run.parent.key) is State.CANCELLED:
-            self._state.give_up_sub_run(run.parent)
+        above = state.runs.get(parent.run_id)
+        if above is None:
+            gone = self._all_told and parent.run_id not in state.reading
+        else:
+            gone = above.end_of(parent.key) is State.CANCELLED
+        if gone:
+            state.give_up_sub_run(parent)
 
     def _hear(self, message: Told | None) -> None:
         if message is None:

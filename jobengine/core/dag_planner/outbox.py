@@ -35,16 +35,20 @@ _REASON_OF: Final = {
 
 @attrs.frozen(kw_only=True)
 class PlannerLimits:
-    """``batch_max`` jobs a command, ``flights_max`` such commands of a run under way,
-    ``fan_out_max`` instances of a ``map`` node, ``growths_max`` growths of a run that wait."""
+    """``batch_max`` jobs a command, with ``batch_bytes_max`` of results and one result more,
+    ``flights_max`` such commands of a run under way, ``fan_out_max`` instances of a ``map`` node,
+    ``growths_max`` growths of a run that wait; ``tenant_…``: of all runs of a tenant."""
 
     again_s: float = 1.0
+    batch_bytes_max: int = 8 * 1024 * 1024
     batch_max: int = 2_000
     fan_out_max: int = 10_000
     flights_max: int = 8
     growths_max: int = 64
     nodes_live_max: int = 1_000_000
     runs_max: int = 10_000
+    tenant_nodes_max: int = 500_000
+    tenant_runs_max: int = 5_000
 
 
 @attrs.frozen
@@ -101,9 +105,21 @@ class Outbox:
                 numbers = run.wishes.take(wish, self._limits.batch_max, run.phases)
                 if not numbers:
                     break
+                if wish is Wish.END:
+                    numbers = self._fitting(run, numbers)
                 run.flights += 1
                 stamp = self.fly(run, Batch(wish, numbers))
                 self.commands.append(_command(run, wish, numbers, stamp))
+
+    def _fitting(self, run: LiveRun, numbers: list[int]) -> list[int]:
+        """The first of these ends, as far as one command carries their results."""
+        size = 0
+        for place, number in enumerate(numbers):
+            if size >= self._limits.batch_bytes_max:
+                run.wishes.put_back(Wish.END, numbers[place:])
+                return numbers[:place]
+            size += len(run.endings[number].result or b"")
+        return numbers
 
 
 def _command(run: LiveRun, wish: Wish, numbers: list[int], stamp: int) -> Any:

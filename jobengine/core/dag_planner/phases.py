@@ -8,7 +8,7 @@ Not here: what is decided (``live_run``).
 """
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from enum import IntEnum
 from typing import Final
 
@@ -66,6 +66,10 @@ class Wishes:
 
     def put(self, wish: Wish, numbers: Iterable[int]) -> None:
         self._queues[wish].extend(numbers)
+
+    def put_back(self, wish: Wish, numbers: Sequence[int]) -> None:
+        """What was taken last, and first of it what comes first."""
+        self._queues[wish].extendleft(reversed(numbers))
 
     def take(self, wish: Wish, count: int, phases: bytearray) -> list[int]:
         """Up to ``count`` nodes in the order of wishing; void wishes are dropped on the way."""

@@ -5,12 +5,13 @@ Not here: what is decided (``machine``, ``doors``, ``landings``).
 
 from collections import deque
 from collections.abc import Iterable
+from itertools import chain
 from typing import Any, Final
 
 import attrs
 
 from jobengine.core.dag_planner.live_run import LiveRun
-from jobengine.core.dag_planner.outbox import Outbox, PlannerLimits
+from jobengine.core.dag_planner.outbox import Flight, Outbox, PlannerLimits
 from jobengine.core.dag_planner.requests import Growth, refuse_growth
 from jobengine.core.machine import Answer
 from jobengine.domain.errors import ErrorCode, Refusal
@@ -45,12 +46,12 @@ Told = JobsEnded | NodeSkipped | NodeDecided | ExpandNode | SubRunEnded
 @attrs.define(eq=False)
 class Reading:
     """A run that is read: the stamp of the reading, and what was told meanwhile. ``parent`` and
-    ``nodes`` as they are known from before."""
+    ``size`` as they are known from before."""
 
     tenant_id: str
     run_id: str
     parent: ParentNode | None = None
-    nodes: int = 0
+    size: int = 0
     stamp: int = 0
     told: list[Told] = attrs.field(factory=list)
 
@@ -60,6 +61,12 @@ class GivenUp:
     """Why a run is cancelled that nobody asked to be: the node that it was started for is."""
 
     ask_id: None = None
+
+
+def _more(most: int) -> int:
+    """What a tenant may have with what its live runs start; doors leave them that, so that they do
+    not wait for each other."""
+    return most + most // 4
 
 
 class PlannerState:
@@ -79,7 +86,7 @@ class PlannerState:
     @property
     def live_nodes(self) -> int:
         live = sum(len(run.graph) for run in self.runs.values())
-        return live + sum(reading.nodes for reading in self.reading.values())
+        return live + sum(reading.size for reading in self.reading.values())
 
     def is_live(self, run: LiveRun) -> bool:
         return self.runs.get(run.run_id) is run
@@ -88,16 +95,34 @@ class PlannerState:
         """Those of the run that wait for their turn."""
         return self.growths.setdefault(run.run_id, deque())
 
-    def refuse_room(self, nodes: int) -> Refusal | None:
-        """Whether a run of so many nodes may come."""
+    def refuse_room(self, tenant_id: str, nodes: int, *, inside: bool = False) -> Refusal | None:
+        """Whether a run of so many nodes may come; ``inside``: a live run wants it."""
         limits = self.limits
+        runs_max = _more(limits.tenant_runs_max) if inside else limits.tenant_runs_max
         if self.live_runs >= limits.runs_max:
             why = f"{limits.runs_max} runs are under way here; wait until some have ended"
-        elif self.live_nodes + nodes > limits.nodes_live_max:
+        elif self.live_runs >= runs_max and len(self._sizes_of(tenant_id)) >= runs_max:
+            why = f"{runs_max} runs of the tenant are under way here; wait until some have ended"
+        else:
+            return self._refuse_nodes(tenant_id, nodes, inside=inside)
+        return Refusal(ErrorCode.CAPACITY_EXCEEDED, why)
+
+    def _refuse_nodes(self, tenant_id: str, nodes: int, *, inside: bool) -> Refusal | None:
+        limits = self.limits
+        nodes_max = _more(limits.tenant_nodes_max) if inside else limits.tenant_nodes_max
+        live_nodes = self.live_nodes + nodes
+        if live_nodes > limits.nodes_live_max:
             why = f"runs under way have {limits.nodes_live_max} nodes at most; wait for some to end"
+        elif live_nodes > nodes_max and sum(self._sizes_of(tenant_id)) + nodes > nodes_max:
+            why = f"runs of a tenant have {nodes_max} nodes here at most; wait for some to end"
         else:
             return None
         return Refusal(ErrorCode.CAPACITY_EXCEEDED, why)
+
+    def _sizes_of(self, tenant_id: str) -> list[int]:
+        """The nodes of each of a tenant's runs."""
+        both = chain[LiveRun | Reading](self.runs.values(), self.reading.values())
+        return [each.size for each in both if each.tenant_id == tenant_id]
 
     def answer(self, ask_id: int | None, value: Any) -> None:
         if ask_id is not None:
@@ -134,7 +159,14 @@ class PlannerState:
     def _grow(self, run: LiveRun, growth: Growth) -> None:
         if growth.opener is not None and not run.starts(growth.opener):
             return
-        refusal = refuse_growth(run, growth) or self._refuse_nodes(len(growth.nodes))
+        nodes = len(growth.nodes)
+        refusal = refuse_growth(run, growth)
+        if refusal is None:
+            refusal = self._refuse_nodes(run.tenant_id, nodes, inside=True)
+            waits = growth.opener is not None and self._may_fit(run.size + nodes)
+            if refusal is not None and waits:
+                self.outbox.try_again(Flight(run, growth), self.now.mono)
+                return
         if refusal is not None:
             self.decline(run, growth, refusal)
             return
@@ -150,11 +182,10 @@ class PlannerState:
             opened=growth.opened(run),
         )
 
-    def _refuse_nodes(self, nodes: int) -> Refusal | None:
-        if self.live_nodes + nodes <= self.limits.nodes_live_max:
-            return None
-        why = f"runs under way have {self.limits.nodes_live_max} nodes at most"
-        return Refusal(ErrorCode.CAPACITY_EXCEEDED, why)
+    def _may_fit(self, nodes: int) -> bool:
+        """Whether a run of so many nodes has room when it is alone."""
+        limits = self.limits
+        return nodes <= min(limits.nodes_live_max, _more(limits.tenant_nodes_max))
 
     def give_up_sub_run(self, parent: ParentNode) -> None:
         """The node was cancelled, so the run that it was opened for is, unless it ends anyway."""
@@ -177,7 +208,7 @@ class PlannerState:
         self.drop(run)
         for ask_id, _ in run.asks.values():
             self.answer(ask_id, UNKNOWN)
-        self._begin(Reading(run.tenant_id, run.run_id, run.parent, len(run.graph)))
+        self._begin(Reading(run.tenant_id, run.run_id, run.parent, run.size))
 
     def read_found(self, runs: Iterable[RunRef]) -> None:
         """Read those of these runs that are not known."""

@@ -18,7 +18,7 @@ from jobengine.core.lease_shard.live_jobs import LiveJobs
 from jobengine.core.lease_shard.pending import Pending
 from jobengine.core.lease_shard.ready_lanes import has_expired
 from jobengine.core.lease_shard.state import ENGINE, ShardState
-from jobengine.domain.canonical import canonical_of
+from jobengine.domain.canonical import canonical_of, storable
 from jobengine.domain.failure import Failure
 from jobengine.domain.job import Job, Reason, State, find_transition
 from jobengine.messages.planner_commands import NodeEnd, OpenNode
@@ -26,6 +26,9 @@ from jobengine.messages.runs import FilledIn
 
 __all__ = ["RunChanges"]
 
+_CLASS_MAX: Final = 256
+_MESSAGE_MAX: Final = 8_192
+"""Characters; more than a door takes."""
 _encode: Final = msgspec.json.Encoder(order="deterministic").encode
 
 
@@ -136,6 +139,7 @@ def _fill_in(job: Job, filled: FilledIn) -> None:
 
 
 def _error_of(end: NodeEnd) -> bytes:
-    class_ = end.error or "node_failed"
-    failure = Failure(class_=class_, message=end.message or class_, retryable=False)
+    class_ = storable(end.error or "node_failed", _CLASS_MAX)
+    message = storable(end.message or class_, _MESSAGE_MAX)
+    failure = Failure(class_=class_, message=message, retryable=False)
     return msgspec.json.encode(failure, order="sorted")
