@@ -65,6 +65,10 @@ class Settings:
     tenant_controls_max: int = _count(10_000, 1, 1_000_000)
     """Sources, quotas, throttles, blackouts, pauses and weights of one tenant; about 1 KiB each."""
 
+    tenant_lanes_max: int = _count(10_000, 1, 1_000_000)
+    """Combinations of a queue, a job type and a source in which jobs of one tenant may wait; new
+    jobs that would open more are answered 429. About 2 KiB each."""
+
     # ---- leases
     heartbeat_s: float = _number(10.0, 0.1, 1200.0)
     """How often workers are asked to renew; a session silent for four of these is closed."""
@@ -248,6 +252,33 @@ class Settings:
 
     prepare_interval_s: float = _number(6 * 3600.0, 1.0, 86_400.0)
     """How often partitions are made ahead and expired answers dropped."""
+
+    # ---- the embedded database
+    embedded_bin_dir: Path | None = None
+    """Directory of `postgres` and `initdb`; when not set, the wheel's, then the system's newest."""
+
+    embedded_server_user: str | None = None
+    """Who runs a new embedded PostgreSQL when the engine is root; when not set, the owner of
+    `postgres/` in the data directory, else `postgres`, else `nobody`."""
+
+    embedded_runtime_dir: Path | None = None
+    """Where the private directory of its socket is made; when not set, with temporary files."""
+
+    embedded_tcp_port: int | None = attrs.field(
+        default=None,
+        validator=validators.optional(validators.and_(validators.ge(1), validators.le(65_535))),
+    )
+    """It also listens here on 127.0.0.1, for roles that were given a password; not when not set."""
+
+    embedded_shared_buffers_mib: int = _count(64, 8, 65_536)
+    """Its own cache; that of the system does the rest."""
+
+    embedded_start_s_max: float = _number(120.0, 0.1, 86_400.0)
+    """How long its start may take; crash recovery is waited for as long as it goes on, and given up
+    when it has told of no progress for this long."""
+
+    embedded_initialise_s_max: float = _number(120.0, 0.1, 86_400.0)
+    """How long `initdb` may take: below 1 s on a disk of today, much more on a network volume."""
 
     # ---- files
     data_dir: Path | None = None

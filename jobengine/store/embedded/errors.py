@@ -6,6 +6,7 @@ PostgreSQL reports a failed start only in its log, in English because the server
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -91,12 +92,12 @@ _SYMPTOMS = (
     _Symptom(
         "could not map anonymous shared memory",
         "not enough memory for the embedded server of {data_dir}",
-        "free memory or lower shared_buffers_mib",
+        "free memory or lower embedded_shared_buffers_mib",
     ),
     _Symptom(
         "address already in use",
         "the TCP port of the embedded server is taken",
-        "choose another tcp_port or leave it unset",
+        "choose another embedded_tcp_port or leave it unset",
     ),
     _Symptom(
         "permission denied",
@@ -104,6 +105,14 @@ _SYMPTOMS = (
         "give the directory back to the server's user with chown -R",
     ),
 )
+
+_PROGRESS = ("elapsed time: ", "redo starts at", "redo done at", "end-of-recovery")
+
+
+def last_progress(log: Sequence[str]) -> str | None:
+    """The last line by which a server in crash recovery tells that it goes on."""
+    told = (line for line in reversed(log) if any(needle in line for needle in _PROGRESS))
+    return next(told, None)
 
 
 def recognise(log: Sequence[str], data_dir: Path) -> Diagnosis | None:
@@ -127,4 +136,16 @@ def diagnose(log: Sequence[str], data_dir: Path) -> Diagnosis:
         f"the embedded server of {data_dir} did not start ({last}): remove that cause, see "
         f"{data_dir}/server.log, then start again",
         transient=False,
+    )
+
+
+def storage_error(error: OSError, path: Path) -> EmbeddedServerError:
+    """Explain what the system refused in a data directory."""
+    reason = error.strerror or str(error)
+    where = error.filename or path
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return diagnose([reason], path).error([])
+    return EmbeddedServerError(
+        f"the data directory {path} cannot be used ({reason} at {where}): give the engine's user "
+        "the right to read and write it, or choose another directory"
     )

@@ -70,7 +70,8 @@ async def end_leftovers(cluster: Path, *, stop_fast_s: float, stop_immediate_s: 
 
 
 def remove_stale_pid_file(cluster: Path) -> None:
-    """Remove a `postmaster.pid` whose number now belongs to a process that is no PostgreSQL.
+    """Remove a `postmaster.pid` whose number now belongs to a process that is no PostgreSQL, or
+    one that works in another directory, as no server of this cluster does.
 
     PostgreSQL takes any live process of its account for its predecessor, so after a restart of
     a container, where numbers repeat, it would refuse to start for ever. A number that nobody
@@ -82,7 +83,7 @@ def remove_stale_pid_file(cluster: Path) -> None:
         program = str((_PROC / str(pid) / "exe").readlink())
     except (OSError, ValueError):
         return
-    if not _is_postgres(program):
+    if not _is_postgres(program) or _works_elsewhere(pid, cluster):
         pid_file.unlink(missing_ok=True)
 
 
@@ -133,6 +134,13 @@ def _proven(pid: int, cluster: Path) -> ServerProcess | None:
 
 def _is_postgres(program: str) -> bool:
     return Path(program.removesuffix(" (deleted)")).name in ("postgres", "postmaster")
+
+
+def _works_elsewhere(pid: int, cluster: Path) -> bool:
+    try:
+        return not (_PROC / str(pid) / "cwd").samefile(cluster)
+    except OSError:
+        return False
 
 
 def _serves(arguments: list[str], cluster: Path) -> bool:

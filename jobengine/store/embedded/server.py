@@ -11,9 +11,10 @@ Deliberately not here: connections, roles, schema. Clients reconnect by themselv
 
 from __future__ import annotations
 
+import subprocess
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -25,7 +26,12 @@ from psycopg.conninfo import make_conninfo
 from jobengine.store.embedded.binaries import Binaries, find_binaries
 from jobengine.store.embedded.configuration import DATABASE, ROLE, socket_port
 from jobengine.store.embedded.data_directory import DataDirectory, locked_data_directory
-from jobengine.store.embedded.errors import Diagnosis, EmbeddedServerError, diagnose
+from jobengine.store.embedded.errors import (
+    Diagnosis,
+    EmbeddedServerError,
+    diagnose,
+    last_progress,
+)
 from jobengine.store.embedded.leftovers import end_leftovers, remove_stale_pid_file
 from jobengine.store.embedded.postmaster import Launch, Postmaster
 from jobengine.store.embedded.settings import EmbeddedSettings
@@ -40,9 +46,9 @@ class EmbeddedServer:
     """`async with EmbeddedServer(data_dir) as server:` gives a server that accepts connections.
 
     Entering raises `EmbeddedServerError` alone; what is raised inside the block, or by the
-    supervision, leaves it in an exception group, as from any nursery. Entering takes 50 ms, or
-    1 s for a new cluster, and may be cancelled; leaving is bounded by the stop times and
-    holds cancellation off. An instance serves one block.
+    supervision, leaves it in an exception group, as from any nursery. Entering takes 50 ms,
+    1 s for a new cluster, after a crash as long as recovery, and may be cancelled; leaving is
+    bounded by the stop times and holds cancellation off. An instance serves one block.
     """
 
     def __init__(self, data_dir: Path, settings: EmbeddedSettings | None = None) -> None:
@@ -73,7 +79,8 @@ class EmbeddedServer:
         return self._restarts
 
     async def __aenter__(self) -> Self:
-        await self._stack.enter_async_context(self._running())
+        with _faults_told(self._data_dir):
+            await self._stack.enter_async_context(self._running())
         return self
 
     async def __aexit__(
@@ -119,7 +126,8 @@ class EmbeddedServer:
                 raise self._intensity_error(len(failures), directory) from cause
             await trio.sleep(_backoff_s(_RESTART_S, len(failures)))
             try:
-                self._postmaster = await self._start(directory, binaries, socket_dir)
+                with _faults_told(directory.path):
+                    self._postmaster = await self._start(directory, binaries, socket_dir)
             except EmbeddedServerError as error:
                 cause = error
                 self._log.warning("embedded_server_start_failed", reason=str(error))
@@ -128,11 +136,10 @@ class EmbeddedServer:
                 self._log.info("embedded_server_restarted", pid=self.pid)
 
     async def _wait_gone(self, postmaster: Postmaster, directory: DataDirectory) -> None:
-        late = True
-        while late:
-            with trio.move_on_after(_LOG_CHECK_S) as patience:
+        while True:
+            with trio.move_on_after(_LOG_CHECK_S):
                 await postmaster.wait_gone()
-            late = patience.cancelled_caught
+                return
             try:
                 directory.open_log(self._settings.log_bytes_max)
             except EmbeddedServerError as error:
@@ -150,10 +157,9 @@ class EmbeddedServer:
             directory.write_configuration(self._settings, socket_dir)
             log_offset = directory.open_log(self._settings.log_bytes_max)
             postmaster = Postmaster(launch)
-            ready = False
+            ready: bool | None = False
             try:
-                with trio.move_on_at(deadline) as patience:
-                    ready = await postmaster.wait_ready()
+                ready = await self._wait_ready(postmaster, directory, deadline)
             finally:
                 if not ready:
                     await postmaster.stop()
@@ -162,10 +168,24 @@ class EmbeddedServer:
             attempts += 1
             log = directory.log_since(log_offset)
             pause_s = _backoff_s(_RETRY_S, attempts)
-            diagnosis = self._diagnosis(log, postmaster, directory, late=patience.cancelled_caught)
+            diagnosis = self._diagnosis(log, postmaster, directory, late=ready is None)
             if not diagnosis.transient or trio.current_time() + pause_s > deadline:
                 raise diagnosis.error(log)
             await trio.sleep(pause_s)
+
+    async def _wait_ready(
+        self, postmaster: Postmaster, directory: DataDirectory, deadline: float
+    ) -> bool | None:
+        """As `Postmaster.wait_ready`; `None` when the time is up and recovery makes no progress."""
+        while True:
+            seen = directory.log_size()
+            with trio.move_on_at(deadline):
+                return await postmaster.wait_ready()
+            progress = last_progress(directory.log_since(seen))
+            if progress is None:
+                return None
+            self._log.info("embedded_server_recovers", progress=progress)
+            deadline = trio.current_time() + self._settings.start_s_max
 
     def _launch(self, directory: DataDirectory, binaries: Binaries, socket_dir: Path) -> Launch:
         return Launch(
@@ -185,7 +205,8 @@ class EmbeddedServer:
         if late:
             return Diagnosis(
                 f"the embedded server of {directory.path} accepted no connection within "
-                f"{self._settings.start_s_max:g} s: raise start_s_max, recovery may need longer",
+                f"{self._settings.start_s_max:g} s, nor told of progress: look for what holds its "
+                "disk up, or raise embedded_start_s_max",
                 transient=False,
             )
         return diagnose(log or [postmaster.last_report], directory.path)
@@ -211,6 +232,18 @@ class EmbeddedServer:
                 await self._postmaster.stop()
                 self._postmaster = None
             await self._end_leftovers(directory)
+
+
+@contextmanager
+def _faults_told(data_dir: Path) -> Iterator[None]:
+    """What the system refuses, and no narrower place has explained, is told as our one error."""
+    try:
+        yield
+    except (OSError, subprocess.SubprocessError) as error:
+        raise EmbeddedServerError(
+            f"the embedded server of {data_dir} cannot be run here ({error}): let the engine's "
+            "user do that, or use --database-url"
+        ) from error
 
 
 def _backoff_s(bounds: tuple[float, float], attempt: int) -> float:

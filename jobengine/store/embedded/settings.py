@@ -1,4 +1,7 @@
-"""Every knob of the embedded server: unit, default, bounds, reason."""
+"""Every knob of the embedded server: unit, default, bounds, reason.
+
+What a remedy tells people to change is a setting of the engine too, as `embedded_` and its name.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ class EmbeddedSettings:
     connections_max: int = attrs.field(
         default=40, validator=validators.and_(validators.ge(8), validators.le(1000))
     )
-    """Each idle connection costs 2-5 MiB, and a pool never needs more than a few per core."""
+    """Three of them are PostgreSQL's reserve; an open one costs 2-5 MiB."""
 
     shared_buffers_mib: int = attrs.field(
         default=64, validator=validators.and_(validators.ge(8), validators.le(65536))
@@ -41,7 +44,8 @@ class EmbeddedSettings:
     """`False` turns fsync off. For tests that throw the data away, and nothing else."""
 
     start_s_max: float = attrs.field(default=120.0, validator=validators.gt(0))
-    """Until connections are accepted, crash recovery and waiting for leftovers included."""
+    """How long a start may take, waiting for leftovers included, and how long crash recovery, which
+    may take hours, may then go on without a word of progress."""
 
     initialise_s_max: float = attrs.field(default=120.0, validator=validators.gt(0))
     """For `initdb`: below 1 s on a disk of today, much more on a network volume."""

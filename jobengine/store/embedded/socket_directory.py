@@ -33,11 +33,10 @@ def private_socket_directory(parent: Path | None, account: Account) -> Iterator[
     except OSError as error:
         raise EmbeddedServerError(
             f"no directory for the server's socket can be made in {usable} ({error.strerror}): set "
-            "runtime_dir to a directory this user may write"
+            "embedded_runtime_dir to a directory this user may write"
         ) from error
     try:
-        if account.switched:
-            os.chown(path, account.uid, account.gid)
+        account.give(path)
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
@@ -47,10 +46,10 @@ def _usable_parent(parent: Path | None, account: Account) -> Path:
     if parent is not None:
         _require_usable(parent, account)
         return parent
-    default = Path(tempfile.gettempdir())
     try:
+        default = Path(tempfile.gettempdir())
         _require_usable(default, account)
-    except EmbeddedServerError:
+    except (OSError, EmbeddedServerError):
         return _LAST_RESORT
     return default
 
@@ -59,15 +58,16 @@ def _require_usable(parent: Path, account: Account) -> None:
     if len(os.fsencode(parent / _LONGEST_NAME)) > SOCKET_PATH_BYTES_MAX:
         raise EmbeddedServerError(
             f"a socket below {parent} would have a name of more than {SOCKET_PATH_BYTES_MAX} "
-            "bytes: set runtime_dir to a shorter path"
+            "bytes: set embedded_runtime_dir to a shorter path"
         )
     if "," in str(parent):
         raise EmbeddedServerError(
             f"{parent} has a comma in its name, which divides hosts for PostgreSQL's clients: set "
-            "runtime_dir to a path without one"
+            "embedded_runtime_dir to a path without one"
         )
     if not parent.is_dir():
         raise EmbeddedServerError(
-            f"{parent} is no directory for the server's socket: create it or change runtime_dir"
+            f"{parent} is no directory for the server's socket: create it or change "
+            "embedded_runtime_dir"
         )
-    account.require_access([parent], "set runtime_dir to a directory that user can enter")
+    account.require_access([parent], "set embedded_runtime_dir to a directory that user can enter")

@@ -25,7 +25,7 @@ from jobengine.store.postgres.ownership import COMMITTER_KEY
 from jobengine.store.postgres.roles import API, LEDGER, Access
 from jobengine.store.postgres.store import PostgresStore
 
-__all__ = ["COMMIT_SETTINGS", "open_postgres_store"]
+__all__ = ["COMMIT_SETTINGS", "SHARD_CONNECTIONS", "open_postgres_store"]
 
 COMMIT_SETTINGS: Final = """
     SET plan_cache_mode = force_generic_plan;
@@ -34,6 +34,7 @@ COMMIT_SETTINGS: Final = """
     SET enable_mergejoin = off;
     SET jit = off;
 """
+SHARD_CONNECTIONS: Final = 3
 _SHARD_SETTINGS: Final = "SET jit = off;"
 _IS_COMMITTER: Final = f"SELECT pg_advisory_lock_shared({COMMITTER_KEY});"
 _SERVERS_SHARE: Final = 0.9
@@ -46,7 +47,7 @@ async def open_postgres_store(
     *,
     dice: random.Random,
     pool_size_max: int = 8,
-    shard_connections: int = 3,
+    shard_connections: int = SHARD_CONNECTIONS,
     commit_connections: int = 1,
     connect_timeout_s: float = 10.0,
     commit_timeout_s: float = 10.0,

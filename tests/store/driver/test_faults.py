@@ -215,6 +215,8 @@ async def test_a_host_name_is_looked_up(server: Server) -> None:
 async def test_an_unreadable_connection_string_is_a_programmers_error() -> None:
     with pytest.raises(ProgrammerError, match="connection string"):
         await Connection.connect("nonsense without equals")
+    with pytest.raises(ProgrammerError, match=r"no host name: .*label empty"):
+        await Connection.connect("postgresql://a..b/x")
 
 
 async def test_a_refused_connection_is_unavailability_without_the_password(server: Server) -> None:

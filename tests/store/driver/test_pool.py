@@ -157,6 +157,27 @@ async def test_a_connection_retires_at_the_end_of_its_life(
             assert await third.fetch("SELECT 1") == [(1,)]
 
 
+async def test_a_connection_that_is_not_needed_retires_too(
+    server: Server, mock_clock: trio.testing.MockClock
+) -> None:
+    async with open_pool(
+        connect_to(server), size_max=2, dice=random.Random(1), lifetime_s_max=3600
+    ) as pool:
+        async with pool.connection() as first:
+            async with pool.connection() as spare:
+                pass
+            async with pool.connection() as again:
+                assert again is spare
+        async with pool.connection() as used:
+            assert used is first
+            mock_clock.jump(3600)
+            await trio.testing.wait_all_tasks_blocked()
+            assert spare.is_closed
+            assert not used.is_closed
+            assert pool.statistics == PoolStatistics(open=1, idle=0, waiting=0, acquired_total=4)
+        assert used.is_closed
+
+
 async def test_the_pool_recovers_when_the_server_restarts(running: Server) -> None:
     with trio.fail_after(30):
         async with open_pool(

@@ -26,7 +26,9 @@ def test_a_named_directory_goes_before_everything(tmp_path: Path) -> None:
 
 
 def test_a_named_directory_without_a_server_is_an_error_and_no_hint(tmp_path: Path) -> None:
-    with pytest.raises(EmbeddedServerError, match="holds no initdb and postgres: name the bin"):
+    with pytest.raises(
+        EmbeddedServerError, match="holds no initdb and postgres: set embedded_bin_dir"
+    ):
         find_binaries(tmp_path)
 
 

@@ -190,6 +190,28 @@ async def test_a_server_that_keeps_dying_is_given_up_and_can_be_started_again(
         assert answers(server.conninfo)
 
 
+async def test_what_a_server_said_at_its_death_is_where_the_error_points(
+    data_dir: Path, settings: EmbeddedSettings
+) -> None:
+    settings = attrs.evolve(settings, restarts_max=0, log_bytes_max=64 << 10)
+    log_path = data_dir / "server.log"
+
+    async def run() -> None:
+        async with EmbeddedServer(data_dir, settings) as server:
+            with log_path.open("a") as log:
+                log.write("LOG:  talkative\n" * (8 << 10) + "PANIC:  the last line\n")
+            assert server.pid is not None
+            os.kill(server.pid, signal.SIGKILL)
+            await trio.sleep_forever()
+
+    with pytest.raises(ExceptionGroup) as caught, trio.fail_after(20):
+        await run()
+    assert caught.group_contains(EmbeddedServerError, match=f"see {log_path}$")
+    assert "PANIC:  the last line\n" in log_path.read_text()
+    async with EmbeddedServer(data_dir, settings):
+        assert log_path.with_name("server.log.1").read_text().endswith("PANIC:  the last line\n")
+
+
 async def test_a_postmaster_deaf_to_every_request_is_killed_in_bounded_time(
     data_dir: Path, settings: EmbeddedSettings
 ) -> None:

@@ -71,6 +71,8 @@ async def _attempts(params: ConnDict) -> list[ConnDict]:
         raise StoreUnavailableError(one_line(error)) from None
     except psycopg.Error as error:
         raise ProgrammerError(f"unusable connection string: {one_line(error)}") from None
+    except UnicodeError as error:
+        raise ProgrammerError(f"its host is no host name: {one_line(error)}") from None
 
 
 def _names_a_host(params: ConnDict) -> bool:

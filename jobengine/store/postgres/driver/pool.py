@@ -140,11 +140,14 @@ class Pool:
         )
 
     async def run(self) -> None:
-        """Open connections while somebody waits and there is room, until cancelled."""
+        """Open connections while somebody waits and there is room, and retire idle ones, until
+        cancelled."""
         while not self._closed:
             if not self._waiters or len(self._retire_at) >= self._size_max:
                 self._wanted = trio.Event()
-                await self._wanted.wait()
+                with trio.move_on_at(self._next_retirement()):
+                    await self._wanted.wait()
+                self._retire_idle()
                 continue
             if trio.current_time() < self._retry_at:
                 await trio.sleep_until(self._retry_at)
@@ -242,6 +245,17 @@ class Pool:
         if self._last_failure:
             raise StoreUnavailableError(f"{late}: {self._last_failure}")
         raise StoreBusyError(f"{late}: all of them are in use")
+
+    def _next_retirement(self) -> float:
+        """When the next of those that are not over-age will be; a lent one retires on return."""
+        now = trio.current_time()
+        return min((at for at in self._retire_at.values() if at > now), default=inf)
+
+    def _retire_idle(self) -> None:
+        """Those at the bottom are not lent for as long as the others suffice (I4)."""
+        for connection in [each for each in self._idle if not self._is_fit(each)]:
+            self._idle.remove(connection)
+            self._discard(connection)
 
     def _is_fit(self, connection: Connection) -> bool:
         retire_at = self._retire_at.get(connection, -inf)
