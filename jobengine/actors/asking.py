@@ -121,8 +121,8 @@ class Asking:
         """What kept a request that was waiting, as far as that is known."""
         if self.ledger.away_since_mono is not None:
             return f", for {told_of(self.ledger.trouble).message.removesuffix('; retry later')}"
-        since_mono = self.ledger.committing_since_mono
+        since_mono = self.ledger.behind_since_mono
         slow_s = 0.0 if since_mono is None else trio.current_time() - since_mono
         if slow_s > _SLOW_S:
-            return f", for the database is slow: a commit is under way for {slow_s:.0f} s"
+            return f", for the database is slow: changes wait for {slow_s:.0f} s"
         return ""

@@ -19,6 +19,7 @@ from jobengine.actors.runtime.mailbox import Mailbox
 from jobengine.actors.runtime.shell import Perform, SlowCalls, Wakeup, open_calls, run_shell
 from jobengine.actors.runtime.supervisor import Life
 from jobengine.core.broadcaster import BroadcasterCore, BroadcasterLimits, Census
+from jobengine.core.room import Room
 from jobengine.domain.errors import ErrorCode, Refusal, RefusedError
 from jobengine.domain.event_filter import EVERYTHING, EventFilter
 from jobengine.domain.instant import Moment
@@ -98,14 +99,14 @@ class _Watching:
 
 
 class Streams:
-    """Who follows what on this node. `readers_max` bounds those that come in by `follow`."""
+    """Who follows what on this node. `readers_max` bounds those that come in by `follow`, and half
+    of it those of one tenant."""
 
     def __init__(self, mailbox: Mailbox[Message], readers_max: int) -> None:
         self.mailbox = mailbox
         self.readers: dict[int, _Reader] = {}
         self.watchers: dict[int, _Watching] = {}
-        self._readers_max = readers_max
-        self._counted = 0
+        self._room = Room(readers_max)
         self._last_id = 0
 
     def follow(
@@ -119,17 +120,24 @@ class Streams:
         """Give `sink` a tenant's events after a cursor, until `leave`. `logs_of` names the job, or
         `"*"` any, of whose log lines it is told. Nothing is given before this returns.
 
-        Raises `RefusedError` (`OVERLOADED`) when the node has no room for readers.
+        Raises `RefusedError` (`OVERLOADED`) when the node has no room for readers, or none for
+        more of this tenant.
         """
-        if self._counted >= self._readers_max:
+        room = self._room
+        if room.is_full_for(tenant_id):
+            if room.is_full:
+                message = f"this node serves {room.places_max} streams already; retry later"
+            else:
+                message = (
+                    f"the tenant's share is taken: this node serves {room.share_max} of its "
+                    "streams already; close one or retry later"
+                )
             raise RefusedError(
                 Refusal(
-                    ErrorCode.OVERLOADED,
-                    f"this node serves {self._readers_max} streams already; retry later",
-                    {"retryAfterSeconds": _RETRY_AFTER_S},
+                    ErrorCode.OVERLOADED, message, {"retryAfterSeconds": _RETRY_AFTER_S}
                 )
             )
-        self._counted += 1
+        room.enter(tenant_id)
         return self._add(tenant_id, after_seq, sink, wanted, logs_of, counted=True)
 
     def follow_within(
@@ -148,7 +156,8 @@ class Streams:
 
     def drop(self, reader: _Reader) -> None:
         if self.readers.pop(reader.reader_id, None) is not None:
-            self._counted -= reader.counted
+            if reader.counted:
+                self._room.leave(reader.tenant_id)
             self.mailbox.deliver(Leave(reader_id=reader.reader_id))
 
     def drop_watcher(self, watching: _Watching) -> None:

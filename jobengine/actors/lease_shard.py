@@ -151,6 +151,7 @@ class LeaseShardActor:
             backlogs=await self.store.backlogs(self.shard),
             controls=await self.store.controls(self.shard),
             gate_states=await self.store.gate_states(self.shard),
+            ledger_life=self._ledger_life,
         )
 
     def _commit(self, command: Commit) -> None:

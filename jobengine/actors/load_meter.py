@@ -94,10 +94,12 @@ class LoadMeterActor:
         )
 
     def _waiting_s(self) -> float:
-        """How long the commit under way has been. A database that is known to be away is no load:
-        doors refuse by themselves until it is back, and go on at once then."""
-        since_mono = self.ledger.committing_since_mono
-        return 0.0 if since_mono is None else trio.current_time() - since_mono
+        """How long the change has waited that waits longest. A database that is known to be away is
+        no load: doors refuse by themselves until it is back, and go on at once then."""
+        since_mono = self.ledger.behind_since_mono
+        if since_mono is None or self.ledger.away_since_mono is not None:
+            return 0.0
+        return trio.current_time() - since_mono
 
     def _show(self, command: ShowLoad) -> None:
         self.load.level = command.level

@@ -179,7 +179,8 @@ class RedriverActor:
 
     def _settle(self, command: Settle) -> None:
         async def settle() -> RedriverMessage:
-            await self._fence()
+            if command.fenced:
+                await self._fence()
             redrive = await self.store.redrive(command.tenant_id, command.redrive_id)
             return Settled(stamp=command.stamp, redrive=redrive)
 

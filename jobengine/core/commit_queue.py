@@ -28,7 +28,7 @@ from jobengine.core.commit_weight import Load, octets_of
 from jobengine.core.deficit_ring import DeficitRing
 from jobengine.messages.ledger import Append, Fence
 
-__all__ = ["CommitPace", "CommitQueue"]
+__all__ = ["Arrears", "CommitPace", "CommitQueue"]
 
 _SHARED_S: Final = 5.0
 _REGAINED: Final = 1 / 16
@@ -189,6 +189,38 @@ class CommitQueue:
             self._offer(tenant_id)
         else:
             waiting.append(weighed)
+
+
+class Arrears:
+    """Since when changes have waited: those that wait are taken to be the last ones that came.
+
+    So it tells how far the commits are behind, whose changes ever go first. Seconds are monotonic.
+    """
+
+    def __init__(self) -> None:
+        self._bursts: deque[tuple[float, int]] = deque()
+        self._came = 0
+        self._paid = 0
+
+    @property
+    def since_s(self) -> float | None:
+        """None while nothing waits."""
+        return self._bursts[0][0] if self._bursts else None
+
+    def grow(self, now_s: float) -> None:
+        """A change has come."""
+        if not self._bursts or self._bursts[-1][0] != now_s:
+            self._bursts.append((now_s, self._came))
+        self._came += 1
+
+    def pay(self, count: int) -> None:
+        """So many wait no longer."""
+        self._paid += count
+        bursts = self._bursts
+        while len(bursts) > 1 and bursts[1][1] <= self._paid:
+            bursts.popleft()
+        if self._paid == self._came:
+            bursts.clear()
 
 
 class CommitPace:

@@ -124,6 +124,11 @@ class DeficitRing(Generic[K]):
         next head to cost the same."""
         flow.deficit -= flow.cost
 
+    def refund(self, key: K) -> None:
+        """The flow that was charged last is not served after all; its turn has begun."""
+        flow = self._flows[key]
+        flow.deficit += flow.cost
+
     def _next_turn(self) -> Turn[K]:
         """Pass on from flow to flow until one can be served; it is the one that is served now."""
         first = next(iter(self._flows.values()))

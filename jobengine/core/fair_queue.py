@@ -124,6 +124,10 @@ class FairRounds:
         flow = normal.select()
         return background.select() if flow is None else flow
 
+    def give_back(self, flow: Flow) -> None:
+        """The flow that was just selected is not served: it is not charged. Tell what it offers."""
+        self._tiers[self._told[flow][1]].refund(flow)
+
     def _forget_withheld(self) -> None:
         """Let go of those that are not offered: their places and what is left of their turns."""
         for flow in [flow for flow, (cost, _) in self._told.items() if cost == _WITHHELD]:
@@ -180,6 +184,11 @@ class _Tier:
         self._sources.charge(source)
         self._stale[source.key] = None
         return flow.key
+
+    def refund(self, flow: Flow) -> None:
+        """What ``select`` charged last is charged no more."""
+        self._flows[flow[0]].refund(flow)
+        self._sources.refund(flow[0])
 
     def _look_again(self) -> None:
         for source in self._stale:

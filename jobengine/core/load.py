@@ -1,8 +1,8 @@
 """The load meter: decides how busy the node is, and so whether it takes new work.
 
 Definitions. A *measure* is a number of a sample: how full the fullest mailbox is, how long commits
-take, how long the oldest commit waits, memory. Each *asks for* a level by two thresholds; the node
-is asked for the highest of them. A *cause* is a measure that asks for more than ``normal``.
+take, how long changes have waited for one, memory. Each *asks for* a level by two thresholds; the
+node is asked for the highest of them. A *cause* is a measure that asks for more than ``normal``.
 
 I1  The level rises to what has been asked for in two samples in a row, so a burst between two
     samples changes nothing.

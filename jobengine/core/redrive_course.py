@@ -1,7 +1,8 @@
 """A redrive under way: what the redriver remembers of it, and its one command in flight.
 
 Definitions. The *flight* of a course is the one command of it that is under way. It is *unsettled*
-while what became of a command is unknown. Its *cursor* is the last letter that was tried, in
+while the store has to be asked where it stands, and *in doubt* while something that has changed it
+may be under way. Its *cursor* is the last letter that was tried, in
 descending order of (at, id).
 
 Not here: what happens when (``redriver``), what is recorded of it (``redrive_records``).
@@ -29,6 +30,7 @@ class Course:
     cursor: tuple[int, str]
     flight: tuple[int, Any] | None = None
     unsettled: bool = False
+    in_doubt: bool = False
     again_mono: float = 0.0
     next_mono: float = 0.0
     letters: deque[Letter] = attrs.field(factory=deque)
@@ -54,6 +56,10 @@ class Course:
         letter = self.letters.popleft()
         self.cursor = (letter.at, letter.dead_letter_id)
 
+    def unsettle(self, *, in_doubt: bool) -> None:
+        self.unsettled = True
+        self.in_doubt = in_doubt
+
     def settle(self, redrive: Redrive) -> None:
         """Go on from what the store holds."""
         self.redrive = redrive
@@ -63,7 +69,12 @@ class Course:
 
     def settling(self, stamp: int) -> Settle:
         redrive = self.redrive
-        return Settle(stamp=stamp, tenant_id=redrive.tenant_id, redrive_id=redrive.redrive_id)
+        return Settle(
+            stamp=stamp,
+            tenant_id=redrive.tenant_id,
+            redrive_id=redrive.redrive_id,
+            fenced=self.in_doubt,
+        )
 
     def reading(self, stamp: int, letters_max: int) -> ReadLetters:
         """Of the letters behind the cursor."""

@@ -10,8 +10,9 @@ Definitions. A *course* is a redrive that has not ended, as it is remembered her
 I1  A course has at most one command in flight, so a redrive changes in one order only.
 I2  A letter is replayed by the shard that owns it, which closes the letter and counts the replay in
     one commit and refuses a closed one: however often it is asked, each letter is replayed once.
-I3  Nothing is counted on a guess. After a lost answer, and after a letter that somebody else has
-    closed, the course is read again from the store behind everything that is under way.
+I3  Nothing is counted on a guess. After a lost answer the course is read again from the store
+    behind everything that is under way. After a letter that somebody else has closed it is read at
+    once: what closed it is in the store, and nothing of the course is under way (I1).
 I4  A letter that cannot be replayed is counted, told in the ledger with its reason, and left open;
     the redrive goes on after it, also in a later life.
 I5  Only letters as old as the redrive itself are replayed.
@@ -124,7 +125,7 @@ class Redriver:
         for redrive in redrives:
             if (redrive.tenant_id, redrive.redrive_id) not in self._courses:
                 course = self._add(redrive)
-                course.unsettled = True
+                course.unsettle(in_doubt=True)
                 self._go_on(course)
 
     # ---- requests
@@ -214,7 +215,7 @@ class Redriver:
             case Busy():
                 self._refused(course, subject, _BUSY)
             case Unsettled():
-                course.unsettled = True
+                course.unsettle(in_doubt=True)
                 if isinstance(subject, Recording) and subject.ask_id is not None:
                     self._answer(subject.ask_id, _UNKNOWN)
             case Settled():
@@ -255,7 +256,7 @@ class Redriver:
             course.again_mono = self._now.mono + _AGAIN_S
         elif refusal.code == ErrorCode.DEAD_LETTER_CLOSED:
             course.tried()
-            course.unsettled = True
+            course.unsettle(in_doubt=False)
         else:
             why = f"{refusal.code}: {refusal.message}"
             self._record(course, failure(course.redrive, course.letters[0], why))

@@ -12,6 +12,7 @@ I3  One refill at a time. What changed while it was read is settled when it arri
     meanwhile does not come back.
 I4  What is remembered of a refill under way is bounded too: past ``items_max`` its rows are dropped
     and read again. The heap holds at most about twice as many keys as there are items.
+I5  ``on_change`` is called when another item may stand first, or ``wants_refill`` say otherwise.
 
 Not here: who asks the store, what an item means. Used for ready lanes (by rank), delayed jobs (by
 due instant) and expiries.
@@ -59,6 +60,7 @@ class Window(Generic[T]):
         "bytes_max",
         "horizon",
         "items_max",
+        "on_change",
         "stamp",
     )
 
@@ -69,8 +71,10 @@ class Window(Generic[T]):
         *,
         horizon: Key | None = None,
         tally: Tally | None = None,
+        on_change: Callable[[], None] = lambda: None,
     ) -> None:
         self._tally = Tally() if tally is None else tally
+        self.on_change = on_change
         self.items_max = items_max
         self.bytes_max = bytes_max
         self.horizon = horizon
@@ -145,6 +149,7 @@ class Window(Generic[T]):
         self._tally.items -= 1
         self._bytes -= size
         self._note_change(key[1])
+        self.on_change()
         return item
 
     def take_while(self, accept: Callable[[T], bool], items_max: int) -> list[T]:
@@ -159,6 +164,7 @@ class Window(Generic[T]):
             self._note_change(job_id)
             taken.append(item)
         self._tally.items -= len(taken)
+        self.on_change()
         return taken
 
     def discard(self, job_id: str) -> None:
@@ -168,6 +174,7 @@ class Window(Generic[T]):
             self._tally.items -= 1
             self._bytes -= held[2]
             self._compact()
+            self.on_change()
         self._late.pop(job_id, None)
         self._note_change(job_id)
 
@@ -179,6 +186,7 @@ class Window(Generic[T]):
         self._bytes = 0
         self.horizon = BEFORE_ALL
         self._void = self.stamp is not None
+        self.on_change()
 
     def begin_refill(self, stamp: int) -> Key | None:
         """Note that a read after the returned key is under way."""
@@ -242,6 +250,7 @@ class Window(Generic[T]):
         self._late = {}
         self._late_floor = None
         self._void = False
+        self.on_change()
 
     def _note_change(self, job_id: str) -> None:
         """What a refill under way reads of this item is older than what is known here."""
@@ -268,6 +277,8 @@ class Window(Generic[T]):
         if held is None or held[0] != key:
             heappush(self._heap, key)
             self._compact()
+            if held is not None or self.first() == key:
+                self.on_change()
 
     def _compact(self) -> None:
         """Drop the keys of what has left from the middle of the heap, once they outnumber."""

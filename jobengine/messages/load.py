@@ -46,9 +46,9 @@ class Sampled(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The node at one instant. ``mailbox_fill`` is the depth of ``mailbox``, the fullest one, by
     its capacity.
 
-    ``commits`` ended since the sample before and took ``commits_s`` together; the oldest that has
-    not ended waits for ``waiting_s``. ``memory_bytes`` is 0 where the platform does not tell.
-    ``busy``: there was work since the sample before.
+    ``commits`` ended since the sample before and took ``commits_s`` together; for ``waiting_s`` a
+    change has waited for one, or one has been under way. ``memory_bytes`` is 0 where the platform
+    does not tell. ``busy``: there was work since the sample before.
     """
 
     mailbox: str

@@ -117,10 +117,12 @@ class Denial(msgspec.Struct, frozen=True, kw_only=True):
 class Configure(_Message, frozen=True, kw_only=True):
     """The limits of a tenant from now on; what it has a state of and no limit for is forgotten.
 
-    ``states`` count for keys that this bucket does not know yet.
+    ``states`` count for keys that this bucket does not know yet. Stamps grow from one to the next,
+    of whatever tenant.
     """
 
     tenant_id: str
+    stamp: int = 0
     limits: Sequence[Limit]
     states: Mapping[str, BucketState]
 
@@ -187,11 +189,13 @@ class Learn(_Message, frozen=True, kw_only=True):
 class Reserved(_Message, frozen=True, kw_only=True):
     """In the order of the requests: None where the tokens were taken, else the first closed gate.
 
-    ``states`` are those of every bucket that was taken from, to be stored with the grants.
+    ``states`` are those of every bucket that was taken from, to be stored with the grants. ``at``:
+    what the wall clock showed, by which all instants in here go.
     """
 
     tenant_id: str
     stamp: int
+    at: int
     denials: Sequence[Denial | None]
     states: Mapping[str, BucketState]
 
@@ -216,6 +220,11 @@ class Adapted(_Message, frozen=True, kw_only=True):
 
 
 class BucketLost(_Message, frozen=True, kw_only=True):
-    """This tenant's bucket is new and knows nothing: configure it and ask again what is open."""
+    """This tenant has no bucket: configure one, and ask again what is open.
+
+    ``configured`` is the stamp of the last ``Configure`` that was heard before, of whatever tenant:
+    what was asked since a later one was not lost.
+    """
 
     tenant_id: str
+    configured: int

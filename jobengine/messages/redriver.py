@@ -134,12 +134,13 @@ class Unsettled(_Message, frozen=True, kw_only=True):
 
 
 class Settle(_Message, frozen=True, kw_only=True):
-    """Command: wait until nothing of a redrive is under way, then read it; ends in ``Settled`` or
-    ``ReadFailed``."""
+    """Command: read a redrive, if ``fenced`` behind everything that is under way; ends in
+    ``Settled`` or ``ReadFailed``."""
 
     stamp: int
     tenant_id: str
     redrive_id: str
+    fenced: bool
 
 
 class Settled(_Message, frozen=True, kw_only=True):

@@ -68,11 +68,14 @@ class CommitRefused(_Message, frozen=True, kw_only=True):
 
 
 class LedgerAway(_Message, frozen=True, kw_only=True):
-    """The database does not answer: commits wait, and lease clocks stand still."""
+    """The database does not answer: commits wait, and lease clocks stand still. ``life`` is that of
+    the ledger."""
+
+    life: int
 
 
 class LedgerBack(_Message, frozen=True, kw_only=True):
-    pass
+    life: int
 
 
 class LoadLane(_Message, frozen=True, kw_only=True):
@@ -171,7 +174,8 @@ class Recovered(_Message, frozen=True, kw_only=True):
     """First message of every life of a shard: what the store holds for it.
 
     ``backlogs``: waiting jobs by tenant, those without any left out. ``governed``: a strategy
-    across tenants is in force, so nothing starts before it is allotted.
+    across tenants is in force, so nothing starts before it is allotted. ``ledger_life``: of the
+    ledger that commits for this life.
     """
 
     leased: Sequence[LeasedJob]
@@ -180,6 +184,7 @@ class Recovered(_Message, frozen=True, kw_only=True):
     controls: Sequence[ControlRow] = ()
     gate_states: Sequence[GateStateRow] = ()
     governed: bool = False
+    ledger_life: int = 1
 
 
 class Abandon(_Message, frozen=True, kw_only=True):

@@ -1,6 +1,7 @@
 """The load meter over the real actors: what makes a node busy, who is told, and that it passes."""
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from trio.testing import MockClock
 
 from jobengine.actors.gateway import UnavailableError
 from jobengine.actors.memory import memory_bytes_of_process, memory_bytes_there_are
+from jobengine.domain.change import CommitBatch
 from jobengine.domain.errors import ErrorCode, RefusedError
 from jobengine.domain.event import events_of
 from jobengine.domain.governance import SYSTEM_TENANT
@@ -25,6 +27,13 @@ from tests.actors.faulty_store import Fault, FaultyStore, fail_call
 
 SMALL = Settings(shards=2, ask_timeout_s=15.0)
 OVERLOADED = Settings(shards=2, memory_bytes_max=1)
+ONE_BY_ONE = Settings(
+    shards=2,
+    ask_timeout_s=15.0,
+    batch_entries_max=10,
+    commits_in_flight_max=1,
+    commit_follow_entries=0,
+)
 SLOW = fail_call("commit", Fault(before_s=8.0), last=1_000_000)
 
 
@@ -81,6 +90,78 @@ async def test_slow_commits_shed_new_work_which_is_taken_again_when_they_are_qui
     told = [log for log in logs if log["event"] == "load_level_changed"]
     assert [(log["before"], log["level"]) for log in told] == recorded
     assert told[0]["causes"][0]["name"] in ("commit_latency", "commits_waiting")
+
+
+async def test_work_that_comes_faster_than_it_is_committed_is_refused_before_any_waits_in_vain(
+    autojump_clock: MockClock, logs: list[Any]
+) -> None:
+    quick = fail_call("commit", Fault(before_s=0.2), last=1_000_000)
+    told: Counter[ErrorCode | None] = Counter()
+
+    async def produce(tenant_id: str) -> None:
+        try:
+            await submit(engine, new_job(engine, hold=True), tenant_id=tenant_id)
+        except UnavailableError as error:
+            told[error.refusal.code] += 1
+        else:
+            told[None] += 1
+
+    async with memory_engine(store=FaultyStore(plan=quick), settings=ONE_BY_ONE) as engine:
+        async with trio.open_nursery() as nursery:
+            for _ in range(100):
+                for number in range(40):
+                    nursery.start_soon(produce, f"t{number}")
+                await trio.sleep(0.4)
+        assert told.keys() == {None, ErrorCode.OVERLOADED}
+        await reach(engine, "normal")
+        await trio.sleep(5)
+        assert engine.ledger.state.waiting_since_mono is None
+    first = next(log for log in logs if log["event"] == "load_level_changed")
+    assert [cause["name"] for cause in first["causes"]] == ["commits_waiting"]
+
+
+async def test_what_waited_for_the_database_to_be_back_has_waited_since_then_only(
+    autojump_clock: MockClock, logs: list[Any]
+) -> None:
+    store = FaultyStore()
+    settings = Settings(shards=2, ask_timeout_s=150.0, batch_entries_max=1, commits_in_flight_max=1)
+    async with memory_engine(store=store, settings=settings) as engine:
+        store.plan = fail_call("commit", Fault(away=True), last=1_000_000)
+        async with trio.open_nursery() as nursery:
+            for number in range(5):
+                nursery.start_soon(
+                    lambda number: submit(engine, new_job(engine), tenant_id=f"t{number}"), number
+                )
+            await trio.sleep(60)
+            store.plan = fail_call("commit", Fault(before_s=1.0), last=1_000_000)
+        assert engine.gateway.load.changes_total == 0
+
+
+class BrokenStore(FaultyStore):
+    """Fails once, before a commit has begun."""
+
+    broken = False
+
+    def commit(self, batch: CommitBatch) -> Awaitable[None]:
+        if self.broken:
+            self.broken = False
+            raise RuntimeError("broken")
+        committed: Awaitable[None] = self.inner.commit(batch)
+        return committed
+
+
+async def test_a_ledger_that_failed_leaves_no_commit_under_way_behind(
+    autojump_clock: MockClock, logs: list[Any]
+) -> None:
+    store = BrokenStore()
+    async with memory_engine(store=store, settings=SMALL) as engine:
+        store.broken = True
+        with pytest.raises(UnavailableError):
+            await submit(engine, new_job(engine))
+        await submit(engine, new_job(engine))
+        await trio.sleep(60)
+        assert engine.ledger.state.behind_since_mono is None
+        assert engine.gateway.load.changes_total == 0
 
 
 async def test_a_busy_engine_defers_low_priority_until_it_is_not(

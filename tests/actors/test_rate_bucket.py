@@ -15,17 +15,20 @@ from jobengine.actors.runtime.dice import SystemDice
 from jobengine.actors.runtime.mailbox import Mailbox
 from jobengine.actors.runtime.supervisor import ActorSpec, GroupSpec, Supervised, Supervisor
 from jobengine.messages.rate_bucket import (
+    Adapted,
     BucketLost,
     Configure,
+    Learn,
     Limit,
     Peek,
+    PushedBack,
     RateRequest,
     Refund,
     Reserve,
     Reserved,
 )
 
-LIMIT = Limit(key="host", gate="rate", per_minute_micro=60_000_000, burst=3)
+LIMIT = Limit(key="host", gate="rate", per_minute_micro=60_000_000, burst=3, adaptive=True)
 
 
 class Hosted:
@@ -68,7 +71,7 @@ class Hosted:
 
 def crash(hosted: Hosted, tenant_id: str) -> None:
     """A message that no bucket understands."""
-    hosted.actor.deliver(BucketLost(tenant_id=tenant_id))
+    hosted.actor.deliver(BucketLost(tenant_id=tenant_id, configured=0))
 
 
 async def test_each_tenant_has_a_bucket_of_its_own(autojump_clock: MockClock) -> None:
@@ -90,7 +93,7 @@ async def test_a_bucket_that_was_never_configured_is_told_lost_once(
         hosted.reserve("acme", stamp=1)
         hosted.actor.deliver(Peek(tenant_id="acme", stamp=2, requests=[]))
         hosted.actor.deliver(Refund(tenant_id="acme", requests=[]))
-        assert await hosted.answers() == [BucketLost(tenant_id="acme")]
+        assert await hosted.answers() == [BucketLost(tenant_id="acme", configured=0)]
         await hosted.silence()
         hosted.configure("acme")
         hosted.reserve("acme", stamp=1)
@@ -110,7 +113,7 @@ async def test_an_idle_bucket_is_retired_and_the_next_word_is_answered_lost(
             await hosted.answers()
         assert hosted.actor.tenants == 1
         hosted.reserve("idle", stamp=5)
-        assert await hosted.answers() == [BucketLost(tenant_id="idle")]
+        assert await hosted.answers() == [BucketLost(tenant_id="idle", configured=0)]
         hosted.configure("idle")
         hosted.reserve("idle", stamp=5)
         (answer,) = await hosted.answers()
@@ -141,10 +144,13 @@ async def test_after_a_crash_every_tenant_of_the_former_life_is_told_lost(
         crash(hosted, "acme")
         hosted.reserve("zenith")
         told: list[Any] = []
-        while BucketLost(tenant_id="zenith") not in told:
+        while BucketLost(tenant_id="zenith", configured=0) not in told:
             told += await hosted.answers()
         lost = [answer for answer in told if isinstance(answer, BucketLost)]
-        assert lost == [BucketLost(tenant_id="acme"), BucketLost(tenant_id="zenith")]
+        assert lost == [
+            BucketLost(tenant_id="acme", configured=0),
+            BucketLost(tenant_id="zenith", configured=0),
+        ]
         assert [change.change for change in hosted.changes].count("restarting") == 1
         hosted.reserve("acme")
         await hosted.silence()
@@ -170,3 +176,70 @@ async def test_what_is_said_between_two_lives_is_told_lost_when_the_next_begins(
         assert {answer.tenant_id for answer in told} == {"acme", "zenith"}
         assert all(isinstance(answer, BucketLost) for answer in told)
         await hosted.silence()
+
+
+def learn(hosted: Hosted, per_minute: int) -> None:
+    hosted.actor.deliver(
+        Learn(tenant_id="acme", key="host", learned_micro=per_minute * 1_000_000, pinned=True)
+    )
+
+
+async def adapted(hosted: Hosted, count: int) -> list[Adapted]:
+    """What so many changes of a refill came to; a bucket that was lost is configured."""
+    found: list[Adapted] = []
+    while len(found) < count:
+        for answer in await hosted.answers():
+            if isinstance(answer, BucketLost):
+                hosted.configure(answer.tenant_id)
+            else:
+                found.append(answer)
+    return found
+
+
+async def test_what_a_retired_bucket_is_told_is_heard_by_the_next_in_order(
+    autojump_clock: MockClock,
+) -> None:
+    async with Hosted().running() as hosted:
+        hosted.configure("acme")
+        await trio.sleep(700)
+        assert hosted.actor.tenants == 0
+        learn(hosted, 6)
+        learn(hosted, 7)
+        heard = await adapted(hosted, 2)
+        assert [each.to_micro for each in heard] == [6_000_000, 7_000_000]
+        await hosted.silence()
+
+
+async def test_what_is_told_between_two_lives_is_heard_in_the_next(
+    autojump_clock: MockClock,
+) -> None:
+    async with Hosted().running() as hosted:
+        hosted.configure("acme")
+        await trio.testing.wait_all_tasks_blocked()
+        crash(hosted, "acme")
+        await trio.testing.wait_all_tasks_blocked()
+        hosted.actor.deliver(PushedBack(tenant_id="acme", key="host", http_status=429))
+        [heard] = await adapted(hosted, 1)
+        assert heard.to_micro == 30_000_000
+
+
+async def test_what_lies_in_the_mailbox_of_a_life_that_fails_is_heard_in_the_next(
+    autojump_clock: MockClock,
+) -> None:
+    async with Hosted().running() as hosted:
+        hosted.configure("zenith")
+        await trio.testing.wait_all_tasks_blocked()
+        crash(hosted, "zenith")
+        hosted.configure("acme")
+        learn(hosted, 6)
+        [heard] = await adapted(hosted, 1)
+        assert heard.to_micro == 6_000_000
+
+
+async def test_a_lost_bucket_names_the_last_configure_that_was_heard(
+    autojump_clock: MockClock,
+) -> None:
+    async with Hosted().running() as hosted:
+        hosted.configure("zenith", stamp=7)
+        hosted.reserve("acme")
+        assert await hosted.answers() == [BucketLost(tenant_id="acme", configured=7)]

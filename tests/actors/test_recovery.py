@@ -15,6 +15,7 @@ from jobengine.domain.job import Job, State
 from jobengine.engine import Engine
 from jobengine.messages.lease_shard import CancelJob, IdempotencyClaim, SubmitAnswer
 from jobengine.messages.session import Grant, Settled, ShardRestarted
+from jobengine.messages.shard_commands import LedgerAway
 from jobengine.messages.worker_reports import Completed, LeaseClaim, Reports
 from jobengine.settings import Settings
 from jobengine.store.memory import MemoryStore
@@ -404,6 +405,23 @@ async def test_leases_do_not_expire_while_the_database_is_away(autojump_clock: M
                 await submit(engine, new_job(engine))
             store.plan = None
         assert (await job_of(store, grant.job.job_id)).state is State.COMPLETED
+
+
+async def test_what_a_ledger_that_has_died_said_last_stops_no_lease_of_the_next_one(
+    autojump_clock: MockClock,
+) -> None:
+    async with engine_over(MemoryStore()) as engine:
+        worker = BareWorker(engine)
+        await worker.attach()
+        crash(engine, "ledger")
+        await worker.wait_for(lambda heard: [m for m in heard if isinstance(m, ShardRestarted)])
+        [box] = [box for box in engine.mailboxes if box.name == shard_of_tenant(engine)]
+        box.deliver(LedgerAway(life=1))
+        await worker.attach()
+        await submit(engine, new_job(engine, lease_us=20_000_000))
+        [grant] = await worker.leases(1)
+        await trio.sleep(30)
+        assert (await job_of(engine.store, grant.job.job_id)).failures == 1
 
 
 async def complete_patiently(worker: BareWorker, grant: Grant) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import structlog
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from jobengine.domain.change import DeadLetterState
 from jobengine.domain.redrive import Redrive, RedriveOrder, RedriveState
@@ -157,6 +157,26 @@ async def test_an_actor_that_fails_in_the_middle_costs_no_letter_and_repeats_non
         await until(lambda: ended(store, redrive))
     await judge(store, redrive)
     await audited(store)
+
+
+async def test_two_redrives_of_the_same_letters_end_while_a_commit_of_another_tenant_is_slow(
+    autojump_clock: MockClock,
+) -> None:
+    store: Any = FaultyStore()
+    async with engine_over(store) as engine:
+        await die(engine)
+        slow = store.calls["commit"] + 1
+        store.plan = fail_call("commit", Fault(before_s=3600), first=slow)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(submit, tenant_id="slow"), engine, new_job(engine))
+            await wait_all_tasks_blocked()
+            redrives = [await start(engine, spacing_us=1_000) for _ in range(2)]
+            for redrive in redrives:
+                await until(partial(ended, store, redrive))
+            found = [await store.redrive(TENANT, each.redrive_id) for each in redrives]
+            assert sum(each.replayed for each in found) == LETTERS
+            assert all(each.replayed for each in found), "they met"
+            nursery.cancel_scope.cancel()
 
 
 async def test_a_database_that_is_away_for_a_while_is_waited_for(

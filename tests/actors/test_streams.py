@@ -300,9 +300,10 @@ async def test_a_node_takes_only_so_many_readers(autojump_clock: MockClock) -> N
     settings = Settings(shards=2, stream_readers_max=2)
     async with memory_engine(settings=settings) as engine, trio.open_nursery() as nursery:
         streams = engine.gateway.streams
-        first, _ = (streams.follow(TENANT, 0, Kept()) for _ in range(2))
+        first = streams.follow(TENANT, 0, Kept())
+        streams.follow("another", 0, Kept())
         with pytest.raises(RefusedError) as refused:
-            streams.follow(TENANT, 0, Kept())
+            streams.follow("third", 0, Kept())
         assert refused.value.refusal.code is ErrorCode.OVERLOADED
         assert refused.value.refusal.details["retryAfterSeconds"] > 0
         own = Reader(engine)
@@ -312,6 +313,24 @@ async def test_a_node_takes_only_so_many_readers(autojump_clock: MockClock) -> N
         first.leave()
         streams.follow(TENANT, 0, Kept())
         nursery.cancel_scope.cancel()
+
+
+async def test_readers_of_one_tenant_leave_half_of_the_node_to_others(
+    autojump_clock: MockClock,
+) -> None:
+    settings = Settings(shards=2, stream_readers_max=6)
+    async with memory_engine(settings=settings) as engine:
+        streams = engine.gateway.streams
+        first, *_ = [streams.follow(TENANT, 0, Kept()) for _ in range(3)]
+        with pytest.raises(RefusedError, match="the tenant's share"):
+            streams.follow(TENANT, 0, Kept())
+        for _ in range(3):
+            streams.follow("another", 0, Kept())
+        first.leave()
+        first.leave()
+        streams.follow(TENANT, 0, Kept())
+        with pytest.raises(RefusedError, match="this node serves 6"):
+            streams.follow("third", 0, Kept())
 
 
 async def test_watchers_hear_of_all_tenants_and_when_they_may_have_missed_something(

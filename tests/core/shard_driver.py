@@ -18,6 +18,7 @@ from jobengine.domain.records import Lane, LeasedJob, NewJob
 from jobengine.messages.admission import ChangeControl, Explain
 from jobengine.messages.lease_shard import Actor, SubmitJobs
 from jobengine.messages.rate_bucket import (
+    BucketLost,
     Configure,
     Learn,
     Peek,
@@ -112,6 +113,14 @@ class ShardDriver:
             for answer in bucket.handle(asked, self.now):
                 commands += self.send(answer)
         return commands
+
+    def lose_buckets(self) -> None:
+        """The rate buckets fail with what they have not answered, and the core is told."""
+        self.buckets.clear()
+        self._unanswered.clear()
+        self.buckets_answer = True
+        stamps = [configure.stamp for configure in self.all(Configure)]
+        self.send(BucketLost(tenant_id="acme", configured=max(stamps, default=0)))
 
     def wait(self, seconds: float) -> list[Any]:
         """Let time pass, waking the core whenever it asked for it."""

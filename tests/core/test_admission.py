@@ -1,5 +1,6 @@
 """Admission in the shard: each gate keeps what it should, opens when it should, and says so."""
 
+import sys
 from typing import Any
 
 import msgspec
@@ -21,11 +22,11 @@ from jobengine.domain.failure import Failure
 from jobengine.domain.ids import lease_id
 from jobengine.domain.job import State
 from jobengine.domain.records import LeasedJob
-from jobengine.messages.admission import ControlAnswer, OperateBreaker, SetLoad
+from jobengine.messages.admission import ControlAnswer, Explain, OperateBreaker, SetLoad
 from jobengine.messages.lease_shard import Actor
 from jobengine.messages.rate_bucket import BucketLost, Configure, Refund, Reserve
 from jobengine.messages.session import StopLease, Tell
-from jobengine.messages.shard_commands import Commit
+from jobengine.messages.shard_commands import Commit, LoadSubjects, SubjectsLoaded
 from jobengine.messages.worker_reports import Completed, Detach, Failed, GivenBack, SetCredit
 from tests.core.shard_driver import ShardDriver, job_id, new_job, stored_job
 
@@ -120,6 +121,37 @@ def test_a_quota_below_what_runs_drains_and_never_kills() -> None:
     assert started(driver) == [1, 2, 3, 4, 5]
 
 
+def test_to_explain_many_jobs_of_a_lane_it_is_looked_at_once() -> None:
+    driver = ShardDriver()
+    for number in range(200):
+        driver.attach(number, capacity=0)
+    jobs = range(1, 101)
+    driver.submit(*(new_job(number) for number in jobs))
+    driver.settle()
+    calls = 0
+
+    def count(_: object, event: str, __: object) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    driver.send(Explain(ask_id=driver.ask_id(), tenant_id="acme", queue="scan", jobs_max=100))
+    wanted = driver.last(LoadSubjects)
+    assert wanted.job_ids == [job_id(number) for number in jobs]
+    read = SubjectsLoaded(
+        stamp=wanted.stamp,
+        jobs={job_id(number): stored_job(number, due_at=driver.now.at) for number in jobs},
+    )
+    sys.setprofile(count)
+    try:
+        driver.send(read)
+    finally:
+        sys.setprofile(None)
+    explained = driver.answers()[-1].jobs
+    assert [each.position for each in explained] == list(jobs)
+    assert {each.gates[0].gate for each in explained} == {"no_slot"}
+    assert calls < 100 * len(jobs), "neither jobs nor sessions are gone through for each job"
+
+
 def test_jobs_of_one_concurrency_key_run_one_at_a_time_and_keep_nobody_waiting() -> None:
     driver = ShardDriver()
     driver.attach()
@@ -188,6 +220,39 @@ def test_a_job_that_costs_more_than_a_burst_is_refused_where_it_is_created() -> 
     refused, created = driver.answers()[-1].outcomes
     assert refused.refusal.details == {"path": "cost", "burst": 3, "limit": "source osv"}
     assert created.outcome == "created"
+
+
+def test_a_job_that_costs_more_than_another_source_of_its_host_bears_is_refused() -> None:
+    driver = ShardDriver()
+    driver.attach()
+    small = msgspec.structs.replace(OSV, rate_policy=ONE_A_MINUTE)
+    driver.control("source", "osv", OSV)
+    driver.control("source", "osv-2", small)
+    driver.submit(new_job(1, source_id="osv", cost=2))
+    driver.settle()
+    [refused] = driver.answers()[-1].outcomes
+    assert refused.refusal.details == {"path": "cost", "burst": 1, "limit": f"host {OSV.host}"}
+
+
+@pytest.mark.parametrize("shrunk", ["osv", "osv-2"])
+def test_a_burst_below_what_a_waiting_job_costs_is_named_until_it_is_raised(shrunk: str) -> None:
+    driver = ShardDriver()
+    driver.attach(slots=0)
+    driver.control("source", "osv", OSV)
+    driver.submit(new_job(1, source_id="osv", cost=2))
+    driver.control("source", shrunk, msgspec.structs.replace(OSV, rate_policy=ONE_A_MINUTE))
+    driver.send(SetCredit(session_id=1, slots=1))
+    driver.wait(3600)
+    driver.settle()
+    assert started(driver) == []
+    driver.explain(stored_job(1, source_id="osv", cost=2))
+    [gate] = driver.answers()[-1].jobs[0].gates
+    assert "raise the burst" in gate.message
+    driver.control("source", shrunk, OSV)
+    driver.settle()
+    driver.wait(60)
+    driver.settle()
+    assert started(driver) == [1]
 
 
 def test_sources_of_one_host_share_its_bucket() -> None:
@@ -275,13 +340,47 @@ def test_a_lost_bucket_is_configured_anew_and_asked_again() -> None:
     driver.settle()
     driver.buckets_answer = False
     driver.attach()
-    driver._unanswered.clear()
-    driver.buckets.clear()
-    driver.buckets_answer = True
-    driver.send(BucketLost(tenant_id="acme"))
+    driver.lose_buckets()
     driver.settle()
     assert len(driver.all(Configure)) >= 2
     assert started(driver) == [1]
+
+
+def test_a_bucket_configured_since_another_was_lost_is_not_asked_again() -> None:
+    driver = ShardDriver()
+    driver.control("quota", "q", Quota(max_per_hour=100))
+    driver.attach(slots=100)
+    driver.submit(new_job(1))
+    driver.settle()
+    driver.buckets_answer = False
+    lost = BucketLost(tenant_id="acme", configured=driver.last(Configure).stamp)
+    driver.control("quota", "q", Quota(max_per_hour=90))
+    driver.submit(*(new_job(number) for number in range(2, 42)))
+    reserves, configures = len(driver.all(Reserve)), len(driver.all(Configure))
+    driver.send(lost)
+    assert (len(driver.all(Reserve)), len(driver.all(Configure))) == (reserves, configures)
+    driver.buckets_answer = True
+    driver.answer_buckets()
+    driver.settle()
+    assert len(started(driver)) == 41
+
+
+def test_what_a_bucket_was_asked_before_another_is_configured_is_asked_again() -> None:
+    driver = ShardDriver()
+    driver.control("quota", "q", Quota(max_per_hour=100))
+    driver.attach(slots=100)
+    driver.submit(new_job(1))
+    driver.settle()
+    driver.buckets_answer = False
+    lost = BucketLost(tenant_id="acme", configured=driver.last(Configure).stamp)
+    driver.submit(new_job(2))
+    driver._unanswered.clear()
+    driver.control("quota", "q", Quota(max_per_hour=90))
+    driver.buckets_answer = True
+    driver.answer_buckets()
+    driver.send(lost)
+    driver.settle()
+    assert started(driver) == [1, 2]
 
 
 def test_buckets_go_on_after_a_restart_where_they_stood() -> None:
@@ -323,6 +422,58 @@ def test_what_a_bucket_remembers_goes_with_its_source() -> None:
     driver.control("source", "osv", None)
     forgotten = {row.name for row in _states(driver.all(Commit)[-1]) if not bytes(row.body)}
     assert "rate:host:api.osv.example" in forgotten
+
+
+def forgotten(driver: ShardDriver) -> list[str]:
+    """The names of states that commits took away."""
+    rows = [row for commit in driver.all(Commit) for row in _states(commit)]
+    return [row.name for row in rows if not bytes(row.body)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "before", "after", "key"),
+    [
+        ("source", "osv", OSV, msgspec.structs.replace(OSV, host="b.example"), "host:" + OSV.host),
+        (
+            "source",
+            "osv",
+            OSV,
+            msgspec.structs.replace(OSV, rate_policy=None),
+            "host:" + OSV.host,
+        ),
+        ("quota", "q", Quota(max_per_hour=9), Quota(max_active=9), "quota:q"),
+    ],
+)
+def test_what_a_bucket_remembers_of_a_limit_that_a_change_took_away_is_forgotten_in_time(
+    kind: ControlKind, name: str, before: Control, after: Control, key: str
+) -> None:
+    driver = ShardDriver()
+    driver.attach()
+    driver.control(kind, name, before)
+    driver.submit(new_job(1, source_id="osv"))
+    driver.settle()
+    driver.control(kind, name, after)
+    assert forgotten(driver) == []
+    driver.wait(7_300)
+    driver.control("pause", "queue:other", Pause(scope="queue", key="other"))
+    assert forgotten(driver) == [f"rate:{key}"]
+    assert driver.core._state.proposals.state_of("acme", key) is None
+
+
+def test_an_hour_goes_on_when_its_quota_allows_any_number_for_a_while() -> None:
+    driver = ShardDriver()
+    driver.attach()
+    hourly, pause = Quota(max_per_hour=2), Pause(scope="queue", key="other")
+    driver.control("quota", "q", hourly)
+    driver.submit(new_job(1), new_job(2))
+    driver.settle()
+    driver.control("quota", "q", Quota(max_active=9))
+    driver.control("pause", "queue:other", pause)
+    driver.control("pause", "queue:other", None)
+    driver.control("quota", "q", hourly)
+    driver.submit(new_job(3))
+    driver.settle()
+    assert started(driver) == [1, 2]
 
 
 def test_an_hourly_quota_holds_in_any_hour() -> None:

@@ -27,7 +27,6 @@ from jobengine.domain.ids import lease_id
 from jobengine.domain.job import State
 from jobengine.messages.admission import ChangeControl, OperateBreaker, SetLoad
 from jobengine.messages.lease_shard import Actor, CancelJob, PrioritizeJob, ReleaseJob
-from jobengine.messages.rate_bucket import BucketLost
 from jobengine.messages.worker_reports import Completed, Detach, Drain, Failed, GivenBack, SetCredit
 from jobengine.store.memory.tables import Tables
 from tests.actors.admission_auditor import AdmissionAuditor
@@ -306,10 +305,7 @@ class Admission(RuleBasedStateMachine):
 
     @rule()
     def the_bucket_is_lost(self) -> None:
-        self.driver.buckets.clear()
-        self.driver._unanswered.clear()
-        self.driver.buckets_answer = True
-        self.driver.send(BucketLost(tenant_id="acme"))
+        self.driver.lose_buckets()
         self.rest()
 
     @rule(chance=st.integers(0, 3))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobengine.core.commit_queue import CommitPace, CommitQueue
+from jobengine.core.commit_queue import Arrears, CommitPace, CommitQueue
 from jobengine.core.commit_weight import Load, octets_of
 from jobengine.domain.change import ChangeSet, LogRow
 from jobengine.domain.entry import Entry
@@ -259,3 +259,16 @@ def test_a_batch_that_was_too_much_leaves_room_for_one_change_however_small_it_w
     for _ in range(40):
         pace.give_way(Load(entries=0, octets=2, requests=2))
     assert pace.bound(0.0).requests == 1
+
+
+def test_changes_wait_since_the_one_came_that_would_be_next_in_the_order_they_came_in() -> None:
+    arrears = Arrears()
+    since_s = [arrears.since_s]
+    for now_s in (1.0, 1.0, 2.0, 3.0):
+        arrears.grow(now_s)
+    for count in (1, 1, 2):
+        since_s.append(arrears.since_s)
+        arrears.pay(count)
+    since_s.append(arrears.since_s)
+    arrears.grow(9.0)
+    assert [*since_s, arrears.since_s] == [None, 1.0, 1.0, 2.0, None, 9.0]

@@ -34,13 +34,15 @@ def lanes_of(state: ShardState, tenant_id: str, jobs: int = 1) -> list[Lane]:
 def served(state: ShardState, fair: FairLanes, lanes: list[Lane], jobs: int) -> str:
     """The kinds of the lanes whose turns come, one job each."""
     turns = []
-    for lane in fair.turns(lanes[0].tenant_id, lanes):
+
+    def take(lane: Lane, *_: object) -> bool:
         state.lanes[lane].pop()
         turns.append(lane.job_type[-1])
-        if len(turns) == jobs:
-            break
-    for lane in lanes:
-        state.close_lane_if_drained(lane)
+        return len(turns) < jobs
+
+    queues = frozenset({"q"})
+    session = Session(1, lanes[0].tenant_id, "w", "w", queues, frozenset(), 99, False, 0.0)
+    fair.serve(session, take)
     return "".join(turns)
 
 
@@ -71,7 +73,7 @@ def test_a_tenant_keeps_its_weights_and_while_it_has_work_its_turn_whoever_comes
 
 def test_a_closed_lane_begins_anew_unless_more_of_it_is_proposed() -> None:
     state = opened_state()
-    proposals = Proposals(state.gates)
+    proposals = Proposals(state.gates, state.stamp)
     session = Session(1, "acme", "w", "w", frozenset({"scan"}), frozenset(), 99, False, 0.0)
     candidates = []
     for number in range(8):

@@ -10,8 +10,10 @@ from jobengine.domain.control import Quota
 from jobengine.domain.errors import ErrorCode, Refusal
 from jobengine.domain.instant import Moment
 from jobengine.domain.job import State
-from jobengine.messages.admission import ChangeControl
+from jobengine.messages.admission import ChangeControl, ReadGates
 from jobengine.messages.lease_shard import Actor, IdempotencyClaim, SubmitJobs
+from jobengine.messages.planner_commands import CommitCancel
+from jobengine.messages.runs import CarryOut
 from jobengine.messages.session import Granted, Tell
 from jobengine.messages.shard_commands import (
     Commit,
@@ -23,8 +25,8 @@ from jobengine.messages.shard_commands import (
     SubjectsLoaded,
 )
 from jobengine.messages.wake import Wake
-from jobengine.messages.worker_reports import Completed, Detach, Reports, SetCredit
-from tests.core.shard_driver import EPOCH_AT, attach, new_job
+from jobengine.messages.worker_reports import Beat, Completed, Detach, Reports, SetCredit
+from tests.core.shard_driver import EPOCH_AT, attach, job_id, new_job
 
 SLICE = 4
 MANY = 5 * SLICE
@@ -334,6 +336,59 @@ def test_one_submit_too_many_of_a_busy_tenant_is_refused_and_others_are_not() ->
     assert len(shard.commits("quiet")) == 1
     shard.go_on()
     assert len(shard.commits()) == 4
+
+
+def test_no_request_of_a_busy_tenant_waits_beyond_the_bound_but_what_its_runs_ask() -> None:
+    shard = Shard(line_messages_max=1)
+    shard.submit(range(MANY), ask_id=1)
+    shard.send(quota(10, max_active=1))
+    shard.send(quota(11, max_active=2))
+    shard.send(ReadGates(ask_id=12, tenant_id="acme"))
+    cancel = CommitCancel(stamp=1, tenant_id="acme", run_id="r", actor=Actor("operator"))
+    shard.send(CarryOut(ask_id=13, tenant_id="acme", command=cancel))
+    assert [shard.answer(ask_id).code for ask_id in (11, 12)] == [ErrorCode.OVERLOADED] * 2
+    assert not shard.answered(10)
+    assert not shard.answered(13)
+
+
+def busy_with_a_lease_that_ends() -> Shard:
+    """The tenant is closed, and what waits in its line takes several turns."""
+    shard = Shard()
+    shard.send(attach(1))
+    shard.send(SetCredit(session_id=1, slots=1))
+    shard.submit(range(90, 91), ask_id=1)
+    shard.committed(shard.commits()[0])
+    shard.commands.clear()
+    shard.mono += 29.9
+    shard.submit(range(MANY), ask_id=2)
+    for number in range(3 * SLICE):
+        shard.submit(range(100 + number, 101 + number), ask_id=10 + number)
+    return shard
+
+
+def has_expired(shard: Shard) -> bool:
+    rows = [row for commit in shard.commits() for row in commit.changes.rows]
+    return job_id(90) in [row.job_id for row in rows]
+
+
+def test_a_lease_does_not_expire_while_its_heartbeat_waits_in_the_line_of_its_tenant() -> None:
+    shard = busy_with_a_lease_that_ends()
+    shard.send(Beat(session_id=1))
+    while not shard.commits():
+        shard.send(Wake())
+    shard.mono += 0.2
+    shard.go_on()
+    assert not has_expired(shard)
+
+
+def test_a_lease_expires_in_its_turn_however_long_its_tenant_stays_busy() -> None:
+    shard = busy_with_a_lease_that_ends()
+    shard.mono += 0.2
+    for number in range(10, 50):
+        shard.submit(range(number * MANY, (number + 1) * MANY), ask_id=100 + number)
+        shard.send(Wake())
+    assert shard.wants_to_go_on
+    assert has_expired(shard)
 
 
 @pytest.mark.parametrize("slices", [1, 2, 3])

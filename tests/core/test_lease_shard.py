@@ -35,6 +35,7 @@ from jobengine.messages.shard_commands import (
     LoadLane,
     LoadSubjects,
     RankedLoaded,
+    Recovered,
     SubjectsLoaded,
 )
 from jobengine.messages.worker_reports import (
@@ -680,15 +681,31 @@ def test_no_lease_grows_older_while_the_ledger_is_away() -> None:
     lease_of(shard)
     shard.wait(20)
     for _ in range(3):
-        shard.send(LedgerAway())
+        shard.send(LedgerAway(life=1))
         shard.wait(500)
-        shard.send(LedgerAway())
-        shard.send(LedgerBack())
-        shard.send(LedgerBack())
+        shard.send(LedgerAway(life=1))
+        shard.send(LedgerBack(life=1))
+        shard.send(LedgerBack(life=1))
     shard.wait(9.9)
     assert shard.core.leases == 1
     commits = len(shard.all(Commit))
     shard.wait(0.2)
+    assert len(shard.all(Commit)) == commits + 1
+
+
+def test_only_the_ledger_that_commits_for_a_shard_stops_its_lease_clock() -> None:
+    shard = ShardDriver()
+    shard.send(Recovered(leased=(), lanes=(), ledger_life=2))
+    lease_of(shard)
+    commits = len(shard.all(Commit))
+    shard.send(LedgerAway(life=1))
+    shard.wait(29)
+    shard.send(LedgerAway(life=2))
+    shard.send(LedgerBack(life=1))
+    shard.wait(500)
+    assert len(shard.all(Commit)) == commits
+    shard.send(LedgerBack(life=2))
+    shard.wait(1.1)
     assert len(shard.all(Commit)) == commits + 1
 
 
@@ -720,7 +737,8 @@ def test_leases_that_have_ended_leave_nothing_behind() -> None:
     assert len(state.leases._due) <= 1100
     for left in (state.lanes, state.pending, state.operating, state.deferred, state.set_aside):
         assert not left
-    assert not shard.core._submitter.claims._keys_busy
+    assert not shard.core._submitter.claims._keys_held
+    assert not shard.core._submitter.claims._waiting
 
 
 def test_reports_made_while_the_lease_settles_take_effect_in_order_afterwards() -> None:

@@ -856,8 +856,11 @@ def test_every_request_is_settled_once_and_in_the_order_of_its_tenant_whatever_t
         else:
             outcome(driver, first, second)
             check_away(driver)
+        told = sum(isinstance(said, Confirm | Deny) for said in driver.said)
+        assert (driver.core.waiting_since_mono is None) == (told == len(sent))
     driver.settle()
     check_away(driver)
+    assert driver.core.waiting_since_mono is None
     assert not any(isinstance(said, Abandon) for said in driver.said)
     settled = [
         (said.sender, said.stamp) for said in driver.said if isinstance(said, Confirm | Deny)

@@ -193,6 +193,7 @@ def test_a_lost_answer_is_settled_by_the_store_and_never_guessed() -> None:
     command = driver.running(letter(1), letter(2))
     settle = driver.send(Unsettled(stamp=command.stamp))
     assert isinstance(settle, Settle)
+    assert settle.fenced
     # An answer that comes all the same is of no interest any more.
     assert driver.send(Replayed(stamp=command.stamp)) is None
     assert driver.send(ReadFailed(stamp=settle.stamp)) is None
@@ -212,6 +213,7 @@ def test_a_letter_closed_by_somebody_else_is_passed_over_and_not_counted() -> No
     command = driver.running(letter(1))
     settle = driver.send(Refused(stamp=command.stamp, refusal=CLOSED))
     assert isinstance(settle, Settle)
+    assert not settle.fenced, "the ledger need not stop for it"
     stored = Redrive(tenant_id="acme", redrive_id="r1", order=order(), changed_at=AT)
     read = driver.send(Settled(stamp=settle.stamp, redrive=stored))
     assert read.after == (AT - 1, "d1")
@@ -315,6 +317,7 @@ def test_an_order_that_was_committed_after_a_life_had_begun_is_found_and_begins(
     late = Redrive(tenant_id="acme", redrive_id="r1", order=order(), changed_at=AT)
     settle = driver.send(Found(redrives=[late]))
     assert isinstance(settle, Settle)
+    assert settle.fenced
     read = driver.send(Settled(stamp=settle.stamp, redrive=late))
     assert isinstance(read, ReadLetters)
     assert driver.send(Found(redrives=[late])) is None

@@ -127,6 +127,13 @@ def test_a_run_whose_jobs_have_no_room_to_wait_is_refused_whole() -> None:
     assert shard.states() == {}
 
 
+def test_a_run_whose_jobs_would_open_more_lanes_than_may_be_is_refused_whole() -> None:
+    shard = RunShard(tenant_lanes_max=1)
+    refusal = shard.create(node_job("a"), node_job("b", source_id="osv"))
+    assert refusal.code is ErrorCode.CAPACITY_EXCEEDED
+    assert shard.states() == {}
+
+
 def test_while_the_store_is_away_a_run_is_refused_and_its_token_is_free_again() -> None:
     shard = RunShard()
     shard.create(node_job("a"), settle=False)

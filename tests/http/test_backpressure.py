@@ -113,6 +113,19 @@ async def test_headers_tell_the_backlog_and_an_elevated_load() -> None:
         assert "X-JobEngine-Load" not in read.headers
 
 
+async def test_more_lanes_than_a_tenant_may_have_are_429_and_say_how_many_there_are() -> None:
+    async with opened(Settings(shards=2, tenant_lanes_max=2)) as node:
+        queues = [{**JOB, "queue": name} for name in "abc"]
+        assert (await node.client.post("/jobs:bulk", json=queues[:2])).status_code == 200
+        for path, body in (("/jobs", queues[2]), ("/jobs:bulk", queues)):
+            full = await node.client.post(path, json=body)
+            assert (full.status_code, full.headers["Retry-After"]) == (429, "5")
+            error = full.json()["error"]
+            assert error["code"] == "CAPACITY_EXCEEDED"
+            assert (error["details"][0]["lanes"], error["details"][0]["lanesMax"]) == (2, 2)
+        assert (await node.client.post("/jobs", json=queues[0])).status_code == 201
+
+
 async def test_a_backlog_at_its_cap_is_429_and_says_what_waits_and_how_many_may() -> None:
     async with opened(Settings(shards=2, tenant_backlog_jobs_max=3)) as node:
         bulk = await node.client.post("/jobs:bulk", json=[JOB, JOB])

@@ -113,9 +113,8 @@ class AlikeStarts:
         def group_of(session: Session) -> Group:
             return Group(STARTED, like, session.by, 0)
 
-        asking = sessions.asking_for(lane)
-        if len(asking) == 1:
-            [session] = asking
+        session = sessions.only_taker(lane)
+        if session is not None:
             taken = jobs[: session.slots]
             self._lease(draft, pending, taken, group_of(session), kind, session)
             return len(taken)

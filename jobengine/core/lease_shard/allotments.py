@@ -83,7 +83,7 @@ class Allotments:
             else:
                 allotments.pop(tenant_id, None)
             if message.slots > before:
-                state.open_subject(allotment_subject(tenant_id))
+                state.free_places(allotment_subject(tenant_id), message.slots - before)
             state.touch(tenant_id)
         state.commands.append(
             Allotted(tenant_id=tenant_id, stamp=message.stamp, running=self._running(tenant_id))
@@ -121,12 +121,4 @@ class Allotments:
     def _waiting(self, tenant_id: str) -> int:
         state = self._state
         lanes = state.waiting_room.lanes_under(allotment_subject(tenant_id))
-        if not lanes:
-            return 0
-        slots_for = state.sessions.slots_for
-        jobs = sum(
-            min(len(window), slots_for(lane))
-            for lane in lanes
-            if (window := state.lanes.get(lane)) is not None
-        )
-        return min(jobs, slots_for(*lanes))
+        return state.sessions.fillable([(lane, len(state.window(lane))) for lane in lanes])

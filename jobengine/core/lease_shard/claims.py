@@ -1,16 +1,19 @@
 """What requests claim while they are decided: idempotency keys, and unique keys of jobs.
 
 I1  Of the requests under way, at most one holds an idempotency key, and at most one a unique key. A
-    second request under an idempotency key is refused; for a unique key it waits.
+    second request under an idempotency key is refused; for a unique key it waits, behind at most
+    ``waiting_requests_max`` others.
 I2  What a claim has come to is stored in the commit of its effect.
 
 Not here: what is done under a claim (``submits``, ``operations``, ``controls``), which jobs hold a
 key (the store).
 """
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import attrs
 import msgspec
 
 from jobengine.core.lease_shard.draft import Draft
@@ -23,7 +26,22 @@ from jobengine.domain.job import FINAL, Job, State
 from jobengine.messages.lease_shard import IdempotencyClaim, SubmitAnswer
 from jobengine.messages.shard_commands import SubjectsLoaded
 
-__all__ = ["Claims", "let_go_of_key", "settle_claim", "store_claim"]
+__all__ = [
+    "Claims",
+    "KeyFreed",
+    "let_go_of_key",
+    "refuse_crowd",
+    "settle_claim",
+    "store_claim",
+]
+
+
+@attrs.frozen
+class KeyFreed:
+    """A unique key may be free for who waits for it."""
+
+    tenant_id: str
+    key: str
 
 
 class Claims:
@@ -31,7 +49,8 @@ class Claims:
 
     def __init__(self, state: ShardState) -> None:
         self._state = state
-        self._keys_busy: dict[tuple[str, str], list[Any]] = {}
+        self._keys_held: set[tuple[str, str]] = set()
+        self._waiting: dict[tuple[str, str], deque[Any]] = {}
         self._claims_busy: set[tuple[str, str, str]] = set()
 
     def take(self, ask_id: int, tenant_id: str, claim: IdempotencyClaim | None) -> bool:
@@ -61,19 +80,50 @@ class Claims:
     def waits(self, tenant_id: str, keys: Sequence[str], message: Any) -> bool:
         """Whether one of these unique keys is held: the message is handled again afterwards."""
         for key in keys:
-            waiting = self._keys_busy.get((tenant_id, key))
-            if waiting is not None:
-                waiting.append(message)
+            name = (tenant_id, key)
+            if name in self._keys_held:
+                self._waiting.setdefault(name, deque()).append(message)
+                return True
+        return False
+
+    def crowded(self, ask_id: int, tenant_id: str, keys: Sequence[str]) -> bool:
+        """Whether no more requests may wait for one of these keys; then this one was refused."""
+        waiting_max = self._state.limits.waiting_requests_max
+        for key in keys:
+            if len(self._waiting.get((tenant_id, key), ())) >= waiting_max:
+                self._state.commands.append(Answer(ask_id, refuse_crowd(waiting_max)))
                 return True
         return False
 
     def hold_keys(self, tenant_id: str, keys: Sequence[str]) -> None:
-        for key in keys:
-            self._keys_busy[(tenant_id, key)] = []
+        self._keys_held.update((tenant_id, key) for key in keys)
 
     def release_keys(self, keys: Iterable[tuple[str, str]]) -> list[Any]:
-        """Unique keys whose commit has returned; what waited for them is to be handled again."""
-        return [message for key in keys for message in self._keys_busy.pop(key, ())]
+        """Unique keys whose commit has returned; who waits for them goes on, one by one."""
+        freed = list(keys)
+        self._keys_held.difference_update(freed)
+        return [KeyFreed(*key) for key in freed if key in self._waiting]
+
+    def go_on(self, freed: KeyFreed) -> list[Any]:
+        """The first message that waits for a key may be handled, if nobody holds it; then the next,
+        if still nobody does."""
+        name = (freed.tenant_id, freed.key)
+        waiting = self._waiting.get(name)
+        if waiting is None or name in self._keys_held:
+            return []
+        first = waiting.popleft()
+        if waiting:
+            return [first, freed]
+        del self._waiting[name]
+        return [first]
+
+
+def refuse_crowd(waiting_max: int) -> Refusal:
+    return Refusal(
+        ErrorCode.OVERLOADED,
+        f"{waiting_max} requests for the same key or job are waiting already; send one at a time, "
+        "and retry later",
+    )
 
 
 def settle_claim(claim: IdempotencyClaim, read: SubjectsLoaded) -> SubmitAnswer | Refusal | None:

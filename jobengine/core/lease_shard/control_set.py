@@ -253,6 +253,9 @@ class ControlSet:
         source = self.source(source_id)
         if source is not None and source.rate_policy is not None:
             yield source.rate_policy.burst, f"source {source_id}"
+            burst = self._limits_by_key()[f"host:{source.host}"].burst
+            if burst is not None and burst < source.rate_policy.burst:
+                yield burst, f"host {source.host}"
         for name, throttle in self.all_of(Throttle):
             if (throttle.scope, throttle.key) in reach:
                 yield throttle.rate.burst, f"throttle {name}"

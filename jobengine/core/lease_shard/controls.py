@@ -26,7 +26,14 @@ from jobengine.core.lease_shard.state import ENGINE, ShardState
 from jobengine.core.lease_shard.submits import Submitter
 from jobengine.core.machine import Answer
 from jobengine.domain.change import ControlRow, GateStateRow
-from jobengine.domain.control import decode_control, encode_control
+from jobengine.domain.control import (
+    Control,
+    Quota,
+    Source,
+    Throttle,
+    decode_control,
+    encode_control,
+)
 from jobengine.domain.errors import ErrorCode, Refusal
 from jobengine.domain.governance import Governance
 from jobengine.messages.admission import (
@@ -129,9 +136,9 @@ class Controller:
         data = {**said, "control": None if body is None else msgspec.Raw(body)}
         draft.remark(message.event, _json.encode(data))
         draft.control(message.kind, message.name, body, revision.number)
+        before = controls.documents.get((message.kind, message.name))
         controls.put(message.kind, message.name, message.control, revision)
-        if message.control is None:
-            self._forget_states(draft, message)
+        self._forget_states(draft, message, before)
         facts = ControlFacts(
             kind=message.kind,
             name=message.name,
@@ -151,15 +158,18 @@ class Controller:
         state.commit(draft, pending)
         self._apply(message.tenant_id)
 
-    def _forget_states(self, draft: Draft, message: ChangeControl) -> None:
-        """What gates remembered of a control that is gone is forgotten with it."""
+    def _forget_states(self, draft: Draft, message: ChangeControl, before: Control | None) -> None:
+        """What gates remembered of a control that is gone is forgotten with it; what a bucket
+        remembered of a limit that another control took away, once it matters no more."""
         state, tenant_id = self._state, message.tenant_id
-        if message.kind == "source":
-            state.gates.sources.forget(tenant_id, message.name)
-            for kind in ("breaker", "concurrency"):
-                draft.keep_state(f"{kind}:{message.name}", None)
-        limited = {limit.key for limit in state.gates.controls(tenant_id).limits()}
-        for key in state.proposals.forget_all_but(tenant_id, limited):
+        own: tuple[str, ...] = ()
+        if message.control is None:
+            own = _limit_keys(message.name, before)
+            if message.kind == "source":
+                state.gates.sources.forget(tenant_id, message.name)
+                for kind in ("breaker", "concurrency"):
+                    draft.keep_state(f"{kind}:{message.name}", None)
+        for key in state.proposals.forget(tenant_id, own, state.wall_at):
             draft.keep_state(f"rate:{key}", None)
 
     def _apply(self, tenant_id: str) -> None:
@@ -229,6 +239,19 @@ class Controller:
         pending.answers.append((message.ask_id, answer))
         state.commit(draft, pending)
         state.open_subject((message.tenant_id, "rate", key))
+
+
+def _limit_keys(name: str, control: Control | None) -> tuple[str, ...]:
+    """The keys of the limits that a control of this name may give."""
+    match control:
+        case Source():
+            return (f"host:{control.host}", f"retry:{name}")
+        case Quota():
+            return (f"quota:{name}",)
+        case Throttle():
+            return (f"throttle:{name}",)
+        case _:
+            return ()
 
 
 def _replay(request: _Change, stored: bytes | None) -> ControlAnswer | GatesAnswer:

@@ -1,8 +1,9 @@
 """Creations: the jobs of a submit, made in one draft.
 
 I1  The jobs of a request are created in one commit, or none of them is.
-I2  A request with which more jobs of its tenant would wait than may is refused whole, as if all of
-    its new jobs had to wait. Repeats, jobs that exist and follow-ups of a report always pass.
+I2  A request with which more jobs of its tenant would wait than may, or in more lanes, is refused
+    whole, as if all of its new jobs had to wait. Repeats, jobs that exist and follow-ups of a
+    report always pass.
 
 Not here: what a request claims (``claims``), how many jobs are made in one go (``slices``).
 """
@@ -17,6 +18,7 @@ from jobengine.core.lease_shard.claims import Claims, store_claim
 from jobengine.core.lease_shard.draft import Draft
 from jobengine.core.lease_shard.grants import Granter
 from jobengine.core.lease_shard.kinds import Kind
+from jobengine.core.lease_shard.lane_limit import refuse_lanes
 from jobengine.core.lease_shard.pending import Pending
 from jobengine.core.lease_shard.ready_lanes import ReadyLanes
 from jobengine.core.lease_shard.slices import Slices, Steps
@@ -80,7 +82,9 @@ class Creations:
         """Make a request's jobs, or the first of them; what may be handled again now."""
         state, tenant_id = self._state, request.tenant_id
         tokens = tokens or {}
-        full = self._backlog_full(request, holders)
+        full = self._backlog_full(request, holders) or refuse_lanes(
+            state, tenant_id, request.jobs, holders
+        )
         if full is not None:
             self._granter.refund(tenant_id, list(tokens.values()))
             return self.answer(request, full)

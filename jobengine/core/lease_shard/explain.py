@@ -8,8 +8,10 @@ I2  Explaining changes nothing: it looks at windows, and only peeks at buckets.
 Not here: how many jobs ahead are only in the store (the gateway asks for that).
 """
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from heapq import nsmallest
+from itertools import chain
 from typing import Any
 
 import attrs
@@ -18,8 +20,10 @@ import msgspec
 from jobengine.core.lease_shard.closed_gate import ClosedGate
 from jobengine.core.lease_shard.kinds import Kind
 from jobengine.core.lease_shard.pending_gates import gate_of_pending
+from jobengine.core.lease_shard.sessions import Session
 from jobengine.core.lease_shard.state import ShardState
 from jobengine.core.machine import Answer
+from jobengine.core.window import Key
 from jobengine.domain.errors import Refusal
 from jobengine.domain.instant import to_rfc3339
 from jobengine.domain.job import Job, State
@@ -38,6 +42,42 @@ class _Open:
     message: Explain
     jobs: Sequence[Job]
     asked: Sequence[str]
+
+
+@attrs.frozen
+class _LaneFacts:
+    """The places of a lane's jobs in memory, in order; how many sessions take work of it, and
+    whether any has a free slot."""
+
+    keys: Sequence[Key]
+    takers: int
+    has_slot: bool
+
+    def ahead(self, key: Key) -> int:
+        """Jobs in memory that go first; parked ones wait for something of their own."""
+        return bisect_left(self.keys, key)
+
+
+class _Lanes:
+    """What explanations of one tenant's jobs say of lanes, each looked at once."""
+
+    def __init__(self, state: ShardState, tenant_id: str) -> None:
+        self._state = state
+        self._known: dict[Lane, _LaneFacts] = {}
+        self._takers: dict[Any, list[Session]] = {}
+        for session in state.sessions.of_tenant(tenant_id):
+            self._takers.setdefault((session.queues, session.job_types), []).append(session)
+
+    def facts(self, lane: Lane) -> _LaneFacts:
+        found = self._known.get(lane)
+        if found is None:
+            window = self._state.lanes.get(lane)
+            found = self._known[lane] = _LaneFacts(
+                keys=() if window is None else sorted(window.all_keys()),
+                takers=sum(len(alike) for alike in self._takers.values() if alike[0].takes(lane)),
+                has_slot=self._state.sessions.has_slot(lane),
+            )
+        return found
 
 
 class Explainer:
@@ -95,13 +135,11 @@ class Explainer:
 
     def _first_of(self, message: Explain) -> list[str]:
         """The jobs in memory that wait in a queue, in the order of their places."""
-        state = self._state
-        keys = (
-            key
-            for lane, window in state.lanes.items()
-            if (lane.tenant_id, lane.queue) == (message.tenant_id, message.queue)
-            for key in (*window.all_keys(), *state.waiting_room.parked_keys(lane))
-        )
+        state, tenant_id, queue = self._state, message.tenant_id, message.queue
+        assert queue is not None
+        lanes = state.lanes_by_topic.get((tenant_id, "queue", queue), ())
+        parked = state.waiting_room.parked_keys(tenant_id, queue)
+        keys = chain(parked, *(state.lanes[lane].all_keys() for lane in lanes))
         return [job_id for _, job_id in nsmallest(message.jobs_max, keys)]
 
     def _request(self, job: Job) -> RateRequest | None:
@@ -115,12 +153,13 @@ class Explainer:
         return state.proposals.holds(job.job_id) or state.leases.of_job(job.job_id) is not None
 
     def _answer(self, open_: _Open, denials: dict[str, Sequence[Denial]]) -> None:
+        lanes = _Lanes(self._state, open_.message.tenant_id)
         answer = ExplainAnswer(
-            jobs=[self._explain(job, denials.get(job.job_id, ())) for job in open_.jobs]
+            jobs=[self._explain(job, denials.get(job.job_id, ()), lanes) for job in open_.jobs]
         )
         self._state.commands.append(Answer(open_.message.ask_id, answer))
 
-    def _explain(self, job: Job, denials: Sequence[Denial]) -> Explanation:
+    def _explain(self, job: Job, denials: Sequence[Denial], lanes: _Lanes) -> Explanation:
         if self._starts(job):
             return Explanation(job_id=job.job_id, state=State.RUNNING, gates=())
         if job.state is State.PENDING:
@@ -133,8 +172,9 @@ class Explainer:
         gates = [*self._not_due(job), *self._closed(job, kind), *map(_of_denial, denials)]
         if not gates:
             gates.extend(self._paced(job, lane))
-        ahead = self._ahead(job, lane)
-        gates.extend(self._workers(lane, ahead))
+        facts = lanes.facts(lane)
+        ahead = facts.ahead(state.key_of(job))
+        gates.extend(_workers(lane, facts, ahead))
         instants = [gate.opens_at for gate in gates]
         known = [at for at in instants if at is not None]
         return Explanation(
@@ -189,47 +229,39 @@ class Explainer:
                 opens_on=None if opens_at is not None else "the first job's start",
             )
 
-    def _ahead(self, job: Job, lane: Lane) -> int:
-        """Jobs of its lane in memory that go first; parked ones wait for something of their own."""
-        window = self._state.lanes.get(lane)
-        key = self._state.key_of(job)
-        return 0 if window is None else sum(other < key for other in window.all_keys())
 
-    def _workers(self, lane: Lane, ahead: int) -> Iterator[GateClosed]:
-        sessions = self._state.sessions
-        takers = sessions.takers(lane)
-        if not takers:
-            yield GateClosed(
-                gate="no_worker",
-                key=lane.queue,
-                observed="0",
-                limit="1",
-                message=(
-                    f"no worker takes jobs of type {lane.job_type} from queue {lane.queue}; "
-                    "start one"
-                ),
-                opens_on="a worker that takes it",
-            )
-            return
-        if sessions.slots_for(lane):
-            return
+def _workers(lane: Lane, facts: _LaneFacts, ahead: int) -> Iterator[GateClosed]:
+    if not facts.takers:
         yield GateClosed(
-            gate="no_slot",
+            gate="no_worker",
             key=lane.queue,
             observed="0",
             limit="1",
-            message=f"{takers} workers take such jobs and none has a free slot",
-            opens_on="a free slot",
+            message=(
+                f"no worker takes jobs of type {lane.job_type} from queue {lane.queue}; start one"
+            ),
+            opens_on="a worker that takes it",
         )
-        if ahead:
-            yield GateClosed(
-                gate="behind",
-                key=lane.queue,
-                observed=str(ahead),
-                limit="0",
-                message=f"{ahead} jobs of its lane go first",
-                opens_on="their start",
-            )
+        return
+    if facts.has_slot:
+        return
+    yield GateClosed(
+        gate="no_slot",
+        key=lane.queue,
+        observed="0",
+        limit="1",
+        message=f"{facts.takers} workers take such jobs and none has a free slot",
+        opens_on="a free slot",
+    )
+    if ahead:
+        yield GateClosed(
+            gate="behind",
+            key=lane.queue,
+            observed=str(ahead),
+            limit="0",
+            message=f"{ahead} jobs of its lane go first",
+            opens_on="their start",
+        )
 
 
 def _of_gate(gate: ClosedGate) -> GateClosed:

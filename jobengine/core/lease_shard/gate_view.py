@@ -60,7 +60,7 @@ def _buckets(state: ShardState, tenant_id: str, wanted: _Wanted) -> Iterator[Gat
     known = state.proposals.states_of(tenant_id)
     for limit in state.gates.controls(tenant_id).limits():
         if wanted is None or limit.key in wanted:
-            held = _bucket(tenant_id, limit, known.get(limit.key), state.now.at)
+            held = _bucket(tenant_id, limit, known.get(limit.key), state.wall_at)
             yield GateFacts(kind="bucket", key=limit.key, state=held)
 
 

@@ -172,7 +172,6 @@ class Gates:
             yield allotment_subject(parts[0][0])
         for tenant_id, scope, key in parts:
             if scope == "source":
-                yield (tenant_id, "breaker", key)
                 controls = self.tenants.get(tenant_id)
                 source = controls.source(key) if controls is not None else None
                 if source is not None and source.lock_key is not None:

@@ -16,14 +16,17 @@ Not here: what becomes of a proposal (``token_answers``), which lanes are ready 
 who is next (``fair_lanes``).
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Final
 
 import attrs
 
+from jobengine.core.fair_queue import Flow
 from jobengine.core.lease_shard.alike_starts import AlikeStarts
 from jobengine.core.lease_shard.draft import Draft
 from jobengine.core.lease_shard.fair_lanes import FairLanes
+from jobengine.core.lease_shard.freed_places import FreedPlaces
 from jobengine.core.lease_shard.kinds import Kind
 from jobengine.core.lease_shard.leases import Lease
 from jobengine.core.lease_shard.pending import Pending
@@ -59,7 +62,12 @@ class Granter:
         self._fair = FairLanes(state, self._ready)
         self._alike = AlikeStarts(state, self._ready)
         self.refill = self._ready.refill
-        self.set_weights = self._fair.set_weights
+        self._freed_places = FreedPlaces(state, self._fair.new_rounds)
+
+    def set_weights(self, tenant_id: str, weights: Iterable[tuple[str | Flow, int]]) -> None:
+        """Replace the weights of a tenant's flows."""
+        self._fair.set_weights(tenant_id, weights)
+        self._freed_places.forget(tenant_id)
 
     def on_arrival(self, job: Job, kind: Kind, tokens: Collection[str] = ()) -> Session | None:
         """The session that may take a job just being created, or None when it has to wait.
@@ -80,7 +88,8 @@ class Granter:
         state = self._state
         if tenant_id not in state.gates.tenants:
             return []
-        takers: dict[Kind, list[Session]] = {}
+        takers: dict[Kind, Iterator[Session]] = {}
+        first: dict[Kind, Session | None] = {}
         slots: dict[Session, int] = {}
         requests = []
         for new in jobs:
@@ -88,25 +97,22 @@ class Granter:
             if definition.hold or (definition.not_before or 0) > state.now.at:
                 continue
             kind = state.kinds.of(tenant_id, definition)
-            sessions = takers.get(kind)
-            if sessions is None:
-                sessions = takers[kind] = self._takers_of(kind.lane)
-            for session in sessions:
-                left = slots.get(session)
-                if left is None:
-                    left = session.slots
-                if left > 0:
-                    slots[session] = left - 1
-                    request = kind.rate_request(new.job_id, definition, is_retry=False)
-                    if request is not None:
-                        requests.append(request)
-                    break
+            if kind not in takers:
+                takers[kind] = self._takers_of(kind.lane)
+                first[kind] = next(takers[kind], None)
+            while (session := first[kind]) is not None and not slots.get(session, session.slots):
+                first[kind] = next(takers[kind], None)
+            if session is not None:
+                slots[session] = slots.get(session, session.slots) - 1
+                request = kind.rate_request(new.job_id, definition, is_retry=False)
+                if request is not None:
+                    requests.append(request)
         return requests
 
-    def _takers_of(self, lane: Lane) -> list[Session]:
+    def _takers_of(self, lane: Lane) -> Iterator[Session]:
         """Who takes at once what comes into a lane."""
         first = self._ready.goes_first(lane, None)
-        return self._state.sessions.asking_for(lane) if first else []
+        return self._state.sessions.asking_for(lane) if first else iter(())
 
     def grant(self, draft: Draft, pending: Pending, job: Job, kind: Kind, session: Session) -> None:
         """The step into ``running``, inside an open draft of this job; the caller closes it."""
@@ -130,10 +136,11 @@ class Granter:
         window = state.lanes.get(lane)
         if window is None:
             return
+        self._freed_places.let_out()
         step: Step | None = None
-        if self._ready.is_open(lane) and len(asking := state.sessions.asking_for(lane)) == 1:
+        if self._ready.is_open(lane) and (only := state.sessions.only_taker(lane)) is not None:
             step = self.begin(lane.tenant_id)
-            self._alike.grant_first(step.draft, step.pending, window, asking[0])
+            self._alike.grant_first(step.draft, step.pending, window, only)
         while self._ready.is_open(lane) and (session := state.sessions.taker(lane)) is not None:
             if step is None:
                 step = self.begin(lane.tenant_id)
@@ -162,6 +169,12 @@ class Granter:
         """Offer what gates have let out to whoever asks for it, in fair order, and slots that ended
         leases have left to what waits."""
         state = self._state
+        while state.freed or state.opened or state.freed_places:
+            self._serve_opened()
+
+    def _serve_opened(self) -> None:
+        state = self._state
+        self._freed_places.let_out()
         while state.freed:
             _, freed = state.freed.popitem()
             if state.sessions.get(freed.session_id) is freed:
@@ -178,6 +191,7 @@ class Granter:
                 if session.slots == slots:
                     break
                 window = state.lanes.get(lane)
+            self._freed_places.hand_on(lane)
 
     def refund(self, tenant_id: str, requests: Sequence[RateRequest]) -> None:
         """Give tokens back, and let those go on who wait for them."""
@@ -210,18 +224,18 @@ class Granter:
         if session.slots <= 0:
             return
         state = self._state
-        lanes = self._ready.of_session(session)
-        if len(lanes) == 1:
-            self._fill_from(step, lanes[0], session)
-        elif lanes:
-            for lane in lanes:
-                self._ready.refill_if_low(lane, state.lanes[lane])
-            for lane in self._fair.turns(session.tenant_id, lanes):
-                self._next(step, lane, state.lanes[lane], session)
-                if session.slots <= 0:
-                    break
-        for lane in lanes:
-            state.close_lane_if_drained(lane)
+        self._freed_places.let_out()
+        match list(islice(self._ready.of_session(session), 2)):
+            case [lane]:
+                self._fill_from(step, lane, session)
+                state.close_lane_if_drained(lane)
+            case [_, _]:
+
+                def take(lane: Lane, job: Job, kind: Kind) -> bool:
+                    self._start(step, lane, state.lanes[lane], job, kind, session)
+                    return session.slots > 0
+
+                self._fair.serve(session, take)
         if session.slots > 0:
             state.sessions.ask(session)
 
@@ -236,12 +250,25 @@ class Granter:
 
     def _next(self, step: Step, lane: Lane, window: Window[Job], session: Session) -> bool:
         """Start the first job of a lane that may, or propose it; False when there is none now."""
-        state = self._state
         head = self._ready.head(lane, window)
         if head is None:
             return False
-        job, kind = head
+        self._start(step, lane, window, *head, session)
+        return True
+
+    def _start(
+        self,
+        step: Step,
+        lane: Lane,
+        window: Window[Job],
+        job: Job,
+        kind: Kind,
+        session: Session,
+    ) -> None:
+        """Start the first job of a lane, or propose it."""
+        state = self._state
         window.pop()
+        self._freed_places.took(lane)
         request = kind.rate_request(job.job_id, job.definition, is_retry=job.failures > 0)
         if request is None:
             self.take(step, job, kind, session)
@@ -251,7 +278,6 @@ class Granter:
             state.proposals.add(candidate)
             step.candidates.append(candidate)
         self._ready.refill_if_low(lane, window)
-        return True
 
     def take(self, step: Step, job: Job, kind: Kind, session: Session) -> None:
         """Lease a waiting job."""

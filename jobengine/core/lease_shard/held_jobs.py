@@ -10,7 +10,6 @@ Not here: what holders do (``operations``, ``run_jobs``).
 from typing import Any
 
 from jobengine.core.lease_shard.grants import Granter
-from jobengine.core.lease_shard.leases import Phase
 from jobengine.core.lease_shard.state import ShardState
 from jobengine.domain.job import Job, State
 
@@ -24,29 +23,29 @@ class HeldJobs:
 
     def waits(self, job_id: str, message: Any) -> bool:
         """Whether a job is busy: the message is handled again afterwards."""
-        state = self._state
-        lease = state.leases.of_job(job_id)
-        busy = state.proposals.holds(job_id) or (
-            lease is not None and lease.phase is not Phase.LIVE
-        )
-        if busy or job_id in state.operating:
-            state.defer(job_id, message)
+        if self._state.is_busy(job_id):
+            self._state.defer(job_id, message)
             return True
         return False
 
+    def crowded(self, job_id: str) -> bool:
+        """Whether no more requests may wait for a job."""
+        waiting = self._state.deferred.get(job_id)
+        return waiting is not None and len(waiting) >= self._state.limits.waiting_requests_max
+
     def hold(self, job_id: str) -> Job | None:
         """Hold a job; it is returned where it is known as committed and need not be read."""
-        self._state.operating[job_id] = []
+        self._state.operating.add(job_id)
         return self._state.fresh_jobs.take(job_id)
 
-    def let_go(self, job_id: str, job: Job | None) -> list[Any]:
-        """Let go of a job that has not changed; what had waited for it. If it is ready it goes back
-        to where it waits.
+    def let_go(self, tenant_id: str, job_id: str, job: Job | None) -> list[Any]:
+        """Let go of a job that has not changed; who may go on that had waited for it. If it is
+        ready it goes back to where it waits.
 
         ``job`` is what was read of it, None where nothing was.
         """
         state = self._state
-        waiting = state.operating.pop(job_id)
+        state.operating.remove(job_id)
         aside = state.set_aside.pop(job_id, None)
         job = job or aside
         waits = job is not None and job.state is State.SCHEDULED
@@ -54,4 +53,4 @@ class HeldJobs:
             lane = state.place(job)
             if lane is not None:
                 self._granter.serve_lane(lane)
-        return waiting
+        return state.release(tenant_id, job_id)

@@ -19,13 +19,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum
 from heapq import heapify, heappop, heappush
 
+import attrs
 import msgspec
 
 from jobengine.core.lease_shard.sessions import Session
 from jobengine.domain.ids import lease_id
 from jobengine.domain.job import Job
 
-__all__ = ["Lease", "LeaseTable", "Phase"]
+__all__ = ["Lease", "LeaseDue", "LeaseTable", "Phase"]
 
 
 _BUSY_RECHECK_S = 0.5
@@ -89,6 +90,14 @@ class Lease(msgspec.Struct, eq=False, kw_only=True):
     def due_s(self) -> float:
         ends = self.ends_s()
         return ends if self.timeout_s is None else min(ends, self.timeout_s)
+
+
+@attrs.frozen
+class LeaseDue:
+    """Whether a lease that fell due has expired has to be judged."""
+
+    tenant_id: str
+    lease: Lease
 
 
 class LeaseTable:
@@ -227,6 +236,19 @@ class LeaseTable:
                 self.watch_later(lease, mono)
             self._forget_passed()
         return due
+
+    def is_due(self, lease: Lease, mono: float) -> bool:
+        """Whether one that had fallen due, and was not watched since, still is; one that is not, and
+        has not ended, is watched again."""
+        if self._by_id.get(lease.lease_id) is not lease:
+            return False
+        if lease.phase is not Phase.LIVE:
+            self.watch_later(lease, mono)
+        elif self._away_since is not None or not self._has_come(lease.due_s(), mono):
+            self.watch(lease)
+        else:
+            return True
+        return False
 
     def _forget_passed(self) -> None:
         """Take from the head of the order what nobody waits for: a lease that has ended, or that is

@@ -12,8 +12,11 @@ class ShardLimits:
     ``idle_kinds_max``: records of kinds that no job holds places of; one is about a kilobyte, and
     is made anew in a few microseconds.
     ``slice_jobs``: how many jobs of a large change are decided in one go, one to two milliseconds.
-    ``line_messages_max``: how many messages of a tenant may wait meanwhile before its submits are
+    ``line_messages_max``: how many messages of a tenant may wait meanwhile before its requests are
     refused.
+    ``offered_lanes_max``: of how many lanes it is remembered what they offer, about half a kilobyte
+    each; others are looked at whenever somebody asks for them.
+    ``waiting_requests_max``: how many requests may wait for one unique key, or for one job.
     """
 
     ageing_us: int = 60_000_000
@@ -27,6 +30,7 @@ class ShardLimits:
     lane_bytes_max: int = 8 << 20
     lane_jobs_max: int = 4_000
     line_messages_max: int = 1_000
+    offered_lanes_max: int = 40_000
     outcomes_max: int = 20_000
     parked_jobs_max: int = 20_000
     progress_interval_s: float = 1.0
@@ -35,6 +39,8 @@ class ShardLimits:
     slice_jobs: int = 64
     tenant_backlog_jobs_max: int = 5_000_000
     tenant_controls_max: int = 10_000
+    tenant_lanes_max: int = 10_000
+    waiting_requests_max: int = 64
     window_jobs_max: int = 20_000
 
     def stride(self, count: int) -> int:

@@ -23,9 +23,10 @@ Not here: tokens (rate_bucket), sequence numbers (ledger), frames (session).
 The parts: ``submits``, ``operations``, ``reports``, ``endings``, ``controls``, ``runs``,
 ``run_jobs`` and ``registrations`` decide;
 ``attachments`` knows the workers, ``roster`` tells of them; ``gates`` admits and ``explain`` says
-why not; ``grants`` matches; ``proposals`` asks for tokens; ``allotments`` obeys the governor;
+why not; ``grants`` matches, in the turns of ``fair_lanes`` and ``freed_places``; ``proposals`` asks
+for tokens; ``allotments`` obeys the governor;
 ``supply`` keeps the windows; ``draft`` writes; ``settlement`` tells; ``gate_view`` and ``gauges``
-show where gates stand; ``state``, ``leases``,
+show where gates stand; ``state``, ``leases``, ``offers``,
 ``sessions``, ``kinds``, ``occupancy``, ``sources``, ``waiting_room``, ``backlogs`` and ``window``
 remember.
 """
@@ -37,12 +38,14 @@ from jobengine.core.lease_shard.administration import Administrator
 from jobengine.core.lease_shard.allotments import Allotments
 from jobengine.core.lease_shard.attachments import Attachments
 from jobengine.core.lease_shard.calendars import Calendars
+from jobengine.core.lease_shard.claims import KeyFreed
 from jobengine.core.lease_shard.controls import Controller
 from jobengine.core.lease_shard.endings import Endings
 from jobengine.core.lease_shard.explain import Explainer
 from jobengine.core.lease_shard.gauges import Census
 from jobengine.core.lease_shard.grants import Granter
 from jobengine.core.lease_shard.held_jobs import HeldJobs
+from jobengine.core.lease_shard.leases import LeaseDue
 from jobengine.core.lease_shard.operations import Operator
 from jobengine.core.lease_shard.reads import Reads
 from jobengine.core.lease_shard.recovery import restore_leases
@@ -55,7 +58,7 @@ from jobengine.core.lease_shard.runs import RunCreator
 from jobengine.core.lease_shard.settlement import Settlement
 from jobengine.core.lease_shard.slices import Slices
 from jobengine.core.lease_shard.source_watch import tell_first_starts
-from jobengine.core.lease_shard.state import ShardLimits, ShardState
+from jobengine.core.lease_shard.state import JobFreed, ShardLimits, ShardState
 from jobengine.core.lease_shard.submits import Submitter
 from jobengine.core.lease_shard.supply import Supply
 from jobengine.core.lease_shard.tenant_turns import TenantTurns
@@ -118,6 +121,7 @@ class LeaseShard:
 
     def __init__(self, shard: int, limits: ShardLimits, incarnation: int = 1) -> None:
         self._state = state = ShardState(shard, limits, incarnation)
+        self._ledger_life = 1
         granter = Granter(state)
         endings = Endings(state)
         slices = Slices(state)
@@ -226,6 +230,7 @@ class LeaseShard:
             SetCredit: attachments.set_credit,
             Beat: attachments.beat,
             Wake: self._wake,
+            LeaseDue: self._lease_due,
             Reserved: self._reserved,
             **dict.fromkeys(_OPERATIONS, operate),
             **dict.fromkeys((AdministerTenant, DrainWorker), administer),
@@ -238,8 +243,7 @@ class LeaseShard:
             DueLoaded: self._supply.due_loaded,
             SubjectsLoaded: self._reads.loaded,
             ReadFailed: self._reads.failed,
-            LedgerAway: lambda _: self._state.leases.stop_clock(self._state.now.mono),
-            LedgerBack: lambda _: self._state.leases.start_clock(self._state.now.mono),
+            **dict.fromkeys((LedgerAway, LedgerBack), self._ledger_told),
             CommitRefused: self._settlement.refused,
             DueJob: lambda due: self._operator.expire([due]),
             Recovered: self._recover,
@@ -255,6 +259,8 @@ class LeaseShard:
             CreateRun: self._runs.create,
             CarryOut: self._run_jobs.carry_out,
             Batch: self._run_jobs.go_on,
+            JobFreed: self._state.go_on,
+            KeyFreed: self._submitter.claims.go_on,
             **dict.fromkeys((RegisterDocument, DisableDocument), self._registrar.change),
         }
 
@@ -273,6 +279,7 @@ class LeaseShard:
 
     def _recover(self, message: Recovered) -> None:
         state = self._state
+        self._ledger_life = message.ledger_life
         state.backlogs.restore(message.backlogs)
         self._controller.restore(message.controls, message.gate_states)
         self._allotments.restore(message.controls, governed=message.governed)
@@ -284,10 +291,28 @@ class LeaseShard:
     def _wake(self, _: Wake) -> None:
         state = self._state
         for lease in state.leases.pop_due(state.now.mono):
-            if lease.job.job_id in state.operating or lease.job.tenant_id in state.deciding:
-                state.leases.watch_later(lease, state.now.mono)
-            else:
-                self._endings.expire(lease)
+            due = LeaseDue(lease.job.tenant_id, lease)
+            if not self._turns.keep(due):
+                self._lease_due(due)
         self._calendars.wake()
         self._supply.wake()
         self._turns.take()
+
+    def _lease_due(self, due: LeaseDue) -> None:
+        state, lease = self._state, due.lease
+        if not state.leases.is_due(lease, state.now.mono):
+            return
+        if lease.job.job_id in state.operating:
+            state.leases.watch_later(lease, state.now.mono)
+        else:
+            self._endings.expire(lease)
+
+    def _ledger_told(self, message: LedgerAway | LedgerBack) -> None:
+        """What is left over from a ledger that has died says nothing of the one that commits."""
+        leases, mono = self._state.leases, self._state.now.mono
+        if message.life != self._ledger_life:
+            return
+        if isinstance(message, LedgerAway):
+            leases.stop_clock(mono)
+        else:
+            leases.start_clock(mono)

@@ -12,7 +12,7 @@ I3  What the transition table does not allow is refused with the pair and what w
 from collections.abc import Sequence
 from typing import Any, assert_never
 
-from jobengine.core.lease_shard.claims import settle_claim, store_claim
+from jobengine.core.lease_shard.claims import refuse_crowd, settle_claim, store_claim
 from jobengine.core.lease_shard.draft import Draft
 from jobengine.core.lease_shard.held_jobs import HeldJobs
 from jobengine.core.lease_shard.leases import Lease
@@ -59,6 +59,10 @@ class Operator:
 
     def operate(self, message: Operation) -> None:
         """Begin an operation: at once on a running job, else when the job has been read."""
+        if self._held_jobs.crowded(message.job_id):
+            refusal = refuse_crowd(self._state.limits.waiting_requests_max)
+            self._state.commands.append(Answer(message.ask_id, refusal))
+            return
         if self._held_jobs.waits(message.job_id, message):
             return
         if not self._submitter.claims.take(message.ask_id, message.tenant_id, message.claim):
@@ -129,7 +133,7 @@ class Operator:
         if isinstance(subject, list):
             released: list[Any] = []
             for row in subject:
-                released.extend(self._held_jobs.let_go(row.job_id, None))
+                released.extend(self._held_jobs.let_go(row.tenant_id, row.job_id, None))
                 self._state.expiring.offer((row.at, row.job_id), row, DUE_ENTRY_BYTES)
             return released
         return self._answer(*subject, refusal, None)
@@ -137,12 +141,13 @@ class Operator:
     def _hold_key(self, message: Operation, key: str, job: Job) -> list[Any]:
         """Read again with the job's unique key held, when nobody else does (I2)."""
         claims = self._submitter.claims
-        if not claims.waits(message.tenant_id, [key], message):
+        crowded = claims.crowded(message.ask_id, message.tenant_id, [key])
+        if not crowded and not claims.waits(message.tenant_id, [key], message):
             claims.hold_keys(message.tenant_id, [key])
             self._read(message, (key,))
             return []
         self._release_claim(message)
-        return self._held_jobs.let_go(message.job_id, job)
+        return self._held_jobs.let_go(message.tenant_id, message.job_id, job)
 
     def _carry_out(
         self, operation: _Reading, job: Job, lease: Lease | None, read: SubjectsLoaded
@@ -187,7 +192,7 @@ class Operator:
                 self._live_jobs.cancel_waiting(draft, pending, job, Reason.EXPIRED)
                 pending.operated.append(row.job_id)
             else:
-                again.extend(self._held_jobs.let_go(row.job_id, job))
+                again.extend(self._held_jobs.let_go(row.tenant_id, row.job_id, job))
         if not draft.empty:
             state.commit(draft, pending)
         return again
@@ -227,7 +232,7 @@ class Operator:
         self._release_claim(message)
         claims = self._submitter.claims
         waiting = claims.release_keys([(message.tenant_id, key) for key in keys])
-        return [*self._held_jobs.let_go(message.job_id, job), *waiting]
+        return [*self._held_jobs.let_go(message.tenant_id, message.job_id, job), *waiting]
 
     def _release_claim(self, message: Operation) -> None:
         claim = message.claim

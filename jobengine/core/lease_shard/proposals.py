@@ -6,7 +6,8 @@ carries every candidate of a granting step.
 
 I1  A proposed job is busy: what is asked of it meanwhile is handled when the answer is here.
 I2  Tokens of a job that does not start after all go back at once.
-I3  A bucket that was lost is configured anew and asked again; nothing stays proposed for ever.
+I3  A bucket that was lost is configured anew and asked again; nothing stays proposed for ever, and
+    nothing is asked again that a bucket configured since then was asked.
 I4  No more candidates of a lane are proposed than it is likely to get: twice what it got last. A
     lane that is closed, and of which nothing is proposed, begins anew.
 I5  What a bucket answered to a question from before a change of the controls starts nothing: its
@@ -15,8 +16,8 @@ I5  What a bucket answered to a question from before a change of the controls st
 Not here: what becomes of the answer (``grants``, ``submits``, ``explain``).
 """
 
-from collections.abc import Collection, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, Final, NamedTuple
 
 import attrs
 import msgspec
@@ -24,6 +25,7 @@ import msgspec
 from jobengine.core.lease_shard.gates import Gates
 from jobengine.core.lease_shard.kinds import Kind
 from jobengine.core.lease_shard.sessions import Session
+from jobengine.domain.instant import HOUR
 from jobengine.domain.job import Job
 from jobengine.domain.records import Lane
 from jobengine.messages.rate_bucket import (
@@ -42,6 +44,8 @@ __all__ = ["Candidate", "Proposals"]
 _APPETITE_FIRST = 64
 _APPETITE_MIN = 4
 _APPETITE_MAX = 4_096
+_STATE_KEPT_US: Final = 2 * HOUR
+"""Of a limit that is gone and may come back: longer than a start counts in an hour."""
 
 
 @attrs.define(eq=False)
@@ -54,17 +58,25 @@ class Candidate:
     request: RateRequest
 
 
-class Proposals:
-    """``emit`` takes commands for the rate bucket."""
+class _Asked(NamedTuple):
+    """An open question, and the stamp of its tenant's ``Configure`` when it was asked."""
 
-    def __init__(self, gates: Gates) -> None:
+    message: Reserve | Peek
+    configured: int
+
+
+class Proposals:
+    """``stamp`` gives numbers that grow."""
+
+    def __init__(self, gates: Gates, stamp: Callable[[], int]) -> None:
         self._gates = gates
-        self._asked: dict[int, Reserve | Peek] = {}
+        self._stamp = stamp
+        self._asked: dict[int, _Asked] = {}
         self._candidates: dict[int, list[Candidate]] = {}
         self._proposed: set[str] = set()
         self._by_lane: dict[Lane, int] = {}
         self._appetite: dict[Lane, int] = {}
-        self._configured: set[str] = set()
+        self._configured: dict[str, int] = {}
         self._outdated: set[int] = set()
         self._states: dict[str, dict[str, BucketState]] = {}
 
@@ -94,8 +106,9 @@ class Proposals:
 
     def ask(self, message: Reserve | Peek) -> list[Any]:
         """The commands that ask a bucket, which is configured first when it is new."""
-        self._asked[message.stamp] = message
-        return [*self._ensure(message.tenant_id), message]
+        commands = self._ensure(message.tenant_id)
+        self._asked[message.stamp] = _Asked(message, self._configured[message.tenant_id])
+        return [*commands, message]
 
     def answered(self, stamp: int) -> list[Candidate] | None:
         """The candidates of an answer; None when it was not about candidates."""
@@ -147,10 +160,17 @@ class Proposals:
     def states_of(self, tenant_id: str) -> dict[str, BucketState]:
         return self._states.get(tenant_id, {})
 
-    def forget_all_but(self, tenant_id: str, keys: Collection[str]) -> list[str]:
-        """Drop the states of buckets that a tenant has no limit for; returns their keys."""
+    def forget(self, tenant_id: str, keys: Collection[str], at: int) -> list[str]:
+        """Drop states that there is no limit for: those of ``keys``, and whatever has been so long
+        enough to matter no more at this instant of the wall clock. Returns the keys of all."""
         known = self._states.get(tenant_id, {})
-        gone = sorted(key for key in known if key not in keys)
+        limit = self._gates.controls(tenant_id).limit
+        gone = sorted(
+            key
+            for key, kept in known.items()
+            if limit(key) is None
+            and (key in keys or max(kept.at + _STATE_KEPT_US, kept.open_at) <= at)
+        )
         for key in gone:
             del known[key]
         return gone
@@ -169,24 +189,33 @@ class Proposals:
         self._outdated.update(
             stamp
             for stamp, asked in self._asked.items()
-            if isinstance(asked, Reserve) and asked.tenant_id == tenant_id
+            if isinstance(asked.message, Reserve) and asked.message.tenant_id == tenant_id
         )
-        self._configured.discard(tenant_id)
+        del self._configured[tenant_id]
         return self._ensure(tenant_id)
 
     def lost(self, message: BucketLost) -> list[Any]:
-        """A bucket knows nothing any more: configure it, and ask again what is open."""
+        """A bucket is gone: configure another if that was not done since, and ask again what it was
+        asked."""
         tenant_id = message.tenant_id
-        open_ = [asked for asked in self._asked.values() if asked.tenant_id == tenant_id]
-        self._configured.discard(tenant_id)
-        return [*self._ensure(tenant_id), *open_] if open_ else []
+        open_ = [
+            asked.message
+            for asked in self._asked.values()
+            if asked.message.tenant_id == tenant_id and asked.configured <= message.configured
+        ]
+        if self._configured.get(tenant_id, 0) <= message.configured:
+            self._configured.pop(tenant_id, None)
+        commands = self._ensure(tenant_id)
+        for asked in open_:
+            commands += self.ask(asked)
+        return commands
 
     def _ensure(self, tenant_id: str) -> list[Any]:
         if tenant_id in self._configured:
             return []
-        self._configured.add(tenant_id)
+        stamp = self._configured[tenant_id] = self._stamp()
         controls = self._gates.controls(tenant_id)
         known = self._states.get(tenant_id, {})
         limits = controls.limits()
         states = {limit.key: known[limit.key] for limit in limits if limit.key in known}
-        return [Configure(tenant_id=tenant_id, limits=limits, states=states)]
+        return [Configure(tenant_id=tenant_id, stamp=stamp, limits=limits, states=states)]

@@ -6,6 +6,8 @@ I1  The head of an open lane that is offered may start: whatever may not is out 
 Not here: whose turn it is among lanes (``fair_lanes``), what becomes of a head (``grants``).
 """
 
+from collections.abc import Iterator
+
 from jobengine.core.lease_shard.kinds import Kind
 from jobengine.core.lease_shard.sessions import Session
 from jobengine.core.lease_shard.state import ShardState
@@ -23,15 +25,15 @@ class ReadyLanes:
     def __init__(self, state: ShardState) -> None:
         self._state = state
 
-    def of_session(self, session: Session) -> list[Lane]:
+    def of_session(self, session: Session) -> Iterator[Lane]:
         """The lanes that a session takes work from, open or not."""
         by_topic = self._state.lanes_by_topic
-        return [
+        return (
             lane
             for topic in session.topics()
             for lane in by_topic.get(topic, ())
             if session.takes(lane)
-        ]
+        )
 
     def is_open(self, lane: Lane) -> bool:
         """Whether no gate keeps the whole lane, and enough of it is not proposed already."""
@@ -68,6 +70,7 @@ class ReadyLanes:
                 return job, kind
             if gate.of_lane or state.waiting_room.full:
                 state.waiting_room.close(lane, gate.subject, gate.opens_at)
+                state.lane_changes.note(lane)
                 return None
             window.pop()
             state.park(lane, job, gate.subject, gate.opens_at)

@@ -47,6 +47,8 @@ class Registrar:
         """Begin: the versions that there are have to be read."""
         tenant_id, claim = message.tenant_id, message.claim
         keys = [_name_key(message)]
+        if self._claims.crowded(message.ask_id, tenant_id, keys):
+            return
         if self._claims.waits(tenant_id, keys, message):
             return
         if not self._claims.take(message.ask_id, tenant_id, claim):

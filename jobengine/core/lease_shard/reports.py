@@ -130,7 +130,7 @@ class Reporter:
         lease.phase = Phase.LIVE
         tell_unread(self._state, session, report, refusal)
         released = self._submitter.claims.release_keys(keys_of(session.tenant_id, report))
-        return [*released, *self._state.deferred.pop(lease.job.job_id, ())]
+        return [*released, *self._state.release(session.tenant_id, lease.job.job_id)]
 
     def _unheard(self, message: Reports) -> None:
         """A session that is gone can say one thing still: that it never heard of a lease."""

@@ -253,7 +253,9 @@ class RunJobs:
         again: list[Any] = []
         for job_id in batch.job_ids:
             if job_id not in changed:
-                again.extend(self._held_jobs.let_go(job_id, batch.jobs.get(job_id)))
+                again.extend(
+                    self._held_jobs.let_go(batch.tenant_id, job_id, batch.jobs.get(job_id))
+                )
         return again
 
 

@@ -4,6 +4,7 @@ Not here: commands that were carried out already, which are answered (``run_jobs
 """
 
 from jobengine.core.lease_shard.known_runs import KnownRun
+from jobengine.core.lease_shard.lane_limit import refuse_lanes
 from jobengine.core.lease_shard.node_jobs import refuse_cost
 from jobengine.core.lease_shard.run_batches import Batch
 from jobengine.core.lease_shard.state import ShardState
@@ -59,7 +60,9 @@ def _refuse_growth(state: ShardState, batch: Batch) -> Refusal | None:
     if refusal is not None or message.command.opened is not None:
         return refusal
     jobs_max = state.limits.tenant_backlog_jobs_max
-    return state.backlogs.refuse(message.tenant_id, len(message.jobs), jobs_max)
+    return state.backlogs.refuse(message.tenant_id, len(message.jobs), jobs_max) or refuse_lanes(
+        state, message.tenant_id, message.jobs
+    )
 
 
 def _refuse_gone(run_id: str, run: KnownRun | None, stored: RunState | None) -> Refusal | None:

@@ -3,8 +3,8 @@
 I1  Of all requests with one run token, exactly one creates the run; the others are given it, or are
     refused where they ask for something else.
 I2  The planner is told of a run after its commit, before whoever asked for it has the answer.
-I3  A run with which more jobs of its tenant would wait than may is refused, as if all of its jobs
-    had to wait.
+I3  A run with which more jobs of its tenant would wait than may, or in more lanes, is refused, as
+    if all of its jobs had to wait.
 
 Not here: what a run does from then on (``run_jobs``).
 """
@@ -15,6 +15,7 @@ import msgspec
 
 from jobengine.core.lease_shard.claims import Claims, settle_claim, store_claim
 from jobengine.core.lease_shard.draft import Draft
+from jobengine.core.lease_shard.lane_limit import refuse_lanes
 from jobengine.core.lease_shard.node_jobs import create_jobs, refuse_cost, write_part
 from jobengine.core.lease_shard.pending import Pending
 from jobengine.core.lease_shard.slices import Slices, Steps
@@ -46,6 +47,8 @@ class RunCreator:
         """Begin: what the token and the idempotency key stand for has to be read."""
         tenant_id, claim = message.tenant_id, message.claim
         keys = [_token_key(message)]
+        if self._claims.crowded(message.ask_id, tenant_id, keys):
+            return
         if self._claims.waits(tenant_id, keys, message):
             return
         if not self._claims.take(message.ask_id, tenant_id, claim):
@@ -109,8 +112,10 @@ class RunCreator:
     def _refuse(self, request: CreateRun) -> Refusal | None:
         state, jobs = self._state, request.plan.jobs
         jobs_max = state.limits.tenant_backlog_jobs_max
-        return state.backlogs.refuse(request.tenant_id, len(jobs), jobs_max) or refuse_cost(
-            state, request.tenant_id, jobs
+        return (
+            state.backlogs.refuse(request.tenant_id, len(jobs), jobs_max)
+            or refuse_lanes(state, request.tenant_id, jobs)
+            or refuse_cost(state, request.tenant_id, jobs)
         )
 
     def _create(self, request: CreateRun) -> list[Any]:

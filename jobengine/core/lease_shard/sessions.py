@@ -8,7 +8,8 @@ I3  Whoever has been waiting longest for a job of a kind gets the next one of it
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import attrs
@@ -72,6 +73,14 @@ class Session:
         return [(self.tenant_id, "any", "")]
 
 
+@attrs.define(eq=False)
+class _Takers:
+    """Sessions that take the same lanes: one of them, and the free slots of all."""
+
+    session: Session
+    slots: int = 0
+
+
 class SessionTable:
     """Sessions by number, and those with free slots by what they ask for."""
 
@@ -102,23 +111,70 @@ class SessionTable:
         for topic in session.topics():
             self._asking.setdefault(topic, {}).setdefault(session.session_id, session)
 
-    def asking_for(self, lane: Lane) -> list[Session]:
+    def asking_for(self, lane: Lane) -> Iterator[Session]:
         """The sessions with free slots that ask for work of this lane."""
-        return [
+        return (
             session
             for topic in _topics_of(lane)
             for session in self._asking.get(topic, {}).values()
             if session.slots > 0 and session.takes(lane)
-        ]
+        )
 
-    def slots_for(self, *lanes: Lane) -> int:
-        """Free slots of all sessions that ask for work of any of these lanes."""
-        found = {each.session_id: each.slots for lane in lanes for each in self.asking_for(lane)}
-        return sum(found.values())
+    def only_taker(self, lane: Lane) -> Session | None:
+        """The session that asks for work of this lane, if no other one does."""
+        found = self._find(lane)
+        if found is None or self._find(lane, beside=found[1]) is not None:
+            return None
+        return found[1]
 
-    def takers(self, lane: Lane) -> int:
-        """How many attached sessions take work of this lane, with slots or without."""
-        return sum(session.takes(lane) for session in self._by_id.values())
+    def has_slot(self, lane: Lane) -> bool:
+        """Whether any session asks for work of this lane."""
+        return next(self.asking_for(lane), None) is not None
+
+    def fillable(self, waiting: Sequence[tuple[Lane, int]]) -> int:
+        """How many free slots the jobs that wait in these lanes of one tenant could fill, as far as
+        single lanes and all slots together tell."""
+        takers = self._asking_by_takes(waiting)
+        slots_all = sum(each.slots for each in dict.fromkeys(chain.from_iterable(takers.values())))
+        taking: dict[_Takers, None] = {}
+        jobs = slots = 0
+        for lane, jobs_here in waiting:
+            slots_here = 0
+            for topic in _topics_of(lane):
+                for each in takers[topic]:
+                    if each.session.takes(lane):
+                        slots_here += each.slots
+                        if each not in taking:
+                            taking[each] = None
+                            slots += each.slots
+            jobs += min(jobs_here, slots_here)
+            if slots == slots_all <= jobs:
+                break
+        return min(jobs, slots)
+
+    def _asking_by_takes(
+        self, waiting: Sequence[tuple[Lane, int]]
+    ) -> dict[_Topic, dict[_Takers, None]]:
+        """Who asks for work of these lanes, each session counted once, by where they may ask."""
+        found: dict[tuple[frozenset[str], frozenset[str]], _Takers] = {}
+        seen: set[int] = set()
+        by_topic: dict[_Topic, dict[_Takers, None]] = {}
+        for topic in (topic for lane, _ in waiting for topic in _topics_of(lane)):
+            if topic in by_topic:
+                continue
+            here = by_topic[topic] = {}
+            for session in self._asking.get(topic, {}).values():
+                if session.slots <= 0:
+                    continue
+                takes = session.queues, session.job_types
+                group = found.get(takes)
+                if group is None:
+                    group = found[takes] = _Takers(session)
+                if session.session_id not in seen:
+                    seen.add(session.session_id)
+                    group.slots += session.slots
+                here[group] = None
+        return by_topic
 
     def wanted(self, lane: Lane) -> bool:
         """Whether any session would take work of this lane now."""
@@ -135,7 +191,9 @@ class SessionTable:
             asking[session.session_id] = session
         return session
 
-    def _find(self, lane: Lane) -> tuple[dict[int, Session], Session] | None:
+    def _find(
+        self, lane: Lane, beside: Session | None = None
+    ) -> tuple[dict[int, Session], Session] | None:
         for topic in _topics_of(lane):
             asking = self._asking.get(topic)
             if not asking:
@@ -145,7 +203,7 @@ class SessionTable:
             for session in asking.values():
                 if session.slots <= 0:
                     exhausted.append(session.session_id)
-                elif session.takes(lane):
+                elif session is not beside and session.takes(lane):
                     found = session
                     break
             for session_id in exhausted:

@@ -73,11 +73,13 @@ class Settlement:
         again.extend(self._submitter.claims.release_keys(pending.unique_keys))
         for job_id in pending.operated:
             state.set_aside.pop(job_id, None)
-            again.extend(state.operating.pop(job_id, ()))
+            state.operating.discard(job_id)
         self._place(pending)
         if state.deferred:
+            for job_id in pending.operated:
+                again.extend(state.release(pending.tenant_id, job_id))
             for lease in (*pending.grants, *pending.ended, *pending.kept):
-                again.extend(state.deferred.pop(lease.job.job_id, ()))
+                again.extend(state.release(lease.job.tenant_id, lease.job.job_id))
         return again
 
     def refused(self, message: CommitRefused) -> None:

@@ -53,6 +53,7 @@ def note_end(state: ShardState, pending: Pending, lease: Lease, outcome: Outcome
         if moved:
             pending.source_changes.extend(moved)
             state.open_subject((job.tenant_id, "source", source.source_id))
+        state.open_subject((job.tenant_id, "breaker", source.source_id))
     state.let_go(job)
 
 
@@ -103,6 +104,6 @@ def push_back(
         key=f"host:{source.host}",
         http_status=http_status,
         retry_after_us=retry_after_us,
-        granted_at=granted_at,
+        granted_at=None if granted_at is None else granted_at - state.ahead_us,
     )
     state.commands.extend(state.proposals.tell(tenant_id, heard))

@@ -5,10 +5,11 @@ operation leaves it waiting. Not here: what is owed after a commit (``pending``)
 over sources is told (``source_watch``).
 """
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import attrs
 import msgspec
 
 from jobengine.core.lease_shard.alike import write_alike
@@ -18,7 +19,8 @@ from jobengine.core.lease_shard.fresh_jobs import FreshJobs
 from jobengine.core.lease_shard.gates import Gates
 from jobengine.core.lease_shard.kinds import Kind, Kinds
 from jobengine.core.lease_shard.known_runs import KnownRuns
-from jobengine.core.lease_shard.leases import LeaseTable
+from jobengine.core.lease_shard.lane_changes import LaneChanges
+from jobengine.core.lease_shard.leases import LeaseTable, Phase
 from jobengine.core.lease_shard.limits import ShardLimits
 from jobengine.core.lease_shard.occupancy import Occupancy
 from jobengine.core.lease_shard.pending import Pending
@@ -37,7 +39,7 @@ from jobengine.messages.rate_bucket import BucketState
 from jobengine.messages.session import Settled, Tell
 from jobengine.messages.shard_commands import Commit
 
-__all__ = ["DUE_ENTRY_BYTES", "ENGINE", "ShardLimits", "ShardState", "weight"]
+__all__ = ["DUE_ENTRY_BYTES", "ENGINE", "JobFreed", "ShardLimits", "ShardState", "weight"]
 
 _JOB_OVERHEAD_BYTES = 1024
 _SLOWNESS = 2
@@ -46,8 +48,17 @@ _INCARNATION_SHIFT = 40
 _encoder = msgspec.json.Encoder()
 
 
+@attrs.frozen
+class JobFreed:
+    """A job may be free for who waits for it."""
+
+    tenant_id: str
+    job_id: str
+
+
 class ShardState:
-    """Tables of one shard. ``now`` is the moment of the message being handled.
+    """Tables of one shard. ``now`` is the moment of the message being handled; ``ahead_us``, by how
+    much it is ahead of a wall clock that was set back.
 
     Stamps begin above those of every earlier incarnation, so that a late answer to a predecessor
     is never taken for one's own.
@@ -57,10 +68,12 @@ class ShardState:
         self.shard = shard
         self.limits = limits
         self.now = Moment(0.0, 0)
+        self.ahead_us = 0
         self.leases = LeaseTable()
         self.sessions = SessionTable()
         self.lanes: dict[Lane, Window[Job]] = {}
         self.ready = Tally()
+        self.lane_changes = LaneChanges()
         self.lanes_by_topic: dict[tuple[str, str, str], dict[Lane, None]] = {}
         self.delayed: Window[Job] = Window(
             limits.due_jobs_max, limits.lane_bytes_max, horizon=BEFORE_ALL
@@ -70,9 +83,9 @@ class ShardState:
         )
         self.pending: dict[int, Pending] = {}
         self.deciding: dict[str, list[tuple[Draft, Pending]]] = {}
-        self.operating: dict[str, list[Any]] = {}
+        self.operating: set[str] = set()
         self.set_aside: dict[str, Job] = {}
-        self.deferred: dict[str, list[Any]] = {}
+        self.deferred: dict[str, deque[Any]] = {}
         self.outcomes: OrderedDict[str, tuple[str, bytes]] = OrderedDict()
         self.backlogs = Backlogs()
         self.runs = KnownRuns()
@@ -80,10 +93,11 @@ class ShardState:
         self.kinds = Kinds(limits.idle_kinds_max)
         self.occupancy = Occupancy(self.kinds)
         self.gates = Gates(self.kinds, self.occupancy)
-        self.proposals = Proposals(self.gates)
+        self.proposals = Proposals(self.gates, self.stamp)
         self.waiting_room = WaitingRoom(limits.parked_jobs_max)
         self.opened: dict[Lane, None] = {}
         self.freed: dict[int, Session] = {}
+        self.freed_places: dict[Subject, int] = {}
         self.first_starts: dict[WatchedSource, int] = {}
         self.touched: dict[str, None] = {}
         self.commands: list[Any] = []
@@ -93,12 +107,19 @@ class ShardState:
     def take_time(self, now: Moment) -> None:
         """Instants never go back: they go at half the pace while a wall clock that was set back
         catches up."""
+        wall_at = now.at
         if now.at < self.now.at:
             passed_us = max(0, round((now.mono - self.now.mono) * SECOND))
             at = max(now.at, self.now.at + (passed_us + 1) // _SLOWNESS)
             self.waiting_room.lost_us += self.now.at + passed_us - at
             now = Moment(now.mono, at)
         self.now = now
+        self.ahead_us = now.at - wall_at
+
+    @property
+    def wall_at(self) -> int:
+        """What the wall clock shows, by which rate buckets go."""
+        return self.now.at - self.ahead_us
 
     def stamp(self) -> int:
         self._last_stamp += 1
@@ -136,10 +157,32 @@ class ShardState:
 
     def defer(self, job_id: str, message: Any) -> None:
         """Handle a message again when the change of this job that is in flight has settled."""
-        waiting = self.operating.get(job_id)
-        if waiting is None:
-            waiting = self.deferred.setdefault(job_id, [])
-        waiting.append(message)
+        self.deferred.setdefault(job_id, deque()).append(message)
+
+    def is_busy(self, job_id: str) -> bool:
+        """Whether a change of this job is in flight, or somebody operates on it."""
+        lease = self.leases.of_job(job_id)
+        return (
+            job_id in self.operating
+            or self.proposals.holds(job_id)
+            or (lease is not None and lease.phase is not Phase.LIVE)
+        )
+
+    def release(self, tenant_id: str, job_id: str) -> list[Any]:
+        """A change of this job has settled: who waits for it goes on, one by one."""
+        return [JobFreed(tenant_id, job_id)] if job_id in self.deferred else []
+
+    def go_on(self, freed: JobFreed) -> list[Any]:
+        """The first message that waits for a job may be handled, if the job is free; then the next,
+        if it still is."""
+        waiting = self.deferred.get(freed.job_id)
+        if waiting is None or self.is_busy(freed.job_id):
+            return []
+        first = waiting.popleft()
+        if waiting:
+            return [first, freed]
+        del self.deferred[freed.job_id]
+        return [first]
 
     def free(self, session: Session) -> None:
         """A session may have slots again: if so it is offered what waits, in this very message. It
@@ -183,8 +226,15 @@ class ShardState:
 
     def open_lane(self, lane: Lane, horizon: tuple[int, str] | None) -> Window[Job]:
         jobs_max, bytes_max = self.limits.lane_jobs_max, self.limits.lane_bytes_max
-        window: Window[Job] = Window(jobs_max, bytes_max, horizon=horizon, tally=self.ready)
+        window: Window[Job] = Window(
+            jobs_max,
+            bytes_max,
+            horizon=horizon,
+            tally=self.ready,
+            on_change=self.lane_changes.noting(lane),
+        )
         self.lanes[lane] = window
+        self.lane_changes.note(lane)
         for topic in _topics(lane):
             self.lanes_by_topic.setdefault(topic, {})[lane] = None
         return window
@@ -202,6 +252,8 @@ class ShardState:
             del lanes[lane]
             if not lanes:
                 del self.lanes_by_topic[topic]
+        of_tenant = self.lanes_by_topic.get((lane.tenant_id, "any", ""), ())
+        self.lane_changes.note_gone(lane, len(of_tenant))
 
     def place(self, job: Job) -> Lane | None:
         """Put a scheduled job where it waits; its lane, when it is ready now."""
@@ -267,10 +319,10 @@ class ShardState:
         """A ready job that was out of its lane waits in it again."""
         self.window(lane).offer(self.key_of(job), job, weight(job))
 
-    def open_subject(self, subject: Subject, *, one_each: bool = False) -> None:
+    def open_subject(self, subject: Subject) -> None:
         """A gate may have opened: whatever waits for it is looked at again in this message."""
         if self.waiting_room:
-            self._let_out(self.waiting_room.open(subject, one_each=one_each))
+            self._let_out(self.waiting_room.open(subject))
 
     def open_tenant(self, tenant_id: str) -> None:
         """Controls have changed: look at everything again that waits at a gate of this tenant."""
@@ -287,7 +339,19 @@ class ShardState:
         parts = self.occupancy.let_go(job)
         if self.waiting_room:
             for subject in self.gates.subjects_freed(parts):
-                self._let_out(self.waiting_room.open(subject, one_each=True))
+                self.free_places(subject, 1)
+
+    def free_places(self, subject: Subject, places: int) -> None:
+        """So many of those who wait for a place may have one: each parked job that is first in its
+        lane is looked at again, and of closed lanes as many (``freed_places``)."""
+        if self.waiting_room.closes_lanes(subject):
+            self.freed_places[subject] = self.freed_places.get(subject, 0) + places
+        self._let_out(self.waiting_room.open_parked(subject))
+
+    def reopen(self, lane: Lane) -> None:
+        """A closed lane is looked at again."""
+        self.waiting_room.reopen(lane)
+        self.look_again(lane)
 
     def _hand_on(self, chance: tuple[Subject, Lane] | None) -> None:
         if chance is not None:
@@ -297,7 +361,12 @@ class ShardState:
         for lane, _, job in opened:
             if job is not None:
                 self.put_back(lane, job)
-            self.opened[lane] = None
+            self.look_again(lane)
+
+    def look_again(self, lane: Lane) -> None:
+        """A lane may be served again: it is offered to whoever asks, in this very message."""
+        self.opened[lane] = None
+        self.lane_changes.note(lane)
 
     def bound_windows(self) -> None:
         """Keep all lanes together within their bound: those nobody asks for are let go first."""

@@ -50,6 +50,8 @@ class Submitter:
         if message.claim is None and not keys:
             self._create_or_reserve(message, {})
             return
+        if self.claims.crowded(message.ask_id, message.tenant_id, keys):
+            return
         if self.claims.waits(message.tenant_id, keys, message):
             return
         if not self.claims.take(message.ask_id, message.tenant_id, message.claim):

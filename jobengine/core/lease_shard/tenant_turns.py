@@ -6,7 +6,10 @@ change that is open, else some of what waits.
 
 I1  What concerns a closed tenant is handled in the order in which it came, behind its change.
 I2  No other tenant waits for longer than a slice of each that is closed.
-I3  The submits that wait of one tenant are bounded; one too many is refused.
+I3  The requests that wait of one tenant are bounded; one too many is refused. Not what a planner
+    asks: its runs bound that, and it would come again.
+I4  Whether a lease of a closed tenant has expired is judged in its turn, behind the heartbeats that
+    came before.
 
 What names no tenant passes: the ledger's being away, levels of load, rows that were read. None of
 it frees a place or takes a control away, so a start that is decided later in the change breaks no
@@ -24,6 +27,7 @@ from jobengine.core.lease_shard.state import ShardState
 from jobengine.core.machine import Answer
 from jobengine.domain.errors import ErrorCode, Refusal
 from jobengine.messages.lease_shard import SubmitJobs
+from jobengine.messages.runs import CarryOut
 from jobengine.messages.shard_commands import Committed
 from jobengine.messages.worker_reports import Attach, Reports
 
@@ -60,9 +64,11 @@ class TenantTurns:
             return False
         if isinstance(message, Attach):
             self._attaching[message.session_id] = message.tenant_id
-        elif type(message) is SubmitJobs and len(line) >= self._state.limits.line_messages_max:
-            self._state.commands.append(Answer(message.ask_id, _FULL))
-            return True
+        elif len(line) >= self._state.limits.line_messages_max and type(message) is not CarryOut:
+            ask_id = getattr(message, "ask_id", None)
+            if ask_id is not None:
+                self._state.commands.append(Answer(ask_id, _FULL))
+                return True
         line.append(message)
         return True
 

@@ -48,18 +48,18 @@ class TokenAnswers:
                 continue
             state.let_go(job)
             self._put_back(candidate)
-            again.extend(state.deferred.pop(job.job_id, ()))
+            again.extend(state.release(job.tenant_id, job.job_id))
             if denial is None:
                 refunds.append(candidate.request)
             elif not outdated:
                 got[1] += 1
-                self._deny(candidate, denial)
+                self._deny(candidate, denial, message.at)
         for lane, (granted, denied) in tally.items():
             if lane in state.lanes:
                 state.proposals.learn_appetite(lane, granted, denied)
             else:
                 state.proposals.forget_lane(lane)
-            state.opened[lane] = None
+            state.look_again(lane)
         self._ask_again(candidates)
         self._granter.refund(message.tenant_id, refunds)
         if step.pending.grants:
@@ -74,13 +74,19 @@ class TokenAnswers:
             if sessions.get(session.session_id) is session:
                 self._state.free(session)
 
-    def _deny(self, candidate: Candidate, denial: Denial) -> None:
-        """Tokens are missing: the lane waits for them, or this job alone does."""
+    def _deny(self, candidate: Candidate, denial: Denial, answered_at: int) -> None:
+        """Tokens are missing: the lane waits for them, or this job alone does.
+
+        A bucket goes by the wall clock: while the shard is ahead of one that was set back, it waits
+        as long from now on as was to be waited at the instant of the answer.
+        """
         state = self._state
         job, lane = candidate.job, candidate.kind.lane
         subject = (job.tenant_id, "rate", denial.key)
         opens_at = denial.opens_at
         if opens_at is not None:
+            if state.ahead_us:
+                opens_at += state.now.at - answered_at
             opens_at = max(opens_at, state.now.at + state.limits.rate_pause_us)
         window = state.lanes.get(lane)
         if window is None or job.job_id in state.operating:

@@ -4,8 +4,8 @@ Definitions. A lane is *closed* when a gate of the lane keeps its first job; the
 window. A job is *parked* when a gate of its own keeps it: it leaves its window, so that others of
 its lane may go. Both wait under the *subject* of the gate.
 
-I1  Whoever waits under a subject is looked at again when it opens: every closed lane, and of each
-    lane's parked jobs the first (``one_each``) or all.
+I1  Whoever waits under a subject is looked at again when it opens: closed lanes and parked jobs.
+    For a free place one closed lane is (``freed_places``), and each lane's first parked job.
 I2  A parked job that was let out for a free place and did not take it hands the chance on to the
     next of its lane, so a free place is never forgotten.
 I3  At most ``parked_max`` jobs are parked; past that a lane is closed by the gate of its first job.
@@ -102,9 +102,13 @@ class WaitingRoom:
         opens = self._opens.get(parked.subject)
         return parked.subject, None if opens is None else opens - self.lost_us
 
-    def parked_keys(self, lane: Lane) -> Iterable[Key]:
-        """Places in the lane's order of the jobs of it that are parked, in no order."""
-        return (parked.key for parked in self._parked.values() if parked.lane == lane)
+    def parked_keys(self, tenant_id: str, queue: str) -> Iterable[Key]:
+        """Places of the parked jobs of a queue, each in its lane's order, in no order."""
+        return (
+            parked.key
+            for parked in self._parked.values()
+            if parked.lane.queue == queue and parked.lane.tenant_id == tenant_id
+        )
 
     def close(self, lane: Lane, subject: Subject, opens_at: int | None) -> None:
         """Keep a lane shut until the subject opens, at the first of the instants given for it."""
@@ -143,9 +147,7 @@ class WaitingRoom:
         self._leave(job_id)
         return self._tried.pop(job_id, None)
 
-    def open(
-        self, subject: Subject, *, one_each: bool = False
-    ) -> list[tuple[Lane, Key, Job | None]]:
+    def open(self, subject: Subject) -> list[tuple[Lane, Key, Job | None]]:
         """What may be looked at again: lanes (without a job) and jobs that were parked."""
         waiters = self._waiters.get(subject)
         if waiters is None:
@@ -155,7 +157,17 @@ class WaitingRoom:
             self.reopen(lane)
             out.append((lane, (0, ""), None))
         for lane in list(waiters.parked):
-            out.extend(self._let_out(subject, lane, one=one_each))
+            out.extend(self._let_out(subject, lane, one=False))
+        self._drop_if_empty(subject)
+        return out
+
+    def open_parked(self, subject: Subject) -> list[tuple[Lane, Key, Job | None]]:
+        """Of each lane the first job that is parked may be looked at again, for a free place."""
+        waiters = self._waiters.get(subject)
+        if waiters is None:
+            return []
+        lanes = list(waiters.parked)
+        out = [each for lane in lanes for each in self._let_out(subject, lane, one=True)]
         self._drop_if_empty(subject)
         return out
 
@@ -171,6 +183,11 @@ class WaitingRoom:
         if waiters is None:
             return 0
         return len(waiters.lanes) + sum(queue.jobs for queue in waiters.parked.values())
+
+    def closes_lanes(self, subject: Subject) -> bool:
+        """Whether any lane is closed until it opens."""
+        waiters = self._waiters.get(subject)
+        return waiters is not None and bool(waiters.lanes)
 
     def lanes_under(self, subject: Subject) -> list[Lane]:
         """Lanes that are closed until it opens."""

@@ -117,7 +117,11 @@ class RateBucket:
             key: state_of(bucket, drift) for key, bucket in walk.taken_from.items()
         }
         return Reserved(
-            tenant_id=self._tenant_id, stamp=message.stamp, denials=denials, states=states
+            tenant_id=self._tenant_id,
+            stamp=message.stamp,
+            at=at + drift,
+            denials=denials,
+            states=states,
         )
 
     def _peek(self, message: Peek, at: int) -> Peeked:

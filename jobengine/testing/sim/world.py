@@ -52,9 +52,10 @@ _WATCHED_S: Final = 10.0
 """How often it is asked for errors once nothing strikes any more."""
 _DEAD_S: Final = (0.1, 1.0, 20.0)
 _STEPS_US: Final = (-30_000_000, -1_000_000, -1_000, 1_000, 5_000_000, 120_000_000)
-_HOURS_US: Final = (-3_600_000_000, 7_200_000_000)
-_BEHIND_US_MAX: Final = 3_600_000_000
-"""A retry that was told of before an engine started waits until its clock has caught up."""
+_HOURS_US: Final = (-3_600_000_000, 5_400_000_000)
+_SKEWS_US: Final = (-3_600_000_000, 1_800_000_000)
+"""How far a clock may be off after such a step. A retry that was told of before shards began anew
+waits until a clock that was set back has caught up, which has to be within `Scenario.heal_s`."""
 
 
 class EngineFailedError(Exception):
@@ -209,7 +210,8 @@ class World:
                 self.clock.skew += self._dice.choice(_STEPS_US)
             if faults.strike("clock.hours"):
                 step_us = self._dice.choice(_HOURS_US)
-                self.clock.skew = max(self.clock.skew + step_us, -_BEHIND_US_MAX)
+                behind_us, ahead_us = _SKEWS_US
+                self.clock.skew = min(max(self.clock.skew + step_us, behind_us), ahead_us)
             if faults.strike("clock.skew"):
                 self.clock.skew += self._dice.randrange(-50_000, 50_000)
             if faults.strike("crash.actor"):
