@@ -6,8 +6,6 @@ I2  A sink that raises is dropped; nobody else notices.
 Not here: who is served from what (`core/broadcaster`), what a sink does (`http`, `reading`).
 """
 
-from typing import Final
-
 import attrs
 import structlog
 from trio.testing import wait_all_tasks_blocked
@@ -20,7 +18,6 @@ from jobengine.actors.runtime.shell import Perform, SlowCalls, Wakeup, open_call
 from jobengine.actors.runtime.supervisor import Life
 from jobengine.core.broadcaster import BroadcasterCore, BroadcasterLimits, Census
 from jobengine.core.room import Room
-from jobengine.domain.errors import ErrorCode, Refusal, RefusedError
 from jobengine.domain.event_filter import EVERYTHING, EventFilter
 from jobengine.domain.instant import Moment
 from jobengine.messages.broadcaster import (
@@ -45,8 +42,6 @@ from jobengine.store.errors import StoreUnavailableError
 from jobengine.store.port import Store
 
 __all__ = ["BroadcasterActor", "Streams"]
-
-_RETRY_AFTER_S: Final = 5
 
 _log = structlog.get_logger("jobengine.streams")
 
@@ -123,21 +118,8 @@ class Streams:
         Raises `RefusedError` (`OVERLOADED`) when the node has no room for readers, or none for
         more of this tenant.
         """
-        room = self._room
-        if room.is_full_for(tenant_id):
-            if room.is_full:
-                message = f"this node serves {room.places_max} streams already; retry later"
-            else:
-                message = (
-                    f"the tenant's share is taken: this node serves {room.share_max} of its "
-                    "streams already; close one or retry later"
-                )
-            raise RefusedError(
-                Refusal(
-                    ErrorCode.OVERLOADED, message, {"retryAfterSeconds": _RETRY_AFTER_S}
-                )
-            )
-        room.enter(tenant_id)
+        self._room.require(tenant_id, "streams")
+        self._room.enter(tenant_id)
         return self._add(tenant_id, after_seq, sink, wanted, logs_of, counted=True)
 
     def follow_within(

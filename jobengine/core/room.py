@@ -4,14 +4,19 @@ I1  At most `places_max` are held, and at most half of them by one owner: whoeve
     can get leaves the other half to everybody else.
 I2  Only owners that hold something are kept, so there are no more than places.
 
-Not here: what is held (streams, sessions, connections, transfers), what a refusal says.
+Not here: what is held (streams, sessions, connections, transfers).
 """
 
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
+
+from jobengine.domain.errors import ErrorCode, Refusal, RefusedError
 
 __all__ = ["Room"]
+
+_RETRY_AFTER_S: Final = 5
 
 
 class Room:
@@ -32,6 +37,21 @@ class Room:
     def is_full_for(self, owner: str) -> bool:
         """Whether this owner would go beyond a bound with one more (I1)."""
         return self.is_full or self._by_owner[owner] >= self.share_max
+
+    def require(self, tenant_id: str, things: str) -> None:
+        """Raises `RefusedError` (`OVERLOADED`) where one more of the tenant has no room; `things`
+        is what is held."""
+        if not self.is_full_for(tenant_id):
+            return
+        if self.is_full:
+            message = f"this node serves {self.places_max} {things} already; retry later"
+        else:
+            message = (
+                f"the tenant's share is taken: this node serves {self.share_max} of its {things} "
+                "already; close one or retry later"
+            )
+        details = {"retryAfterSeconds": _RETRY_AFTER_S}
+        raise RefusedError(Refusal(ErrorCode.OVERLOADED, message, details))
 
     def enter(self, owner: str) -> None:
         """The caller has asked whether there is room."""

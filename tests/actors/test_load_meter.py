@@ -238,7 +238,7 @@ async def test_an_idle_engine_asks_the_database_nothing_and_wakes_seldom(
     store = FaultyStore()
     async with memory_engine(store=store, settings=SMALL) as engine:
         await submit(engine, new_job(engine, hold=True))
-        await trio.sleep(60)
+        await trio.sleep(700)
         asked = store.calls.copy()
         samples = 0
 

@@ -25,7 +25,5 @@ def test_no_owner_goes_beyond_half_and_all_stay_within_the_whole(
         assert room.is_full == (room.taken == places_max)
         for each, count in held.items():
             assert count <= max(1, places_max // 2)
-            assert room.is_full_for(each) == (
-                room.is_full or count == max(1, places_max // 2)
-            )
+            assert room.is_full_for(each) == (room.is_full or count == max(1, places_max // 2))
         assert set(room._by_owner) == {each for each, count in held.items() if count}

@@ -238,8 +238,8 @@ class LeaseTable:
         return due
 
     def is_due(self, lease: Lease, mono: float) -> bool:
-        """Whether one that had fallen due, and was not watched since, still is; one that is not, and
-        has not ended, is watched again."""
+        """Whether one that had fallen due, and was not watched since, still is; one that is not,
+        and has not ended, is watched again."""
         if self._by_id.get(lease.lease_id) is not lease:
             return False
         if lease.phase is not Phase.LIVE:
