@@ -108,6 +108,9 @@ class _Shell:
             self._submits.forget()
             self.hear(Closed())
             registry.dismiss(self._core.session_id)
+            # What calls back would else hold a session that is over until the collector comes by.
+            self._nursery = None
+            del self._outbox, self._submits
 
     # Called by the registry.
 

@@ -53,7 +53,7 @@ from jobengine.store.port import Store
 
 __all__ = ["explained", "load_key", "make_data_dir", "run_node"]
 
-_COLLECTOR_THRESHOLDS: Final = (50_000, 50, 100)
+_COLLECTOR_THRESHOLDS: Final = (50_000, 20, 20)
 _PAUSE_S: Final = (0.5, 5.0)
 _EXPLAIN_THEMSELVES: Final = (
     AddressUnavailableError,

@@ -84,17 +84,20 @@ class Connection(Line):
 
         What the rest of the connection was handed over to is returned. Cancelled: cut where it is.
         """
-        while True:
-            event = await self._next_head()
-            if event is None:
-                return None
-            if isinstance(event, Broken):
-                await self.refuse(event)
-                return None
-            self._requests_left -= 1
-            answered = await self._answer(event)
-            if answered is not True:
-                return answered or None
+        try:
+            while True:
+                event = await self._next_head()
+                if event is None:
+                    return None
+                if isinstance(event, Broken):
+                    await self.refuse(event)
+                    return None
+                self._requests_left -= 1
+                answered = await self._answer(event)
+                if answered is not True:
+                    return answered or None
+        finally:
+            self.reader.close()
 
     def date(self) -> bytes:
         return self._peers.date()

@@ -84,7 +84,7 @@ class RequestReader:
     def __init__(self, head_bytes_max: int) -> None:
         self._head_bytes_max = head_bytes_max
         self._events: deque[Event] = deque()
-        self._parser = httptools.HttpRequestParser(self)
+        self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
         self._in_head = False
         self._past_head = False
         self._over = False
@@ -109,9 +109,9 @@ class RequestReader:
     def feed(self, data: bytes) -> None:
         """Read on. What is wrong becomes an event in its place."""
         passed = self._passed
-        while data and not self._over:
+        while data and (parser := self._parser) is not None and not self._over:
             try:
-                self._parser.feed_data(data)
+                parser.feed_data(data)
             except httptools.HttpParserUpgrade as upgrade:
                 data = self._upgrade(data[upgrade.args[0] :])
             except httptools.HttpParserError as error:
@@ -123,6 +123,12 @@ class RequestReader:
             self._partial_bytes += len(data)
             if self._partial_bytes > self._head_bytes_max:
                 self._break(_TOO_LONG)
+
+    def close(self) -> None:
+        """Read no more. Parser and reader know each other: both would else stay in memory until the
+        collector comes by."""
+        self._over = True
+        self._parser = None
 
     def on_message_begin(self) -> None:
         self._in_head = True
@@ -173,6 +179,7 @@ class RequestReader:
 
     def _head(self) -> Head | Broken:
         parser = self._parser
+        assert parser is not None
         version, method = parser.get_http_version(), parser.get_method().decode()
         if version not in _VERSIONS:
             return Broken(505, "this server speaks HTTP/1.1")

@@ -95,9 +95,10 @@ class SocketChannel:
         # Taken without waiting, and not taken by the kernel; leaves before all that is sent next.
         self._unsent = bytearray()
         self._receiving = False
-        # Whether a close frame was sent, and what the connection ended with once it has.
+        # Whether a close frame was sent, and what the connection ended with once it has: no error,
+        # whose frames would hold the connection until the collector comes by.
         self._leaving = False
-        self._closed: ChannelClosedError | None = None
+        self._closed: tuple[int, str] | None = None
         self._over = trio.Event()
 
     async def receive(self) -> str | bytes:
@@ -154,7 +155,7 @@ class SocketChannel:
     async def _fill(self) -> None:
         """Wait for bytes; adds what came whole, or ends the connection and raises that."""
         if self._closed is not None:
-            raise self._closed
+            raise ChannelClosedError(*self._closed)
         reader = self._reader
         data, self._behind = self._behind or await self._read(), b""
         events = reader.feed(data)
@@ -222,6 +223,6 @@ class SocketChannel:
 
     def _end(self, code: int, reason: str) -> ChannelClosedError:
         if self._closed is None:
-            self._closed = ChannelClosedError(code, reason)
+            self._closed = (code, reason)
             self._over.set()
-        return self._closed
+        return ChannelClosedError(*self._closed)
