@@ -131,7 +131,8 @@ class Settings:
     """Events kept for one reader that is slow; beyond it the ledger keeps them until it is not."""
 
     stream_readers_max: int = _count(2_000, 1, 1_000_000)
-    """Streams of events that are open at once; beyond it they are answered 503."""
+    """Streams of events that are open at once, at most half of them one tenant's; beyond it they
+    are answered 503."""
 
     # ---- logs
     job_log_bytes_max: int = _count(10 << 20, 1 << 12, 1 << 34)

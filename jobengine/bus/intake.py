@@ -47,6 +47,8 @@ _PASSING: Final = frozenset(
 """Refusals that a later delivery may not meet."""
 _NO_NEW_WORK: Final = frozenset({ErrorCode.OVERLOADED, ErrorCode.STORE_UNAVAILABLE})
 
+_INTERNAL: Final = Refusal(ErrorCode.INTERNAL, "the request failed; it comes again")
+
 _log = structlog.get_logger("jobengine.bus")
 
 
@@ -98,16 +100,14 @@ class Intake:
         """All that was taken; whether the engine takes new work."""
         read = [await self._read(each) for each in taken]
         tenants = {each.tenant_id for each in read if isinstance(each, Request)}
-        known = await self._known(tenants)
+        judged = await self._judge(sorted(tenants))
         outcomes: list[Refusal | None] = [None] * len(taken)
         async with trio.open_nursery() as nursery:
             for place, request in enumerate(read):
                 if isinstance(request, Refusal):
                     outcomes[place] = request
-                elif isinstance(known, Refusal):
-                    outcomes[place] = known
-                elif request.tenant_id not in known:
-                    outcomes[place] = _stranger(request.tenant_id)
+                elif (refusal := judged[request.tenant_id]) is not None:
+                    outcomes[place] = refusal
                 else:
                     nursery.start_soon(self._submit, request, outcomes, place)
         await self._settle(link, list(zip(taken, outcomes, strict=True)))
@@ -119,16 +119,26 @@ class Intake:
             return request_of(taken, self.gateway.new_job_ids(1)[0], self.redactor)
         except RefusedError as error:
             return error.refusal
+        except Exception:  # noqa: BLE001 - I3
+            _log.exception("bus_request_failed", source=taken.source, id=taken.message_id)
+            return Refusal(ErrorCode.INVALID_FIELD, "the message cannot be read", {"path": "$"})
 
-    async def _known(self, tenant_ids: Collection[str]) -> Collection[str] | Refusal:
-        """Which of these may submit: they are wanted, and named or have done something before."""
-        wanted = {tenant_id for tenant_id in tenant_ids if self.wanted(tenant_id)}
-        unnamed = wanted.difference(self.named)
+    async def _judge(self, tenant_ids: Sequence[str]) -> dict[str, Refusal | None]:
+        """Why these may not submit. They may where they are wanted, and named or have done
+        something before."""
+        wanted = [tenant_id for tenant_id in tenant_ids if self.wanted(tenant_id)]
+        unnamed = [tenant_id for tenant_id in wanted if tenant_id not in self.named]
         try:
-            heads = await self.gateway.store.heads(sorted(unnamed)) if unnamed else {}
+            heads = await self.gateway.store.heads(unnamed) if unnamed else {}
         except StoreUnavailableError as error:
-            return Refusal(ErrorCode.STORE_UNAVAILABLE, str(error))
-        return wanted & (heads.keys() | set(self.named))
+            return dict.fromkeys(tenant_ids, Refusal(ErrorCode.STORE_UNAVAILABLE, str(error)))
+        except Exception:  # noqa: BLE001 - I3
+            if len(tenant_ids) > 1:
+                return {key: (await self._judge([key]))[key] for key in tenant_ids}
+            _log.exception("bus_tenant_failed", tenant=tenant_ids[0])
+            return dict.fromkeys(tenant_ids, _INTERNAL)
+        known = {tenant_id for tenant_id in wanted if tenant_id in heads or tenant_id in self.named}
+        return {key: None if key in known else _stranger(key) for key in tenant_ids}
 
     async def _submit(self, request: Request, outcomes: list[Refusal | None], place: int) -> None:
         try:
@@ -137,6 +147,10 @@ class Intake:
             )
         except (RefusedError, UnavailableError) as error:
             outcomes[place] = error.refusal
+            return
+        except Exception:  # noqa: BLE001 - I3
+            _log.exception("bus_submit_failed", tenant=request.tenant_id)
+            outcomes[place] = _INTERNAL
             return
         facts = (
             submit_facts(answer.outcomes, answer.jobs)

@@ -31,6 +31,7 @@ __all__ = ["BODY_BYTES_MAX", "JobMessage", "Request", "request_of"]
 BODY_BYTES_MAX: Final = 512 * 1024
 """Of a whole message; of the payload in it `PAYLOAD_BYTES_MAX`, as everywhere."""
 
+_TENANT_LENGTH_MAX: Final = 256
 _CLAIM_PATH: Final = "bus:jobs"
 _KEY: Final = re.compile(r"[\x21-\x7e]{1,256}")
 _TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -116,7 +117,11 @@ def _tenant(taken: Taken, message: JobMessage) -> str:
                 {"path": "tenantId"},
             )
         )
-    return named.pop()
+    tenant_id = named.pop()
+    if "\0" in tenant_id or len(tenant_id) > _TENANT_LENGTH_MAX:
+        why = f"is no tenant: at most {_TENANT_LENGTH_MAX} characters, without U+0000"
+        raise RefusedError(invalid_field("tenantId", why))
+    return tenant_id
 
 
 def _traceparent(taken: Taken) -> str | None:

@@ -130,8 +130,12 @@ class ValkeyLink:
 
     def _taken(self, entries: Sequence[Reply]) -> list[Taken]:
         taken = []
-        for entry_id, fields in entries:
-            # An entry that was deleted while it was pending has no fields.
+        for entry in entries:
+            # One that was deleted while it was pending has no fields. XAUTOCLAIM of Redis 6.2 does
+            # not even say which it is; the next connection is told, by XREADGROUP.
+            if entry is None:
+                continue
+            entry_id, fields = entry
             found = dict(_pairs(fields or ()))
             tenant = found.get(b"tenant")
             own_id = found.get(b"id")

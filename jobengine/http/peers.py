@@ -1,21 +1,24 @@
-"""What the connections of one server share: their bounds, whether it stops, and the date.
+"""What the connections of one server share: their bounds, whether it stops, and the date; and what
+they are told apart by before anybody has said who they are.
 
 Not here: the life of one connection (`connection`), accepting and counting them (`server`).
 """
 
+import socket
 import time
 from email.utils import formatdate
 
 import attrs
 import trio
 
-__all__ = ["Peers", "ServerLimits"]
+__all__ = ["Peers", "ServerLimits", "origin_of"]
 
 
 @attrs.frozen(kw_only=True)
 class ServerLimits:
     """Bounds of all connections together and of each one.
 
+    `connections_max`: half of them at most have one origin, streams and sessions not counted.
     `head_bytes_max`: request line and headers. `idle_s`: a connection without a request is closed
     after it. `head_s`: what a head that has begun to arrive gets. `write_s`: how long one write may
     wait for the peer. `linger_s`: how long a peer that still sends gets to read the last answer.
@@ -61,3 +64,15 @@ class Peers:
         self.stopping = True
         for scope in list(self._idle):
             scope.cancel()
+
+
+def origin_of(stream: trio.SocketStream) -> str:
+    """Where a connection comes from: the address, or the network of 64 bits in IPv6, where whoever
+    has one address has all of them. Empty when the peer has gone."""
+    try:
+        host: str = stream.socket.getpeername()[0]
+    except OSError:
+        return ""
+    if ":" not in host:
+        return host
+    return socket.inet_pton(socket.AF_INET6, host.partition("%")[0])[:8].hex()

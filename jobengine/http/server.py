@@ -6,7 +6,8 @@ session of a worker, gets the socket and nothing else of us (`hand_over`).
 I1  No connection can end the server: whatever leaves a connection ends that connection.
 I2  A peer that does not read holds nothing for longer than `write_s`: a write can be cancelled, and
     one that waits longer ends the connection.
-I3  At most `connections_max` connections are open; one more is closed at once.
+I3  At most `connections_max` connections are open, and until they are handed over at most half of
+    them are of one origin; one more is closed at once.
 I4  Stopping is in order: close what is idle, listen no more, let requests in flight end within
     `graceful_s`, cancel.
 
@@ -20,9 +21,10 @@ from typing import Any, NamedTuple
 import structlog
 import trio
 
+from jobengine.core.room import Room
 from jobengine.http.connection import AsgiApp, Connection
 from jobengine.http.hand_over import HandedConnection, HandOver
-from jobengine.http.peers import Peers, ServerLimits
+from jobengine.http.peers import Peers, ServerLimits, origin_of
 from jobengine.http.security import standing_headers
 from jobengine.http.tls import Tls, TlsStream
 
@@ -115,14 +117,16 @@ class _Crowd:
         self._tls = tls
         self._standing = standing_headers(tls=tls is not None)
         self._open = 0
+        self._strangers = Room(limits.connections_max)
 
     async def serve(self, stream: trio.SocketStream) -> None:
-        if self._open >= self._limits.connections_max:
+        origin = origin_of(stream)
+        if self._open >= self._limits.connections_max or self._strangers.is_full_for(origin):
             await trio.aclose_forcefully(stream)
             return
         self._open += 1
         try:
-            await self._serve(stream if self._tls is None else self._tls.http(stream))
+            await self._serve(stream if self._tls is None else self._tls.http(stream), origin)
         except* Exception as group:  # noqa: BLE001 - I1
             _log.warning(
                 "http_connection_failed", errors=sorted({type(e).__name__ for e in _leaves(group)})
@@ -131,10 +135,11 @@ class _Crowd:
             self._open -= 1
             await trio.aclose_forcefully(stream)
 
-    async def _serve(self, stream: trio.SocketStream | TlsStream) -> None:
-        if isinstance(stream, trio.SSLStream) and not await self._shakes_hands(stream):
-            return
-        handed = await self._speak_http(stream)
+    async def _serve(self, stream: trio.SocketStream | TlsStream, origin: str) -> None:
+        with self._strangers.held_by(origin):
+            if isinstance(stream, trio.SSLStream) and not await self._shakes_hands(stream):
+                return
+            handed = await self._speak_http(stream)
         if handed is not None:
             await handed.serve(
                 HandedConnection(stream, handed.head, self.peers, self._limits.write_s)

@@ -3,8 +3,9 @@
 I1  Nothing that a peer sends ends the listener or another connection: whatever a connection fails
     with stays within it, is counted and reported.
 I2  A peer that has not finished its handshake within ``handshake_s_max`` is dropped, and so is one
-    above ``connections_max``.
-I3  The token is checked before the upgrade: 401, 403 and 404 are plain HTTP answers.
+    above ``connections_max``; handshakes of one origin, and sessions of one tenant, take half of
+    these at most.
+I3  The token is checked before the upgrade: 400, 401, 403 and 404 are plain HTTP answers.
 I4  Where workers are asked for a certificate, its subject stands behind the token's in every entry.
 
 Not here: the handshake (`worker_upgrade`), frames (`worker_socket`), what a session says and hears
@@ -13,7 +14,7 @@ Not here: the handshake (`worker_upgrade`), frames (`worker_socket`), what a ses
 
 import errno
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Final
 
 import attrs
@@ -22,24 +23,25 @@ import trio
 
 from jobengine.actors.session import SessionPorts, run_session
 from jobengine.core.request_limit import Rate
+from jobengine.core.room import Room
 from jobengine.domain.errors import ErrorCode, Refusal, RefusedError
 from jobengine.http.byte_stream import ByteStream, PlainStream, TlsBytes
 from jobengine.http.errors import error_answer
 from jobengine.http.limits import RateLimits
+from jobengine.http.peers import origin_of
 from jobengine.http.security import SECURITY_HEADERS
+from jobengine.http.single_headers import refuse_repeated
 from jobengine.http.tls import Tls, TlsRefusedError, shake_hands
 from jobengine.http.worker_admission import Admission, Admit, ReadHeader, trace_id_of
-from jobengine.http.worker_limits import MeteredChannel
-from jobengine.http.worker_socket import SocketChannel
+from jobengine.http.worker_limits import FrameMeter
+from jobengine.http.worker_socket import SocketChannel, worker_channel
 from jobengine.http.worker_upgrade import HandshakeFailedError, UpgradeRequest, read_upgrade
-from jobengine.wire.frames import FRAME_BYTES_MAX, SUBPROTOCOL
+from jobengine.wire.frames import SUBPROTOCOL
 
 __all__ = ["DoorLimits", "DoorStatistics", "ListenFailedError", "WorkerDoor"]
 
 PATH: Final = "/worker"
-_FRAME_BYTES_READ_MAX: Final = 4 * FRAME_BYTES_MAX
-"""A frame over the protocol's limit is answered with an error; one over this is not even read."""
-_CLOSE_S_MAX: Final = 2.0
+_DRAIN_S_MAX: Final = 2.0
 
 
 class ListenFailedError(Exception):
@@ -49,7 +51,7 @@ class ListenFailedError(Exception):
 @attrs.frozen(kw_only=True)
 class DoorLimits:
     handshake_s_max: float = 10.0
-    connections_max: int = 20_000
+    connections_max: int = 24_000
     frames: Rate = attrs.field(factory=lambda: RateLimits().frames)
 
 
@@ -81,6 +83,8 @@ class WorkerDoor:
         self._report_fault = report_fault
         self._limits = limits or DoorLimits()
         self._tls = tls
+        self._strangers = Room(self._limits.connections_max)
+        self._sessions = Room(self._limits.connections_max)
         self.statistics = DoorStatistics()
 
     async def serve(
@@ -103,11 +107,14 @@ class WorkerDoor:
     async def _guard(self, stream: trio.SocketStream) -> None:
         statistics = self.statistics
         statistics.connections += 1
+        origin = origin_of(stream)
         try:
-            if statistics.connections <= self._limits.connections_max:
-                await self._connection(stream)
-            else:
+            if statistics.connections > self._limits.connections_max or self._strangers.is_full_for(
+                origin
+            ):
                 statistics.refused_total += 1
+            else:
+                await self._connection(stream, origin)
         except* TlsRefusedError:
             statistics.refused_total += 1
         except* Exception as group:  # noqa: BLE001 - I1
@@ -117,25 +124,29 @@ class WorkerDoor:
             statistics.connections -= 1
             await trio.aclose_forcefully(stream)
 
-    async def _connection(self, plain: trio.SocketStream) -> None:
-        accepted = None
-        with trio.move_on_after(self._limits.handshake_s_max):
-            try:
-                accepted = await self._shake_hands(plain)
-            except trio.BrokenResourceError:
-                return
-            except HandshakeFailedError:
-                await _drain(plain)
-        if accepted is not None:
-            channel, (peer, ended) = accepted
-            self.statistics.accepted_total += 1
-            metered = MeteredChannel(channel, self._limits.frames)
-            await run_session(metered, peer, self._ports, ended)
+    async def _connection(self, plain: trio.SocketStream, origin: str) -> None:
+        with ExitStack() as held:
+            accepted = None
+            with (
+                self._strangers.held_by(origin),
+                trio.move_on_after(self._limits.handshake_s_max),
+            ):
+                try:
+                    accepted = await self._shake_hands(plain, held)
+                except trio.BrokenResourceError:
+                    return
+                except HandshakeFailedError:
+                    await _drain(plain)
+            if accepted is not None:
+                channel, admission = accepted
+                self.statistics.accepted_total += 1
+                await run_session(channel, admission.peer, self._ports, admission.ended)
 
     async def _shake_hands(
-        self, plain: trio.SocketStream
+        self, plain: trio.SocketStream, held: ExitStack
     ) -> tuple[SocketChannel, Admission] | None:
-        """The connection and who is let in by it; None when it was refused with a status."""
+        """The connection and who is let in by it; None when it was refused with a status. `held` is
+        given the place of the session."""
         stream: ByteStream = PlainStream(plain)
         name = None
         if self._tls is not None:
@@ -143,24 +154,26 @@ class WorkerDoor:
             name = await shake_hands(encrypted)
             stream = TlsBytes(encrypted)
         request = await read_upgrade(stream)
-        admission = await self._judge(request, name)
+        admission = await self._judge(request, name, held)
         if admission is None:
             return None
         await request.accept(SUBPROTOCOL)
-        channel = SocketChannel(
-            stream,
-            request.behind,
-            message_bytes_max=_FRAME_BYTES_READ_MAX,
-            close_s_max=_CLOSE_S_MAX,
-        )
-        return channel, admission
+        meter = FrameMeter(self._limits.frames)
+        return worker_channel(stream, request.behind, meter), admission
 
-    async def _judge(self, request: UpgradeRequest, name: str | None) -> Admission | None:
+    async def _judge(
+        self, request: UpgradeRequest, name: str | None, held: ExitStack
+    ) -> Admission | None:
+        given = dict(request.headers)
+
         def read(header: str) -> str | None:
-            return request.headers.get(header.lower())
+            return given.get(header.lower())
 
         try:
+            refuse_repeated(name for name, _ in request.headers)
             admission = await self._admission(request, read)
+            self._sessions.require(admission.peer.tenant_id, "worker sessions")
+            held.enter_context(self._sessions.held_by(admission.peer.tenant_id))
             if name is not None:
                 peer = admission.peer
                 peer = msgspec.structs.replace(peer, subject=f"{peer.subject} ({name})")
@@ -187,7 +200,7 @@ class WorkerDoor:
 
 async def _drain(stream: trio.SocketStream) -> None:
     """Let a refused peer read why: closing on what it still sends would reset that away."""
-    with trio.move_on_after(_CLOSE_S_MAX), suppress(trio.BrokenResourceError):
+    with trio.move_on_after(_DRAIN_S_MAX), suppress(trio.BrokenResourceError):
         await stream.send_eof()
         async for _ in stream:
             pass

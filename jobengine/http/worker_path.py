@@ -4,7 +4,8 @@ The handshake is a request like any other; the connection is handed over to the 
 it as one of the workers' own port is read.
 
 I1  The token is checked before the upgrade; every refusal is the envelope.
-I2  Another method, and a request that is no handshake, is the framework's to answer.
+I2  Sessions of one tenant take half of the server's connections at most.
+I3  Another method, and a request that is no handshake, is the framework's to answer.
 
 Not here: frames (`worker_socket`), what a session says and hears (``actors/session``), the plain
 requests of workers (`worker_calls`).
@@ -19,11 +20,13 @@ import trio
 
 from jobengine.actors.session import SessionPorts, run_session
 from jobengine.core.request_limit import Rate
+from jobengine.core.room import Room
 from jobengine.http.answer import encoded, sent_whole
 from jobengine.http.errors import answer_to, internal_answer
 from jobengine.http.hand_over import HAND_OVER, HandedConnection
 from jobengine.http.limits import RateLimits
 from jobengine.http.opening import Opening
+from jobengine.http.peers import ServerLimits
 from jobengine.http.security import standing_headers
 from jobengine.http.single_headers import refuse_repeated
 from jobengine.http.worker_admission import Admission, Admit, trace_id_of
@@ -44,12 +47,19 @@ class WorkerPath:
     """Answers the handshakes of workers."""
 
     def __init__(
-        self, ports: SessionPorts, admit: Admit, frames: Rate | None = None, *, tls: bool = False
+        self,
+        ports: SessionPorts,
+        admit: Admit,
+        frames: Rate | None = None,
+        *,
+        tls: bool = False,
+        connections_max: int = ServerLimits().connections_max,
     ) -> None:
         self._ports = ports
         self._admit = admit
         self._frames = frames or RateLimits().frames
         self._standing = encoded(standing_headers(tls=tls))
+        self._sessions = Room(connections_max)
 
     async def answer(self, scope: dict[str, Any], send: Send) -> None:
         given = {
@@ -65,6 +75,7 @@ class WorkerPath:
             opening = Opening(scope["headers"])
             opening.check(SUBPROTOCOL)
             admission = await self._admit(header)
+            self._sessions.require(admission.peer.tenant_id, "worker sessions")
         except Exception as error:  # noqa: BLE001 - whatever it is has one answer
             refusal = answer_to(error, trace_id)
             if refusal is None:
@@ -80,6 +91,10 @@ class WorkerPath:
         await send({"type": HAND_OVER, "serve": partial(self._serve, admission)})
 
     async def _serve(self, admission: Admission, connection: HandedConnection) -> None:
+        with self._sessions.held_by(admission.peer.tenant_id):
+            await self._serve_held(admission, connection)
+
+    async def _serve_held(self, admission: Admission, connection: HandedConnection) -> None:
         try:
             await connection.bytes.send_all(connection.head)
         except (trio.BrokenResourceError, trio.ClosedResourceError):

@@ -13,6 +13,7 @@ way back (`worker_frames`).
 """
 
 from collections.abc import Callable, Generator, Sequence
+from itertools import chain
 from typing import Final, TypeVar, assert_never
 
 import msgspec
@@ -51,7 +52,7 @@ from jobengine.messages.session import (
 )
 from jobengine.messages.worker_reports import Completed, LeaseClaim
 from jobengine.wire.fields import raw_null
-from jobengine.wire.frames import FRAME_BYTES_MAX, Malformed, decode_worker_frame
+from jobengine.wire.frames import FRAME_BYTES_MAX, Malformed, worker_frame_pieces
 from jobengine.wire.indexed import indexed
 from jobengine.wire.job_texts import in_strides
 from jobengine.wire.jobs import JobRequest
@@ -80,6 +81,9 @@ SUBMIT_PATH: Final = "worker:submit"
 """What an idempotency key of a submit is relative to, as a REST key is to its path."""
 
 R = TypeVar("R")
+
+_STRIDE: Final = 64
+"""Messages and jobs that are understood between two steps."""
 
 _FRAME_TOO_LARGE: Final = Unreadable(
     code=ErrorCode.PAYLOAD_TOO_LARGE,
@@ -113,7 +117,12 @@ class WorkerReader:
         if len(frame) > FRAME_BYTES_MAX // 4 and _too_large(frame):
             return (_FRAME_TOO_LARGE,)
         said: list[Said] = []
-        for message in decode_worker_frame(frame):
+        since = 0
+        for message in chain.from_iterable(worker_frame_pieces(frame)):
+            since += 1
+            if since > _STRIDE:
+                since = 0
+                yield
             try:
                 # By far the most frequent, so it does not take its turn among the others.
                 if type(message) is Complete and not message.artifacts and not message.follow_ups:
@@ -126,8 +135,11 @@ class WorkerReader:
                         )
                     )
                 elif type(message) is Submit:
+                    since += len(message.jobs)
                     said.append((yield from self._submit_said(message)))
                 else:
+                    if type(message) is Complete:
+                        since += len(message.follow_ups)
                     said.append(self._understand(message, peer, now_at))
             except RefusedError as error:
                 said.append(Nacked(message.ref, error.refusal))

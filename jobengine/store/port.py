@@ -33,6 +33,7 @@ from jobengine.domain.redrive import Redrive
 from jobengine.store.admission import AdmissionStore
 from jobengine.store.artifacts import ArtifactStore
 from jobengine.store.feeds import FeedStore
+from jobengine.store.log_pages import LOG_BYTES_MAX, LogLines
 from jobengine.store.runs import RunStore
 from jobengine.store.webhooks import WebhookStore
 
@@ -121,14 +122,6 @@ class LetterGroups:
     by_job_type: Sequence[LetterGroup]
     by_queue: Sequence[LetterGroup]
     by_signature: Sequence[LetterGroup]
-
-
-@attrs.frozen(kw_only=True)
-class LogLines:
-    attempt: int
-    at: int
-    lines: bytes
-    """A JSON array of {at, level, text}."""
 
 
 @attrs.frozen(kw_only=True)
@@ -262,9 +255,17 @@ class Store(ArtifactStore, AdmissionStore, RunStore, WebhookStore, FeedStore, Pr
         """Artifacts of a job by (attempt, at, name)."""
 
     async def logs(
-        self, tenant_id: str, job_id: str, after: int, rows_max: int
+        self,
+        tenant_id: str,
+        job_id: str,
+        after: int,
+        rows_max: int,
+        bytes_max: int = LOG_BYTES_MAX,
     ) -> Sequence[tuple[int, LogLines]]:
-        """Stored log lines of a job as (position, lines), after a position."""
+        """Stored log lines of a job as (position, lines), after a position.
+
+        Stops at ``rows_max`` rows, or with the row that reaches ``bytes_max`` bytes of lines.
+        """
 
     async def logs_back(
         self, tenant_id: str, job_id: str, before: int, rows_max: int

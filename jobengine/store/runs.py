@@ -12,6 +12,7 @@ from jobengine.domain.change import ArtifactRow, LogRow, RegistryRow
 from jobengine.domain.run import RunState
 from jobengine.domain.run_part import RunPart
 from jobengine.domain.run_record import NodeRecord, RunRecord
+from jobengine.store.log_pages import LOG_BYTES_MAX
 
 __all__ = ["RunFilter", "RunStore"]
 
@@ -67,10 +68,15 @@ class RunStore(Protocol):
         """Of the jobs named those that exist, by job id."""
 
     async def run_logs(
-        self, tenant_id: str, run_id: str, after: int, rows_max: int
+        self,
+        tenant_id: str,
+        run_id: str,
+        after: int,
+        rows_max: int,
+        bytes_max: int = LOG_BYTES_MAX,
     ) -> Sequence[tuple[int, LogRow]]:
         """Stored log lines of the jobs of a run as (position, lines), after a position, by it: in
-        the order in which they were committed."""
+        the order in which they were committed. Stops as ``logs`` does."""
 
     async def run_artifacts(
         self, tenant_id: str, run_id: str, after: tuple[str, int, str] | None, rows_max: int

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final, Generic, Literal, TypeVar
 
 import msgspec
 
+from jobengine.wire.array_items import ITEMS_MAX
 from jobengine.wire.fields import (
     INT64_MAX,
     AwareInstant,
@@ -33,7 +34,7 @@ from jobengine.wire.refusal import Refusal, refusal_of
 
 JobStateName = Literal["pending", "scheduled", "running", "completed", "failed", "cancelled"]
 DeadLetterStateName = Literal["open", "replayed", "retried", "discarded"]
-BULK_ITEMS_MAX: Final = 10_000
+BULK_ITEMS_MAX: Final = ITEMS_MAX
 
 
 class Backoff(msgspec.Struct, rename="camel", forbid_unknown_fields=True, frozen=True):

@@ -1,13 +1,14 @@
 """Job requests from a bus: one job each, however often they are delivered; bad ones aside."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
 import trio
 
 from jobengine.domain.change import CommitBatch
+from jobengine.domain.entry import Head
 from jobengine.messages.lease_shard import Actor, CancelJob
 from jobengine.store.memory import MemoryStore
 from tests.bus.conftest import Node, asking, open_node, until
@@ -149,6 +150,41 @@ async def test_requests_that_can_never_be_jobs_are_set_aside_with_the_reason(
     assert letter["source"].startswith("jobengine")
     assert all(len(letter["body"]) <= 65_536 for letter in letters)
     assert by_code["TENANT_FORBIDDEN"]["tenantId"] == "globex"
+
+
+async def test_what_can_be_no_tenant_is_set_aside_and_others_go_on(server: Server) -> None:
+    async with open_node(server.url) as node:
+        await _ready(node)
+        await node.submit("acme")
+        await server.request("%00", JOB, tenant="\0")
+        await server.request("x" * 257, JOB)
+        await server.request("acme", JOB)
+        await until(partial(job_count, node), 2)
+        await until(partial(codes, server), ["INVALID_FIELD"] * 2)
+        await until(server.requests_left, 0)
+
+
+class PoisonedStore(MemoryStore):
+    """Fails on one tenant, and on whatever it is asked for together with it."""
+
+    async def heads(self, tenant_ids: Iterable[str]) -> dict[str, Head]:
+        asked = list(tenant_ids)
+        if "poison" in asked:
+            raise ZeroDivisionError
+        return await super().heads(asked)
+
+
+async def test_a_tenant_that_the_store_fails_on_stops_nobody_else(server: Server) -> None:
+    async with open_node(server.url, PoisonedStore()) as node:
+        await node.submit("acme")
+        await _ready(node)
+        await server.request("poison", JOB)
+        await until(partial(deferred, node), True)
+        await server.request("acme", JOB)
+        await until(partial(job_count, node), 2)
+        await until(server.requests_left, 1)
+        assert node.bus.connects_total == 1
+        assert await server.letters() == []
 
 
 async def test_a_tenant_that_has_done_nothing_yet_may_not_submit_unless_it_is_named(

@@ -60,6 +60,7 @@ def _another(name: str, default: Any) -> Any:
         "bus_tenants": "acme",
         "bus_url": "nats://127.0.0.1:4222",
         "cors_origins": "https://console.example.com",
+        "embedded_tcp_port": 5433,
         "http": "127.0.0.1:80",
         "log_level": "error",
         "public_url": "https://jobs.example.com",

@@ -88,6 +88,19 @@ async def test_a_queue_explains_its_first_jobs_and_counts_what_keeps_them(rest: 
     assert (await rest.client.get("/queues/scan/explain?count=101")).status_code == 400
 
 
+async def test_a_queue_whose_jobs_all_wait_for_one_key_explains_the_first_of_them(
+    rest: Rest,
+) -> None:
+    async with working(rest.engine) as worker:
+        jobs = [await rest.submit(concurrencyKey="repo", concurrencyLimit=1) for _ in range(5)]
+        await rest.submit()
+        for _ in range(2):
+            await worker.take()
+        items = (await rest.client.get("/queues/scan/explain?count=2")).json()["items"]
+        assert [item["jobId"] for item in items] == [job["jobId"] for job in jobs[1:3]]
+        assert [item["gates"][0]["gate"] for item in items] == ["concurrency_key"] * 2
+
+
 async def test_what_runs_is_no_part_of_a_queues_explanation(rest: Rest) -> None:
     async with working(rest.engine) as worker:
         await rest.submit()

@@ -389,8 +389,8 @@ def test_a_tenant_without_transfers_is_forgotten() -> None:
     with transfers.one_of("a"), pytest.raises(RefusedError), transfers.one_of("a"):
         raise AssertionError
     with transfers.one_of("a"), transfers.one_of("b"):
-        assert set(transfers._by_tenant) == {"a", "b"}
-    assert not transfers._by_tenant
+        assert set(transfers._room._by_owner) == {"a", "b"}
+    assert not transfers._room._by_owner
 
 
 async def test_bytes_that_stop_coming_are_given_up(rest: Rest) -> None:

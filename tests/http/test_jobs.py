@@ -154,6 +154,28 @@ async def test_values_of_a_bulk_in_lines_may_share_a_line_or_take_several(rest: 
     assert answer.json()["created"] == 3
 
 
+async def test_values_that_share_a_line_are_read_only_where_they_cannot_be_too_many(
+    rest: Rest,
+) -> None:
+    answer = await rest.client.post(
+        "/jobs:bulk",
+        content=b'{"jobType":"a"}' * 10_001,
+        headers={"Content-Type": "application/x-ndjson"},
+    )
+    result = answer.json()
+    assert (answer.status_code, result["created"], result["rejected"]) == (200, 0, 1)
+
+
+async def test_more_than_ten_thousand_lines_are_refused_whole(rest: Rest) -> None:
+    answer = await rest.client.post(
+        "/jobs:bulk",
+        content=b'{"jobType":"a"}\n' * 10_001,
+        headers={"Content-Type": "application/x-ndjson"},
+    )
+    assert answer.status_code == 413
+    assert answer.json()["error"]["code"] == "BULK_TOO_LARGE"
+
+
 @pytest.mark.parametrize("ndjson", [False, True])
 async def test_a_bad_item_between_alike_ones_is_refused_as_it_is_by_itself(
     rest: Rest, ndjson: bool

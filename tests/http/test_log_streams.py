@@ -1,11 +1,16 @@
 """Log lines on streams: stored ones and those that come, each once, in order, in both forms."""
 
 import json
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
+from jobengine.http.streams.besides import Lines, StoredRow
+from jobengine.http.streams.cursors import LineId
+from jobengine.http.streams.form import Ending
 from jobengine.messages.session import Grant
 from jobengine.wire.streams import StreamEnd, StreamLog
 from tests.http.conftest import Rest
@@ -32,7 +37,7 @@ async def logged(rest: Rest, worker: Worker, *rows: tuple[str, ...]) -> Grant:
 
 async def until_stored(rest: Rest, grant: Grant, rows: int) -> None:
     with trio.fail_after(15):
-        while len(await rest.engine.store.logs("demo", grant.job.job_id, 0, 100)) < rows:
+        while len(await rest.engine.store.logs("demo", grant.job.job_id, 0, 100, 1 << 30)) < rows:
             await trio.lowlevel.checkpoint()
 
 
@@ -123,6 +128,62 @@ async def test_a_log_of_many_rows_is_read_in_pages(rest: Rest) -> None:
             *found, end = await rest_of(reader)
     assert texts(found) == [str(number) for number in range(100)]
     assert json.loads(end["data"]) == {"message": "all stored lines have been sent"}
+
+
+async def test_large_rows_of_a_log_are_all_sent_and_listed(rest: Rest) -> None:
+    large = ["x" * 16_000] * 20
+    async with working(rest.engine) as worker:
+        rows = [(f"row {number}", *large) for number in range(5)]
+        grant = await logged(rest, worker, *rows)
+        job_id = grant.job.job_id
+        async with following(rest, "?follow=false", f"/stream/logs/{job_id}") as reader:
+            *found, _ = await rest_of(reader)
+        assert texts(found) == [text for row in rows for text in row]
+        listed = (await rest.client.get(f"/jobs/{job_id}/logs?pageSize=500")).json()
+    assert [line["text"] for line in listed["items"]] == texts(found)
+    assert listed["nextPageToken"] is None
+
+
+class SlowVoice:
+    """Of a peer that takes what it is sent when it is told to."""
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self.said = list[list[str]]()
+        self.taken = trio.Event()
+        self._nursery = nursery
+
+    def say(self, *said: tuple[str, Any, str | None]) -> None:
+        self.said.append([line for _, line, _ in said])
+        self.taken = trio.Event()
+
+    async def drained(self) -> None:
+        await self.taken.wait()
+
+    def spawn(self, work: Callable[[], Awaitable[None]]) -> None:
+        self._nursery.start_soon(work)
+
+    def end(self, ending: Ending) -> None:
+        pass
+
+
+async def test_a_row_is_put_out_when_the_one_before_has_left() -> None:
+    asked = []
+
+    async def read(position: int, rows_max: int) -> tuple[list[StoredRow], bool]:
+        asked.append(position)
+        rows = [StoredRow(at, [f"{at}"]) for at in range(1, 6) if at > position][:2]
+        return rows, len(rows) == 2
+
+    async with trio.open_nursery() as nursery:
+        voice = SlowVoice(nursery)
+        Lines("log", read, LineId(1, -1)).begin(voice)
+        for count in range(1, 6):
+            await wait_all_tasks_blocked()
+            assert voice.said == [[f"{at}"] for at in range(1, count + 1)]
+            voice.taken.set()
+        await wait_all_tasks_blocked()
+        assert asked == [0, 2, 4]
+        nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize("end", ["cancel", "fail"])

@@ -325,6 +325,22 @@ async def test_lines_of_all_jobs_come_in_the_order_they_were_stored(rest: Rest, 
     ]
 
 
+@pytest.mark.parametrize("size", [7, 41, 500])
+async def test_many_rows_and_large_ones_are_all_listed(rest: Rest, size: int) -> None:
+    texts = [str(number) for number in range(40)] + ["x" * 16_000] * 80 + ["last"]
+    async with working(rest.engine) as worker:
+        run_id = await begin(rest, run("only"))
+        grant = (await take(worker, "only"))["only"]
+        for text in texts[:40]:
+            await worker.log(grant, _lines(text))
+        for start in range(40, len(texts), 27):
+            await worker.log(grant, _lines(*texts[start : start + 27]))
+        await worker.complete(grant)
+        await until(rest, run_id, "completed")
+    lines = await _pages(rest, f"/pack-runs/{run_id}/logs", size)
+    assert [line["text"] for line in lines] == texts
+
+
 @pytest.mark.parametrize("size", [1, 50])
 async def test_artifacts_of_all_jobs_come_by_key_attempt_and_name(rest: Rest, size: int) -> None:
     async with working(rest.engine) as worker:

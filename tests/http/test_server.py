@@ -11,7 +11,8 @@ import trio
 
 from jobengine.http.app import create_app
 from jobengine.http.connection import HANDSHAKE
-from jobengine.http.hand_over import HAND_OVER
+from jobengine.http.hand_over import HAND_OVER, HandedConnection
+from jobengine.http.peers import origin_of
 from jobengine.http.server import AddressUnavailableError, ServerLimits, listen, serve
 from tests.http.conftest import Rest
 
@@ -42,8 +43,8 @@ class Served:
         self.stopping = stopping
         self.ended = ended
 
-    async def connect(self, data: bytes) -> trio.SocketStream:
-        stream = await trio.open_tcp_stream("127.0.0.1", self.port)
+    async def connect(self, data: bytes, origin: str = "127.0.0.1") -> trio.SocketStream:
+        stream = await trio.open_tcp_stream("127.0.0.1", self.port, local_address=origin)
         await stream.send_all(data)
         return stream
 
@@ -182,7 +183,7 @@ async def test_an_idle_connection_is_closed_as_soon_as_the_server_stops() -> Non
 
 async def test_one_connection_too_many_is_closed_at_once() -> None:
     async with serving(hello, connections_max=2) as served:
-        kept = [await served.connect(GET) for _ in range(2)]
+        kept = [await served.connect(GET, f"127.0.0.{n}") for n in (2, 3)]
         for stream in kept:
             with trio.fail_after(15):
                 await stream.receive_some()
@@ -190,6 +191,50 @@ async def test_one_connection_too_many_is_closed_at_once() -> None:
             assert await closed_by_server(third) == b""
         for stream in kept:
             await stream.aclose()
+
+
+async def test_connections_of_one_origin_leave_half_of_the_server_to_others() -> None:
+    async def until_left(connection: HandedConnection) -> None:
+        await connection.bytes.send_all(b"handed over")
+        await connection.bytes.receive_some(1)
+
+    async def handing(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/":
+            await hello(scope, receive, send)
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": HAND_OVER, "serve": until_left})
+
+    async with serving(handing, connections_max=4) as served:
+
+        async def kept(data: bytes, origin: str = "127.0.0.1") -> trio.SocketStream:
+            stream = await served.connect(data, origin)
+            with trio.fail_after(15):
+                assert await stream.receive_some()
+            return stream
+
+        streams = [await kept(GET), await kept(GET)]
+        async with await served.connect(b"") as third:
+            assert await closed_by_server(third) == b""
+        streams.append(await kept(GET, "127.0.0.2"))
+        await streams.pop(0).aclose()
+        # What was handed over is somebody's, and no more the origin's.
+        streams.append(await kept(GET.replace(b"/ ", b"/stream ", 1)))
+        streams.append(await kept(GET))
+        for stream in streams:
+            await stream.aclose()
+
+
+@pytest.mark.parametrize(
+    ("address", "origin"),
+    [("127.0.0.1", "127.0.0.1"), ("::1", "0000000000000000")],
+)
+async def test_an_origin_is_an_address_or_a_network(address: str, origin: str) -> None:
+    (listener,) = await trio.open_tcp_listeners(0, host=address)
+    async with listener, await trio.open_tcp_stream(*listener.socket.getsockname()[:2]):
+        async with await listener.accept() as accepted:
+            assert origin_of(accepted) == origin
+        assert origin_of(accepted) == ""
 
 
 async def test_a_cancelled_server_has_let_go_of_its_port() -> None:

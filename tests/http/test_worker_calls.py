@@ -107,7 +107,7 @@ async def port(tmp_path: Path) -> AsyncIterator[Port]:
         )
         framework = create_app(front, (*ROUTES, *worker_routes(calls)))
         admit = token_admission(Identities(tokens, engine.store, engine.clock))
-        workers = WorkerPath(session_ports(engine, faults), admit)
+        workers = WorkerPath(session_ports(engine, faults), admit, connections_max=4)
         app = DirectFirst(front, ROUTES, framework, workers)
         bound = await nursery.start(
             partial(serve, app, listen("127.0.0.1", 0), ServerLimits(), stopping=front.stopping)
@@ -228,6 +228,23 @@ async def test_a_frame_over_one_mebibyte_is_an_error_on_the_http_port(port: Port
     async with port.connect() as socket:
         await socket.send("x" * ((1 << 20) + 1))
         assert (await socket.hear("error"))["code"] == "PAYLOAD_TOO_LARGE"
+
+
+async def test_sessions_of_one_tenant_take_half_of_the_http_port_at_most(port: Port) -> None:
+    url = port.url.replace("ws:", "http:")
+    async with port.connect() as first, port.connect() as second:
+        for socket in (first, second):
+            await socket.say({"op": "hello", "workerId": "w", "queues": ["q"], "capacity": 1})
+            await socket.hear("welcome")
+        refused = await port.client.get(url, headers=HANDSHAKE)
+        assert (refused.status_code, refused.headers["Retry-After"]) == (503, "5")
+        assert refused.json()["error"]["code"] == "OVERLOADED"
+    with trio.fail_after(15):
+        while port.engine.registry.statistics().sessions:
+            await trio.lowlevel.checkpoint()
+    async with port.connect() as socket:
+        await socket.say({"op": "hello", "workerId": "w", "queues": ["q"], "capacity": 1})
+        await socket.hear("welcome")
 
 
 async def test_the_websocket_of_the_http_port_asks_who_comes(port: Port) -> None:

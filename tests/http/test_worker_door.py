@@ -14,6 +14,8 @@ from trio_websocket import ConnectionClosed
 from jobengine.actors.session import ShellLimits
 from jobengine.core.session import SessionLimits
 from jobengine.http.worker_door import DoorLimits, ListenFailedError
+from jobengine.http.worker_reading import WorkerReader
+from jobengine.messages.session import Peer
 from tests.http.worker_socket import Door, open_door
 from tests.protocol.runner import load, run_vector
 
@@ -126,6 +128,33 @@ async def test_a_frame_over_the_limit_is_an_error_and_repeated_ends_the_connecti
             await socket.receive()
         assert closed.value.reason is not None
         assert closed.value.reason.code == 1008
+
+
+async def test_a_frame_of_too_many_messages_is_an_error_and_others_are_taken(door: Door) -> None:
+    async with door.greeted() as socket:
+        drains = ",".join(['{"op":"drain"}'] * 10_001)
+        await socket.send(f"[{drains}]")
+        error = await socket.hear("error")
+        assert (error["code"], "10000" in error["message"]) == ("PAYLOAD_TOO_LARGE", True)
+        await socket.say({"op": "heartbeat", "ref": 1})
+        assert (await socket.hear("ack"))["ref"] == 1
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        '{"op":"drain"}',
+        "{}",
+        '{"op":"submit","jobs":[{}]}',
+        '{"op":"complete","leaseId":"l","token":1,"followUps":[{"jobType":"a"},{"jobType":"a"}]}',
+    ],
+)
+def test_others_run_while_a_frame_of_many_messages_is_read(message: str) -> None:
+    reader = WorkerReader(lambda count: [f"j{n}" for n in range(count)])
+    nobody = Peer(tenant_id="t", subject="s", scopes=frozenset())
+    frame = "[" + ",".join([message] * 2_000) + "]"
+    steps = reader.reading(frame, nobody, 0)
+    assert sum(1 for _ in steps) >= 2_000 // 65
 
 
 async def test_a_binary_frame_is_an_error(door: Door) -> None:
@@ -241,6 +270,39 @@ async def test_more_connections_than_allowed_are_turned_away(tmp_path: Path) -> 
     async with open_door(tmp_path, door_limits=DoorLimits(connections_max=1)) as door:
         async with door.greeted():
             assert await door.raw(door.upgrade()) == b""
+        await door.settled()
+        await serves(door)
+
+
+async def test_sessions_of_one_tenant_leave_half_of_the_door_to_others(tmp_path: Path) -> None:
+    async with open_door(tmp_path, door_limits=DoorLimits(connections_max=4)) as door:
+        other = {"Authorization": f"Bearer {door.token(tenant='other')}"}
+        async with door.greeted(), door.greeted(workerId="w2"):
+            for _ in range(2):
+                refused = await door.raw(door.upgrade())
+                assert refused.startswith(b"HTTP/1.1 503 ")
+                assert b"\r\nRetry-After: 5\r\n" in refused
+                assert b'"OVERLOADED","message":"the tenant' in refused
+            async with door.connect(**other), door.connect(**other):
+                await door.settled(4)
+        await door.settled()
+        await serves(door)
+
+
+async def test_handshakes_of_one_origin_leave_half_of_the_door_to_others(tmp_path: Path) -> None:
+    async with open_door(tmp_path, door_limits=DoorLimits(connections_max=4)) as door:
+        silent = [await trio.open_tcp_stream("127.0.0.1", door.port) for _ in range(2)]
+        with trio.fail_after(15):
+            while door.door.statistics.connections < 2:
+                await wait_all_tasks_blocked()
+        assert await door.raw(door.upgrade()) == b""
+        async with await trio.open_tcp_stream(
+            "127.0.0.1", door.port, local_address="127.0.0.2"
+        ) as stream:
+            await stream.send_all(door.upgrade())
+            assert (await stream.receive_some()).startswith(b"HTTP/1.1 101 ")
+        for stream in silent:
+            await trio.aclose_forcefully(stream)
         await door.settled()
         await serves(door)
 

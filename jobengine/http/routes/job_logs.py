@@ -20,6 +20,7 @@ from jobengine.http.route import Call, Paging
 from jobengine.http.route_shapes import MISSING, reading
 from jobengine.http.routes.jobs import require_job
 from jobengine.http.views import LogLineView
+from jobengine.store.log_pages import goes_on
 from jobengine.store.port import LogLines
 from jobengine.wire.fields import INT64_MAX
 from jobengine.wire.jobs import Page
@@ -61,7 +62,7 @@ async def list_logs(call: Call[JobLogList, None]) -> Answer:
                         return page_answer(items, pages.token(call, (position, number)))
                     items.append(line)
             position, taken = next_position, 0
-        if len(rows) < _ROWS:
+        if not goes_on(rows, _ROWS):
             return page_answer(items, None)
     return page_answer(items, pages.token(call, (position, 0)))
 

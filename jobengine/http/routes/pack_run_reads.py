@@ -27,12 +27,14 @@ from jobengine.http.routes.streams import FULL, SubjectQuery, follow_run
 from jobengine.http.streams import EVENT_STREAM
 from jobengine.http.streams.besides import StoredRow
 from jobengine.http.streams.form import Shown
+from jobengine.store.log_pages import goes_on
 from jobengine.store.port import Store
 from jobengine.wire.jobs import Page
 from jobengine.wire.packs import PackArtifactView, PackLogEvent, PackLogLine
 
 __all__ = ["ROUTES"]
 
+_ROWS: Final = 16
 _lines: Final = msgspec.json.Decoder(list[dict[str, Any]])
 
 
@@ -41,21 +43,27 @@ async def list_logs(call: Call[Paging, None]) -> Answer:
     run = await require_pack_run(call)
     store, size = call.front.gateway.store, call.query.page_size
     position, taken = pages.after(call, tuple[int, int]) or (0, 0)
-    rows = await store.run_logs(call.tenant_id, run.run_id, position, size + 1)
-    nodes = await store.node_records(call.tenant_id, [row.job_id for _, row in rows])
-    keys = {node.job_id: node.node_key for node in nodes}
     items: list[PackLogLine] = []
-    for next_position, row in rows:
-        lines = _lines.decode(row.lines)
-        room = size - len(items)
-        items += [
-            PackLogLine(key=keys[row.job_id], job_id=row.job_id, attempt=row.attempt, **line)
-            for line in lines[taken : taken + room]
-        ]
-        if taken + room < len(lines):
-            return page_answer(items, pages.token(call, (position, taken + room)))
-        position, taken = next_position, 0
-    return page_answer(items, pages.token(call, (position, 0) if len(rows) > size else None))
+    while True:
+        rows = await store.run_logs(call.tenant_id, run.run_id, position, _ROWS)
+        keys = await _keys(store, call.tenant_id, rows)
+        for next_position, row in rows:
+            lines = _lines.decode(row.lines)
+            room = size - len(items)
+            items += [
+                PackLogLine(key=keys[row.job_id], job_id=row.job_id, attempt=row.attempt, **line)
+                for line in lines[taken : taken + room]
+            ]
+            if taken + room < len(lines):
+                return page_answer(items, pages.token(call, (position, taken + room)))
+            position, taken = next_position, 0
+        if not goes_on(rows, _ROWS):
+            return page_answer(items, None)
+
+
+async def _keys(store: Store, tenant_id: str, rows: Sequence[tuple[int, LogRow]]) -> dict[str, str]:
+    nodes = await store.node_records(tenant_id, [row.job_id for _, row in rows])
+    return {node.job_id: node.node_key for node in nodes}
 
 
 async def list_artifacts(call: Call[Paging, None]) -> Answer:
@@ -95,11 +103,11 @@ async def stream_pack_run(call: Call[SubjectQuery, None]) -> LiveAnswer:
 
 async def _rows(
     store: Store, tenant_id: str, run_id: str, position: int, rows_max: int
-) -> Sequence[StoredRow]:
+) -> tuple[list[StoredRow], bool]:
     rows = await store.run_logs(tenant_id, run_id, position, rows_max)
-    nodes = await store.node_records(tenant_id, [row.job_id for _, row in rows])
-    keys = {node.job_id: node.node_key for node in nodes}
-    return [StoredRow(at, _told(keys.get(row.job_id), at, row)) for at, row in rows]
+    keys = await _keys(store, tenant_id, rows)
+    told = [StoredRow(at, _told(keys.get(row.job_id), at, row)) for at, row in rows]
+    return told, goes_on(rows, rows_max)
 
 
 def _told(key: str | None, position: int, row: LogRow) -> list[PackLogEvent]:

@@ -37,7 +37,6 @@ __all__ = ["NDJSON", "ROUTES"]
 NDJSON: Final = "application/x-ndjson"
 
 _STRIDE: Final = 64
-_requests: Final = msgspec.json.Decoder(list[JobRequest])
 _request: Final = msgspec.json.Decoder(JobRequest)
 
 
@@ -78,7 +77,7 @@ async def _translate(call: Call[NoQuery, RawBody]) -> Sequence[NewJob | Refusal]
     ndjson = call.body.media_type == NDJSON
     texts = bulk_texts(call.body.data, ndjson=ndjson)
     if isinstance(texts, wire.Refusal):
-        requests = _read_whole(call.body)
+        requests = _read_whole(call.body) if ndjson else None
         if requests is None:
             raise RefusedError(refused_by_wire(texts))
         return await _of_requests(call, requests)
@@ -112,14 +111,6 @@ async def _of_texts(
 async def _of_requests(
     call: Call[NoQuery, RawBody], requests: Sequence[JobRequest]
 ) -> list[NewJob | Refusal]:
-    if len(requests) > BULK_ITEMS_MAX:
-        raise RefusedError(
-            Refusal(
-                ErrorCode.BULK_TOO_LARGE,
-                f"{len(requests)} jobs are more than {BULK_ITEMS_MAX}; send several requests",
-                {"path": "$", "itemsMax": BULK_ITEMS_MAX},
-            )
-        )
     translator, ids = _translator(call), call.front.gateway.new_job_ids(len(requests))
     jobs: list[NewJob | Refusal] = []
     for index, request in enumerate(requests):
@@ -133,12 +124,12 @@ async def _of_requests(
 
 
 def _read_whole(body: RawBody) -> Sequence[JobRequest] | None:
-    """All items in one decode; None when one of them is no request."""
+    """All values in one decode; None when one of them is no request, or there may be too many: a
+    value has a brace at least."""
+    if body.data.count(b"{") > BULK_ITEMS_MAX:
+        return None
     try:
-        text = body.data.decode()
-        if body.media_type == NDJSON:
-            return _request.decode_lines(text)
-        return _requests.decode(text)
+        return _request.decode_lines(body.data.decode())
     except (msgspec.DecodeError, RecursionError, UnicodeError):
         return None
 
@@ -178,7 +169,7 @@ ROUTES: Final = (
         body=JobRequest,
         answers={201: JobView, 200: JobView},
         answer_headers=("X-JobEngine-Backlog",),
-        errors=(ErrorCode.BACKLOG_FULL,),
+        errors=(ErrorCode.BACKLOG_FULL, ErrorCode.CAPACITY_EXCEEDED),
         direct=True,
         creates_work=True,
         location=True,
@@ -197,6 +188,6 @@ ROUTES: Final = (
         answer_headers=("X-JobEngine-Backlog",),
         direct=True,
         creates_work=True,
-        errors=(ErrorCode.BACKLOG_FULL, ErrorCode.BULK_TOO_LARGE),
+        errors=(ErrorCode.BACKLOG_FULL, ErrorCode.BULK_TOO_LARGE, ErrorCode.CAPACITY_EXCEEDED),
     ),
 )

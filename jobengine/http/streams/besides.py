@@ -4,8 +4,8 @@ Both are read from the store when something has moved, by a task that exists onl
 
 I1  Nothing is missed: what moves while it is read is read again.
 I2  Reading takes a share of the time at most (`_SHARE`), however often things move.
-I3  Lines go out in the order in which they were stored, each once; a page of them is read when the
-    one before has left.
+I3  Lines go out in the order in which they were stored, each once; those of a row are put out
+    when the ones before have left, and a page of rows is read then.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -22,7 +22,7 @@ __all__ = ["Beside", "FirstSignals", "Lines", "ReadLines", "ReadSignal", "Stored
 _SIGNAL_PAUSE_S: Final = 0.5
 _LINES_PAUSE_S: Final = 0.1
 _SHARE: Final = 10
-_ROWS: Final = 32
+_ROWS: Final = 16
 
 ReadSignal = Callable[[float], Awaitable[FirstSignalView | None]]
 """The first signal as it was no earlier than this instant (monotonic seconds)."""
@@ -35,8 +35,8 @@ class StoredRow(NamedTuple):
     lines: Sequence[Any]
 
 
-ReadLines = Callable[[int, int], Awaitable[Sequence[StoredRow]]]
-"""Rows behind a position, at most so many, in order."""
+ReadLines = Callable[[int, int], Awaitable[tuple[list[StoredRow], bool]]]
+"""Rows behind a position, at most so many, in order; and whether there may be more behind them."""
 
 
 class Voice(Protocol):
@@ -181,12 +181,13 @@ class Lines:
         took_s = 0.0
         while True:
             began_s = trio.current_time()
-            rows = await self._read(self._position, _ROWS)
+            rows, more = await self._read(self._position, _ROWS)
             took_s += trio.current_time() - began_s
-            for row in rows:
-                self._tell_row(row)
-            await self._voice.drained()
-            if len(rows) < _ROWS:
+            while rows:
+                # A row may be large: it is kept no longer than until it is told.
+                self._tell_row(rows.pop(0))
+                await self._voice.drained()
+            if not more:
                 break
         if last_words is not None:
             self._voice.end(finished(last_words))

@@ -15,6 +15,7 @@ from jobengine.domain.job import Job, State
 from jobengine.domain.run import ENDED
 from jobengine.domain.run_part import RunPart, decode_part
 from jobengine.domain.run_record import NodeRecord, RunRecord
+from jobengine.store.log_pages import LOG_BYTES_MAX, within_bytes
 from jobengine.store.memory.tables import Tables
 from jobengine.store.port import LogLines
 from jobengine.store.runs import RunFilter
@@ -106,7 +107,12 @@ class MemoryRuns:
         ]
 
     async def run_logs(
-        self, tenant_id: str, run_id: str, after: int, rows_max: int
+        self,
+        tenant_id: str,
+        run_id: str,
+        after: int,
+        rows_max: int,
+        bytes_max: int = LOG_BYTES_MAX,
     ) -> Sequence[tuple[int, LogRow]]:
         await trio.lowlevel.checkpoint()
         found = []
@@ -115,7 +121,7 @@ class MemoryRuns:
                 if position > after:
                     found.append((position, _to_log(tenant_id, job_id, row)))
         found.sort(key=lambda each: each[0])
-        return found[:rows_max]
+        return within_bytes(found[:rows_max], bytes_max)
 
     async def run_artifacts(
         self, tenant_id: str, run_id: str, after: tuple[str, int, str] | None, rows_max: int

@@ -22,6 +22,7 @@ from jobengine.domain.entry import Block, Entry, Head, decode_entries
 from jobengine.domain.instant import DAY, HOUR
 from jobengine.domain.job import Job, State
 from jobengine.store.errors import StoreError
+from jobengine.store.log_pages import LOG_BYTES_MAX, within_bytes
 from jobengine.store.memory.admission import MemoryAdmission
 from jobengine.store.memory.artifacts import MemoryArtifacts
 from jobengine.store.memory.constraints import refuse_or_none
@@ -223,12 +224,17 @@ class MemoryStore(
         return sorted(rows, key=lambda row: (row.attempt, row.at, row.name))
 
     async def logs(
-        self, tenant_id: str, job_id: str, after: int, rows_max: int
+        self,
+        tenant_id: str,
+        job_id: str,
+        after: int,
+        rows_max: int,
+        bytes_max: int = LOG_BYTES_MAX,
     ) -> Sequence[tuple[int, LogLines]]:
         await trio.lowlevel.checkpoint()
         rows = self._tables.logs.get((tenant_id, job_id), [])
         start = bisect_left(rows, after + 1, key=lambda row: row[0])
-        return rows[start : start + rows_max]
+        return within_bytes(rows[start : start + rows_max], bytes_max)
 
     async def logs_back(
         self, tenant_id: str, job_id: str, before: int, rows_max: int

@@ -14,6 +14,7 @@ from jobengine.domain.entry import NO_DATA
 from jobengine.domain.run import RollUp, RunState
 from jobengine.domain.run_part import RunPart, decode_part
 from jobengine.domain.run_record import NodeRecord, PackOrigin, RunRecord
+from jobengine.store.log_pages import LOG_BYTES_MAX
 from jobengine.store.postgres.fetching import Rows
 from jobengine.store.postgres.rows import job_ids_of, to_artifact
 from jobengine.store.runs import RunFilter
@@ -128,12 +129,22 @@ class PostgresRuns(Rows, Protocol):
         return _to_nodes(rows)
 
     async def run_logs(
-        self, tenant_id: str, run_id: str, after: int, rows_max: int
+        self,
+        tenant_id: str,
+        run_id: str,
+        after: int,
+        rows_max: int,
+        bytes_max: int = LOG_BYTES_MAX,
     ) -> Sequence[tuple[int, LogRow]]:
         if not job_ids_of([run_id]):
             return []
         rows = await self._fetch_of(
-            tenant_id, "logs_of_run", run_id=run_id, after=after, rows_max=rows_max
+            tenant_id,
+            "logs_of_run",
+            run_id=run_id,
+            after=after,
+            rows_max=rows_max,
+            bytes_max=bytes_max,
         )
         return [
             (

@@ -23,6 +23,7 @@ from jobengine.domain.instant import HOUR
 from jobengine.domain.job import Job, State
 from jobengine.domain.stored_definitions import StoredDefinitions
 from jobengine.store.errors import StoreUnavailableError, TransactionConflictError
+from jobengine.store.log_pages import LOG_BYTES_MAX
 from jobengine.store.port import (
     Claims,
     DueJob,
@@ -239,9 +240,16 @@ class PostgresStore(
         return [to_artifact(tenant_id, job_id, row) for row in rows]
 
     async def logs(
-        self, tenant_id: str, job_id: str, after: int, rows_max: int
+        self,
+        tenant_id: str,
+        job_id: str,
+        after: int,
+        rows_max: int,
+        bytes_max: int = LOG_BYTES_MAX,
     ) -> Sequence[tuple[int, LogLines]]:
-        return await self._logs(tenant_id, "logs_of_job", job_id, after, rows_max)
+        return await self._logs(
+            tenant_id, "logs_of_job", job_id, after, rows_max, bytes_max=bytes_max
+        )
 
     async def logs_back(
         self, tenant_id: str, job_id: str, before: int, rows_max: int
@@ -249,12 +257,12 @@ class PostgresStore(
         return await self._logs(tenant_id, "logs_of_job_back", job_id, before, rows_max)
 
     async def _logs(
-        self, tenant_id: str, statement: str, job_id: str, place: int, rows_max: int
+        self, tenant_id: str, statement: str, job_id: str, place: int, rows_max: int, **bounds: int
     ) -> Sequence[tuple[int, LogLines]]:
         if not job_ids_of([job_id]):
             return []
         rows = await self._fetch_of(
-            tenant_id, statement, job_id=job_id, place=place, rows_max=rows_max
+            tenant_id, statement, job_id=job_id, place=place, rows_max=rows_max, **bounds
         )
         return [
             (position, LogLines(attempt=attempt, at=at, lines=lines))

@@ -8,6 +8,7 @@ import pytest
 from jobengine.domain.change import ArtifactRow, DeadLetterRow, DeadLetterState, LogRow
 from jobengine.domain.instant import DAY
 from jobengine.store.errors import StaleRowError, StatementRefusedError
+from jobengine.store.log_pages import goes_on
 from jobengine.store.port import DeadLetterFilter, LogLines, Store
 from jobengine.wire.fields import INT64_MAX
 from tests.store.conformance.scribe import NOW, TENANT, Scribe, job_id
@@ -169,6 +170,31 @@ async def test_log_lines_come_in_the_order_they_were_committed(
     assert first[1] == found[0]
     assert await store.logs_back(TENANT, job_id(1), first[0], 2) == []
     assert await store.logs_back(TENANT, "no-id", INT64_MAX, 2) == []
+
+
+async def test_log_lines_stop_with_the_row_that_reaches_the_bytes_asked_for(
+    store: Store, scribe: Scribe
+) -> None:
+    sizes = [50, 50, 60, 900, 40]
+    texts = [b'["%b"]' % ("\u00e9" * (size // 2 - 2)).encode() for size in sizes]
+    await scribe.aside(
+        logs=[
+            LogRow(tenant_id=TENANT, job_id=job_id(1), attempt=1, at=NOW, lines=msgspec.Raw(text))
+            for text in texts
+        ]
+    )
+    assert [len(text) for text in texts] == sizes
+
+    async def read(after: int, rows_max: int, bytes_max: int) -> list[tuple[int, LogLines]]:
+        return list(await store.logs(TENANT, job_id(1), after, rows_max, bytes_max))
+
+    for bytes_max, rows in [(1, 1), (50, 1), (51, 2), (100, 2), (101, 3), (161, 4), (9_999, 5)]:
+        found = await read(0, 9, bytes_max)
+        assert [row.lines for _, row in found] == texts[:rows]
+        assert goes_on(found, 9, bytes_max) is (sum(sizes[:rows]) >= bytes_max)
+    third = (await read(0, 9, 9_999))[2][0]
+    assert [row.lines for _, row in await read(third, 9, 1)] == [texts[3]]
+    assert len(await read(0, 2, 9_999)) == 2
 
 
 async def test_log_lines_go_by_whole_days_once_their_day_is_too_old(

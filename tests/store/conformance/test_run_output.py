@@ -47,6 +47,10 @@ async def test_lines_of_a_run_come_in_the_order_they_were_committed(
         (job_id(2), b'[{"text":"a1"}]'),
         (job_id(1), b'[{"text":"b2"}]'),
     ]
+    size = len(b'[{"text":"b1"}]')
+    for bytes_max, rows in [(1, 1), (size, 1), (size + 1, 2), (9_999, 3)]:
+        page = await store.run_logs(TENANT, run_id(1), 0, 9, bytes_max)
+        assert [(row.job_id, bytes(row.lines)) for _, row in page] == found[:rows]
     assert await store.run_logs(TENANT, "no-id", 0, 2) == []
     assert await store.run_logs("globex", run_id(1), 0, 2) == []
 

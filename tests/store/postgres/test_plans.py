@@ -241,7 +241,7 @@ CASES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     ),
     "nodes_by_id": ({"tenant_id": "t1", "job_ids": [ID]}, ("jobs_pkey",)),
     "logs_of_run": (
-        {"tenant_id": "t1", "run_id": ID, "after": 0, "rows_max": 50},
+        {"tenant_id": "t1", "run_id": ID, "after": 0, "rows_max": 50, "bytes_max": 1 << 18},
         ("jobs_of_run", "runs_pkey", "job_logs_%_pkey"),
     ),
     "artifacts_of_run": (
@@ -277,7 +277,7 @@ CASES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         ("webhooks_pkey",),
     ),
     "logs_of_job": (
-        {"tenant_id": "t1", "job_id": ID, "place": 0, "rows_max": 10},
+        {"tenant_id": "t1", "job_id": ID, "place": 0, "rows_max": 10, "bytes_max": 1 << 18},
         ("job_logs_%_pkey",),
     ),
     "log_rows_stored": (

@@ -78,15 +78,25 @@ ORDER BY attempt, at, name;
 
 -- name: logs_of_job
 -- purpose: stored log lines of a job
--- rows: up to rows_max, by position
+-- rows: up to rows_max, by position; none behind the one whose lines reach bytes_max
 -- index: job_logs_pkey of each day
 -- locks: none
--- parameters: tenant_id text, job_id uuid, place bigint, rows_max bigint
+-- parameters: tenant_id text, job_id uuid, place bigint, rows_max bigint, bytes_max bigint
 SELECT position, attempt, at, lines
-FROM job_logs
-WHERE tenant_id = %(tenant_id)s AND job_id = %(job_id)s AND position > %(place)s
-ORDER BY position
-LIMIT %(rows_max)s;
+FROM (
+    SELECT
+        following.*,
+        sum(bytes) OVER (ORDER BY position ROWS UNBOUNDED PRECEDING) - bytes AS bytes_before
+    FROM (
+        SELECT position, attempt, at, lines, octet_length(lines::text) AS bytes
+        FROM job_logs
+        WHERE tenant_id = %(tenant_id)s AND job_id = %(job_id)s AND position > %(place)s
+        ORDER BY position
+        LIMIT %(rows_max)s
+    ) following
+) bounded
+WHERE bytes_before < %(bytes_max)s
+ORDER BY position;
 
 -- name: log_rows_stored
 -- purpose: which rows of logs are there already, when a commit is sent that may have taken effect

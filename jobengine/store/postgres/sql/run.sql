@@ -141,27 +141,40 @@ ORDER BY j.job_id;
 
 -- name: logs_of_run
 -- purpose: stored log lines of the jobs of a run, in the order in which they were committed
--- rows: up to rows_max, by position
+-- rows: up to rows_max, by position; none behind the one whose lines reach bytes_max
 -- index: jobs_of_run, and job_logs_pkey of each day from the one before the run on
 -- locks: none
--- parameters: tenant_id text, run_id text, after bigint, rows_max bigint
-SELECT l.position, j.job_id::text, l.attempt, l.at, l.lines
-FROM jobs j
-CROSS JOIN LATERAL (
-    SELECT position, attempt, at, lines
-    FROM job_logs
-    WHERE tenant_id = %(tenant_id)s AND job_id = j.job_id AND position > %(after)s
-      AND at > (
-          SELECT created_at - 86400000000
-          FROM runs
-          WHERE tenant_id = %(tenant_id)s AND run_id = %(run_id)s::text::uuid
-      )
-    ORDER BY position
-    LIMIT %(rows_max)s
-) l
-WHERE j.tenant_id = %(tenant_id)s AND j.run_id = %(run_id)s::text AND j.attempt > 0
-ORDER BY l.position
-LIMIT %(rows_max)s;
+-- parameters: tenant_id text, run_id text, after bigint, rows_max bigint, bytes_max bigint
+SELECT position, job_id, attempt, at, lines
+FROM (
+    SELECT
+        measured.*,
+        sum(bytes) OVER (ORDER BY position ROWS UNBOUNDED PRECEDING) - bytes AS bytes_before
+    FROM (
+        SELECT following.*, octet_length(lines::text) AS bytes
+        FROM (
+            SELECT l.position, j.job_id::text, l.attempt, l.at, l.lines
+            FROM jobs j
+            CROSS JOIN LATERAL (
+                SELECT position, attempt, at, lines
+                FROM job_logs
+                WHERE tenant_id = %(tenant_id)s AND job_id = j.job_id AND position > %(after)s
+                  AND at > (
+                      SELECT created_at - 86400000000
+                      FROM runs
+                      WHERE tenant_id = %(tenant_id)s AND run_id = %(run_id)s::text::uuid
+                  )
+                ORDER BY position
+                LIMIT %(rows_max)s
+            ) l
+            WHERE j.tenant_id = %(tenant_id)s AND j.run_id = %(run_id)s::text AND j.attempt > 0
+            ORDER BY l.position
+            LIMIT %(rows_max)s
+        ) following
+    ) measured
+) bounded
+WHERE bytes_before < %(bytes_max)s
+ORDER BY position;
 
 -- name: artifacts_of_run
 -- purpose: the artifacts that attempts of the jobs of a run have named, with their nodes
