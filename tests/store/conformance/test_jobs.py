@@ -211,9 +211,7 @@ async def test_an_answer_is_stored_once(store: Store, scribe: Scribe) -> None:
     assert claims.answers == {each: answer(*each) for each in asked}
 
 
-async def test_answers_are_kept_for_24_hours_and_then_dropped(
-    store: Store, scribe: Scribe
-) -> None:
+async def test_answers_are_kept_for_24_hours_and_then_dropped(store: Store, scribe: Scribe) -> None:
     await scribe.aside(idempotency=[answer("k", "/jobs")])
     asked = [("k", "/jobs")]
     await store.drop_over(NOW + 23 * HOUR)
