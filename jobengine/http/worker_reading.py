@@ -82,8 +82,12 @@ SUBMIT_PATH: Final = "worker:submit"
 
 R = TypeVar("R")
 
-_STRIDE: Final = 64
-"""Messages and jobs that are understood between two steps."""
+_STRIDE: Final = 1_000
+"""Messages that are understood between two steps: some milliseconds, so that a frame of many
+reports is heard in a step or two while others submit."""
+
+_JOB: Final = 16
+"""How many messages a job takes as long as."""
 
 _FRAME_TOO_LARGE: Final = Unreadable(
     code=ErrorCode.PAYLOAD_TOO_LARGE,
@@ -110,7 +114,7 @@ class WorkerReader:
     def reading(
         self, frame: str | bytes, peer: Peer, now_at: int
     ) -> Generator[None, None, Sequence[Said]]:
-        """What a frame says, in its order, in steps of about a millisecond; never raises for what
+        """What a frame says, in its order, in steps of some milliseconds; never raises for what
         a peer sent."""
         if isinstance(frame, bytes):
             return (_NOT_TEXT,)
@@ -135,11 +139,11 @@ class WorkerReader:
                         )
                     )
                 elif type(message) is Submit:
-                    since += len(message.jobs)
+                    since += _JOB * len(message.jobs)
                     said.append((yield from self._submit_said(message)))
                 else:
                     if type(message) is Complete:
-                        since += len(message.follow_ups)
+                        since += _JOB * len(message.follow_ups)
                     said.append(self._understand(message, peer, now_at))
             except RefusedError as error:
                 said.append(Nacked(message.ref, error.refusal))

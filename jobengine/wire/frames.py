@@ -3,8 +3,8 @@
 A text frame is one JSON object or an array of them; `op` tells the type.
 
 Invariants
-    I1  A well-formed frame of up to `_PIECE` characters costs one decode. Another one is taken
-        apart, and read in pieces of about that size; of a bad piece, item by item.
+    I1  A well-formed frame costs one decode; of a worker, up to `_PIECE` characters. Another one is
+        taken apart, and read in pieces of about that size; of a bad piece, item by item.
     I2  Everything refused names the message (`ref`), the path and what would be right.
     I3  However long a list in a frame is, no more of it is made than is allowed.
 
@@ -12,6 +12,7 @@ Deliberately not here: the messages (`worker_messages`, `engine_messages`), and 
 """
 
 from collections.abc import Iterator, Sequence
+from math import inf
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 import msgspec
@@ -78,9 +79,13 @@ _encoder: Final = msgspec.json.Encoder()
 
 
 class _Codec(Generic[M]):
-    """Reads frames of one direction; `union` is the union of its message types."""
+    """Reads frames of one direction; `union` is the union of its message types, `whole_max` the
+    characters of a frame that is read in one go."""
 
-    def __init__(self, union: Any, types: tuple[type[msgspec.Struct], ...]) -> None:
+    def __init__(
+        self, union: Any, types: tuple[type[msgspec.Struct], ...], whole_max: float
+    ) -> None:
+        self._whole_max = whole_max
         self._frame: msgspec.json.Decoder[Any] = msgspec.json.Decoder(union | list[union])
         self._message: msgspec.json.Decoder[M] = msgspec.json.Decoder(union)
         self._ops = tuple(op_of(kind) for kind in types)
@@ -94,7 +99,7 @@ class _Codec(Generic[M]):
         except UnicodeError as error:
             yield [_malformed(error)]
             return
-        if len(text) <= _PIECE:
+        if len(text) <= self._whole_max:
             try:
                 found = self._frame.decode(text)
             except _UNREADABLE:
@@ -162,8 +167,8 @@ def _malformed(error: Exception) -> Malformed:
     return Malformed(None, refusal.code, refusal.message, refusal.path)
 
 
-_from_worker: Final = _Codec[WorkerMessage](WorkerMessage, WORKER_TYPES)
-_from_engine: Final = _Codec[EngineMessage](EngineMessage, ENGINE_TYPES)
+_from_worker: Final = _Codec[WorkerMessage](WorkerMessage, WORKER_TYPES, _PIECE)
+_from_engine: Final = _Codec[EngineMessage](EngineMessage, ENGINE_TYPES, inf)
 
 
 def decode_worker_frame(data: str | bytes) -> list[WorkerMessage | Malformed]:
