@@ -24,7 +24,7 @@ from jobengine import __version__
 
 __all__ = ["Report", "is_durable", "percentile", "report_on"]
 
-_PARTS = ("trio", "trio-websocket", "msgspec", "psycopg", "zstandard", "hypercorn", "quart-trio")
+_PARTS = ("trio", "trio-websocket", "msgspec", "psycopg", "zstandard", "httptools", "quart-trio")
 
 
 @attrs.define
