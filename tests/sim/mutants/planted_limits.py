@@ -69,4 +69,28 @@ LIMITS: Final = (
             new="running - holding > place.max_active",
         ),
     ),
+    Mutant(
+        name="chance_not_handed_on",
+        bug="a lane that is let out for a free place and does not take it keeps it from the others",
+        scenario="calm",
+        seeds=80,
+        mutation=Mutation(
+            module=SHARD + "freed_places",
+            function="FreedPlaces.hand_on",
+            old="if self._state.waiting_room.subject_of(lane) != subject:",
+            new="if False:",
+        ),
+    ),
+    Mutant(
+        name="changed_lane_not_noted",
+        bug="what came into a lane since its offer was looked at is not seen",
+        scenario="calm",
+        seeds=10,
+        mutation=Mutation(
+            module=SHARD + "lane_changes",
+            function="LaneChanges.note",
+            old="log.lanes[lane] = self.number",
+            new="log.lanes[lane] = self.number - 1",
+        ),
+    ),
 )
