@@ -29,6 +29,7 @@ class QueryReader(Generic[Q]):
     def __init__(self, kind: type[Q]) -> None:
         self._kind = kind
         self._lists = _lists_of(kind)
+        self._names = {each.encode_name: each.name for each in msgspec.structs.fields(kind)}
 
     def read(self, raw: bytes) -> tuple[Q, str]:
         """The parameters, and the part of them that a page token is bound to.
@@ -40,6 +41,10 @@ class QueryReader(Generic[Q]):
             query = msgspec.convert(values, self._kind, strict=False)
         except msgspec.ValidationError as error:
             raise RefusedError(refused_by_wire(refusal_of(error))) from None
+        for name in values:
+            # Of a number the text "null" is read as none.
+            if getattr(query, self._names[name]) is None:
+                raise invalid(name, "is null, which is no value; leave it out")
         bound = {name: value for name, value in values.items() if name not in _PAGING}
         return query, msgspec.json.encode(bound, order="sorted").decode() if bound else ""
 

@@ -39,6 +39,13 @@ def of_job(field: str, text: str) -> str:
     return f'{{"jobType": "scan", "{field}": {text}}}'
 
 
+@pytest.mark.parametrize("null", ["null", "Null"])
+async def test_a_parameter_that_is_null_is_refused(rest: Rest, null: str) -> None:
+    job_id = (await rest.submit())["jobId"]
+    answer = await rest.client.get(f"/jobs/{job_id}/logs", params={"tail": null})
+    refused(answer, "INVALID_FIELD", "tail")
+
+
 @pytest.mark.parametrize("opened", ["[", '{"a":'])
 @pytest.mark.parametrize(
     ("path", "around"),
