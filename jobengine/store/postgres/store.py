@@ -5,7 +5,8 @@ I1  A commit is one statement outside of a transaction: it happens wholly or not
 I2  Commits have connections of their own, which what they need to know is read on too, so that no
     other read delays one; those of one tenant are sent behind each other (`driver/line.py`).
 I3  What is asked for one tenant is read as a role that sees this tenant alone, by the tenant set in
-    the transaction of the read; the questions of shards and of the ledger span tenants.
+    the transaction of the read, and takes a share of their connections (`read_shares`); the
+    questions of shards and of the ledger span tenants.
 I4  Nothing waits for ever: whatever is sent has a deadline (`opening.py`).
 
 Not here: the statements (``sql/``), the schema (``migrations/``), how connections are opened and
@@ -45,6 +46,7 @@ from jobengine.store.postgres.encode import COMMITS
 from jobengine.store.postgres.feeds import PostgresFeeds
 from jobengine.store.postgres.letters import PostgresLetters
 from jobengine.store.postgres.migrate import status
+from jobengine.store.postgres.read_shares import ReadShares
 from jobengine.store.postgres.rows import (
     job_ids_of,
     to_answer,
@@ -89,6 +91,7 @@ class PostgresStore(
         self, tenants: Pool, shards: Pool, commits: Pool, *, rows_per_page_max: int = 2_000
     ) -> None:
         self._tenants = tenants
+        self._shares = ReadShares(tenants.size_max, tenants.acquire_timeout_s)
         self._shards = shards
         self._commits = commits
         self._rows_per_page_max = rows_per_page_max
@@ -310,7 +313,7 @@ class PostgresStore(
     ) -> list[tuple[Any, ...]]:
         """I3: of one tenant, which the statement names as well."""
         parameters["tenant_id"] = tenant_id
-        async with self._tenants.connection() as connection:
+        async with self._shares.of(tenant_id), self._tenants.connection() as connection:
             return await connection.fetch_after(
                 self._tenant_set, (tenant_id,), self._statements[name], parameters
             )

@@ -4,6 +4,7 @@ settled on a new connection by what the database holds."""
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -177,8 +178,9 @@ async def test_a_pool_whose_connections_are_all_lent_says_so(migrated_database: 
         async with way.proxy.hold():
             nursery.start_soon(way.store.jobs, TENANT, [job_id(1)])
             await trio.testing.wait_all_tasks_blocked()
-            error = await raised_by(lambda: way.store.jobs(TENANT, [job_id(1)]))
-            assert isinstance(error, StoreBusyError)
+            for tenant_id in ("another", TENANT):
+                error = await raised_by(partial(way.store.jobs, tenant_id, [job_id(1)]))
+                assert isinstance(error, StoreBusyError)
 
 
 async def test_what_prepares_a_statement_is_known_to_have_kept_nothing(way: Way) -> None:

@@ -104,9 +104,9 @@ class Pool:
         if size_max < 1:
             raise ValueError("a pool has room for one connection at least")
         self._connect = connect
-        self._size_max = size_max
+        self.size_max = size_max
         self._dice = dice
-        self._acquire_timeout_s = acquire_timeout_s
+        self.acquire_timeout_s = acquire_timeout_s
         self._lifetime_s_max = lifetime_s_max
         self._backoff_s_min = backoff_s_min
         self._backoff_s_max = backoff_s_max
@@ -143,7 +143,7 @@ class Pool:
         """Open connections while somebody waits and there is room, and retire idle ones, until
         cancelled."""
         while not self._closed:
-            if not self._waiters or len(self._retire_at) >= self._size_max:
+            if not self._waiters or len(self._retire_at) >= self.size_max:
                 self._wanted = trio.Event()
                 with trio.move_on_at(self._next_retirement()):
                     await self._wanted.wait()
@@ -168,7 +168,7 @@ class Pool:
         if self._closed:
             raise trio.ClosedResourceError("the pool is closed")
         if timeout_s is None:
-            timeout_s = self._acquire_timeout_s
+            timeout_s = self.acquire_timeout_s
         connection = self._take_idle() or await self._wait_in_line(timeout_s)
         self._acquired_total += 1
         return connection
