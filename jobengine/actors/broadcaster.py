@@ -2,6 +2,7 @@
 
 I1  A subscription outlives the actor: each new life follows anew for it, from where it had come.
 I2  A sink that raises is dropped; nobody else notices.
+I3  The node has something else to do while a change waits for the database, too.
 
 Not here: who is served from what (`core/broadcaster`), what a sink does (`http`, `reading`).
 """
@@ -11,6 +12,7 @@ import structlog
 from trio.testing import wait_all_tasks_blocked
 
 from jobengine.actors.following import Sink, Subscription, Watcher
+from jobengine.actors.node_state import LedgerState
 from jobengine.actors.runtime.address import Asks
 from jobengine.actors.runtime.clock import Clock
 from jobengine.actors.runtime.mailbox import Mailbox
@@ -180,6 +182,7 @@ class BroadcasterActor:
     mailbox: Mailbox[Message]
     streams: Streams
     store: Store
+    ledger: LedgerState
     clock: Clock
     asks: Asks
     limits: BroadcasterLimits
@@ -297,11 +300,11 @@ class BroadcasterActor:
             self._awaits_spare = True
             self._calls.spawn(self._await_spare, failed=_cannot_fail)
 
-    async def _await_spare(self) -> Message:
+    async def _await_spare(self) -> Message | None:
         # Of Trio's testing tools, but of its run loop too: it is woken where that would wait.
         await wait_all_tasks_blocked()
         self._awaits_spare = False
-        return Spare(number=self._round)
+        return Spare(number=self._round) if self.ledger.behind_since_mono is None else None
 
     def _observe(self, wakeup: Wakeup) -> None:
         """The core is told of a round at its end, without a wake-up for it."""

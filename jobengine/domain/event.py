@@ -100,6 +100,11 @@ class BlockEvents:
     def done(self) -> bool:
         return self._at >= len(self._body)
 
+    @property
+    def untouched(self) -> bytes | None:
+        """The whole block, while no event has been made."""
+        return None if self._at else self._body
+
     def take(self, bytes_min: int) -> list[Event]:
         """The next events, of so many bytes of the block or a little more; [] when it is done."""
         start, body = self._at, self._body

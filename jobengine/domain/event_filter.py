@@ -1,9 +1,13 @@
 """Which events a reader wants.
 
+Definitions. A *trace* is a text that the ledger entry of an event has in it as it stands.
+
 Not here: who reads (`core/broadcaster`), the form of the query (`http/routes/streams`).
 """
 
+import re
 from collections.abc import Iterable
+from typing import Final
 
 import attrs
 
@@ -63,10 +67,29 @@ class EventFilter:
             and self.run_id is None
         )
 
+    @property
+    def traces(self) -> tuple[bytes, ...]:
+        """Every entry whose event is let through has one of them. (): nothing can be said."""
+        for name in (self.job_id, self.run_id, self.source_id, self.job_type):
+            if name is not None and _stands_as_it_is(name):
+                return (name.encode(),)
+        types = (*self.types, *self.type_prefixes)
+        if all(map(_stands_as_it_is, types)):
+            return tuple(name.encode() for name in types)
+        return ()
+
     def matches_type(self, event_type: str) -> bool:
         if not self.types and not self.type_prefixes:
             return True
         return event_type in self.types or event_type.startswith(self.type_prefixes)
+
+
+_PLAIN: Final = re.compile(r"[ !#-\[\]-~]+")
+
+
+def _stands_as_it_is(text: str) -> bool:
+    """Whether JSON writes it without an escape."""
+    return _PLAIN.fullmatch(text) is not None
 
 
 EVERYTHING = EventFilter()

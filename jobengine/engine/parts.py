@@ -155,6 +155,7 @@ def build_engine(
         mailbox=broadcaster_box,
         streams=streams,
         store=store,
+        ledger=state,
         clock=clock,
         asks=asks,
         limits=BroadcasterLimits(

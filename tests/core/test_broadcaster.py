@@ -1,5 +1,6 @@
 """The broadcaster's core: what each reader gets, from where, and at whose cost."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -123,6 +124,60 @@ def test_a_reader_for_which_nothing_matches_hears_now_and_then_how_far_it_is() -
         world.settle()
     assert reader.seqs == []
     assert [batch.through_seq for batch in reader.batches] == [10, 20]
+
+
+def of_run(run_id: str) -> Any:
+    return lambda seq: job_entry(seq, f"{run_id}-{seq % 2}", run=run_id)
+
+
+def test_a_block_in_which_nobody_is_named_is_passed_by() -> None:
+    world = World(quiet_events_max=30)
+    reader = world.follow(wanted=EventFilter.of(run_id="mine"))
+    failures = world.follow(wanted=EventFilter.of(["job.failed"]))
+    world.settle()
+    reads = world.reads_total
+    for _ in range(4):
+        world.commit(10, make=of_run("another"))
+    world.settle()
+    assert not world.core._tenants["acme"].ring.events
+    assert reader.told >= 30
+    world.commit(3, make=of_run("mine"))
+    world.commit(2, make=of_run("another"))
+    world.settle()
+    assert reader.seqs == [41, 42, 43]
+    assert failures.seqs == []
+    assert world.reads_total == reads
+
+
+def test_who_comes_into_what_was_passed_by_is_given_it_from_the_ledger() -> None:
+    world = World()
+    world.follow(wanted=EventFilter.of(run_id="mine"))
+    world.settle()
+    world.commit(10, make=of_run("another"))
+    world.settle()
+    late = world.follow(after_seq=4)
+    world.settle()
+    world.commit(2, make=of_run("another"))
+    world.settle()
+    assert late.seqs == list(range(5, 13))
+
+
+def test_a_block_is_looked_at_as_long_as_somebody_may_want_of_it() -> None:
+    world = World()
+    reader = world.follow(wanted=EventFilter.of(run_id="mine"))
+    others = [world.follow(wanted=EventFilter.of(run_id=f"run-{n}")) for n in range(20)]
+    world.settle()
+    world.commit(2, make=of_run("run-19"))
+    world.settle()
+    assert others[19].seqs == [1, 2]
+    for other in others:
+        world.leave(other)
+    everything = world.follow(after_seq=2)
+    world.settle()
+    world.commit(2, make=of_run("another"))
+    world.settle()
+    assert everything.seqs == [3, 4]
+    assert reader.seqs == []
 
 
 def test_filters_look_at_job_run_type_and_source() -> None:
@@ -529,7 +584,9 @@ def mixed(seq: int) -> Any:
     return job_entry(seq, f"j{seq % 3}", kind, f"r{seq % 4}")
 
 
-def act(world: World, kind: str, first: Any, second: Any) -> None:
+def act(
+    world: World, kind: str, first: Any, second: Any, filters: Sequence[EventFilter] = FILTERS
+) -> None:
     readers = list(world.readers.values())
     match kind:
         case "publish" | "lose":
@@ -540,7 +597,7 @@ def act(world: World, kind: str, first: Any, second: Any) -> None:
             which, back, room = second
             if len(readers) < 10:
                 cursor = max(0, world.last_seq(first) - back)
-                world.follow(first, cursor, FILTERS[which], room=room)
+                world.follow(first, cursor, filters[which % len(filters)], room=room)
         case "leave" if readers:
             world.leave(readers[first % len(readers)])
         case "roomy" if readers:
@@ -561,15 +618,19 @@ def act(world: World, kind: str, first: Any, second: Any) -> None:
     st.lists(steps, min_size=40, max_size=100),
     st.integers(1, 2),
     st.sampled_from([1, 400, 1 << 20]),
+    st.sampled_from([FILTERS, FILTERS[1:]]),
 )
 def test_every_reader_gets_every_event_that_it_wants_once_and_in_order(
-    course: list[tuple[str, Any, Any]], reads_max: int, ring_bytes_max: int
+    course: list[tuple[str, Any, Any]],
+    reads_max: int,
+    ring_bytes_max: int,
+    filters: Sequence[EventFilter],
 ) -> None:
     """``lose`` is a block that became durable and was never published, ``retain`` a loss of old
     ones. Each reader checks each batch against the history (`Reader.take`)."""
     world = World(**(SMALL | {"reads_max": reads_max, "ring_bytes_max": ring_bytes_max}))
     for kind, first, second in course:
-        act(world, kind, first, second)
+        act(world, kind, first, second, filters)
         world.check()
     # The store answers, everybody has room, and the ledger goes on.
     for reader in list(world.readers.values()):

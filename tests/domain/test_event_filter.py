@@ -1,6 +1,8 @@
 """Filters of events: what they let through, and that equal ones are one."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from jobengine.domain.entry import GENESIS, About, Block, Entry, encode_entries
 from jobengine.domain.event import Event, events_of
@@ -72,3 +74,45 @@ def test_a_batch_is_encoded_once_for_each_form() -> None:
         b"one:1",
     ]
     assert calls == ["one", "other"]
+
+
+names = st.text(min_size=1, max_size=8)
+
+
+@given(names, names, names, st.sampled_from(["job.started", "job.failed"]))
+def test_an_entry_that_is_let_through_has_a_trace_whatever_it_is_named(
+    job: str, job_type: str, run: str, kind: str
+) -> None:
+    entry = Entry(
+        about=About(job_type=job_type, payload_digest="d", queue="q", run_id=run, source_id=run),
+        actor="a",
+        at=0,
+        job=job,
+        kind=kind,
+        seq=1,
+    )
+    body = encode_entries([entry])
+    for wanted in (
+        EventFilter.of(job_id=job),
+        EventFilter.of(job_type=job_type),
+        EventFilter.of(run_id=run),
+        EventFilter.of(source_id=run),
+        EventFilter.of([kind]),
+        EventFilter.of(["run.started", "job.*"]),
+    ):
+        assert not wanted.traces or any(trace in body for trace in wanted.traces)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "traces"),
+    [
+        (EVERYTHING, set()),
+        (EventFilter.of(["*"]), set()),
+        (EventFilter.of(["job.failed", "run.*"]), {b"job.failed", b"run."}),
+        (EventFilter.of(["job.failed"], run_id="r1"), {b"r1"}),
+        (EventFilter.of(job_type='a"b'), set()),
+        (EventFilter.of(job_type="naïve", source_id="osv"), {b"osv"}),
+    ],
+)
+def test_traces_say_what_to_look_for(wanted: EventFilter, traces: set[bytes]) -> None:
+    assert set(wanted.traces) == traces

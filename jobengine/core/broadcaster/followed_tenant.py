@@ -12,6 +12,7 @@ I2  A reader rejoins the ring when that holds what follows its cursor. Before th
 
 from collections import deque
 from collections.abc import Sequence
+from typing import Final
 
 from jobengine.core.broadcaster.batches import make_batch, make_live_batch
 from jobengine.core.broadcaster.index import TopicIndex
@@ -23,6 +24,8 @@ from jobengine.domain.entry import Block
 from jobengine.domain.event_filter import EventFilter
 
 __all__ = ["FollowedTenant"]
+
+_SEARCHED_A_UNIT: Final = 1_024
 
 
 class FollowedTenant:
@@ -225,7 +228,13 @@ class FollowedTenant:
         return self.ring.front < self.ring.tip and bool(self._live_readers or self._parked)
 
     def make(self) -> int:
-        """Make the next events of the ring and say who wants them; how many there were."""
+        """Make the next events of the ring and say who wants them; what that costs, in units."""
+        body = self.ring.next_body()
+        if body is not None and self._index.passes_by(body) and not self._holds_pending():
+            self.ring.pass_by()
+            self._tell_quiet()
+            self._settle_parked()
+            return 1 + len(body) // _SEARCHED_A_UNIT
         made = self.ring.make(self._limits.piece_bytes)
         if self._live_readers:
             matching = self._index.matching
@@ -239,6 +248,9 @@ class FollowedTenant:
             self._tell_quiet()
         self._settle_parked()
         return len(made)
+
+    def _holds_pending(self) -> bool:
+        return any(topic.live.pending for topic in self.topics.values())
 
     def _tell_quiet(self) -> None:
         """Let those for whom nothing matches hear now and then how far they have come."""

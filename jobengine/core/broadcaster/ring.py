@@ -6,7 +6,7 @@ publishing costs nothing. A ring that has not *begun* holds nothing and knows no
 
 I1  Held is every seq in (floor, tip] once: a block that does not continue the ring begins it anew.
 I2  ``floor <= front <= tip``; ``events`` are those of (floor, front], in order.
-I3  Whole blocks are dropped from the front until the bounds hold.
+I3  Whole blocks are dropped from the front until the bounds hold, and up to one that is passed by.
 """
 
 from collections import deque
@@ -63,6 +63,18 @@ class Ring:
         self.events.extend(made)
         self.front = made[-1].seq
         return made
+
+    def next_body(self) -> bytes | None:
+        """Of the next block, where no event of it has been made yet."""
+        return self._unmade[0][1].untouched
+
+    def pass_by(self) -> None:
+        """Make nothing of the next block; what has come up to its end is no longer held."""
+        last_seq, _ = self._unmade.popleft()
+        while self._blocks and self._blocks[0][0] <= last_seq:
+            self.size -= self._blocks.popleft()[1]
+        self.events.clear()
+        self.floor = self.front = last_seq
 
     def _drop(self) -> None:
         last_seq, size = self._blocks.popleft()
