@@ -13,6 +13,7 @@ import click
 import trio
 
 from bench.flow import Flow, measure_flow
+from bench.harness.database import Totals
 from bench.harness.errors import MeasurementFailedError
 from bench.harness.options import Options
 from bench.harness.report import Report, report_on
@@ -95,7 +96,18 @@ async def _measure_to_the_end(
         connections=case.clients,
         payload_bytes=payload_bytes,
     )
-    return await measure_flow(target, flow, target.job_type("end", case.in_flight, number))
+    job_type = target.job_type("end", case.in_flight, number)
+    totals: list[Totals] = []
+
+    def look() -> None:
+        if target.database is not None:
+            totals.append(target.database.totals(target.tenant))
+
+    measured = await measure_flow(target, flow, job_type, look)
+    if totals:
+        before, after = totals
+        measured["jobs_per_commit"] = jobs / max(1, after.commits - before.commits)
+    return measured
 
 
 async def _measure(

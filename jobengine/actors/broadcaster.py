@@ -97,12 +97,13 @@ class _Watching:
 
 class Streams:
     """Who follows what on this node. `readers_max` bounds those that come in by `follow`, and half
-    of it those of one tenant."""
+    of it those of one tenant. `sent_bytes` were sent between two rounds."""
 
     def __init__(self, mailbox: Mailbox[Message], readers_max: int) -> None:
         self.mailbox = mailbox
         self.readers: dict[int, _Reader] = {}
         self.watchers: dict[int, _Watching] = {}
+        self.sent_bytes = 0
         self._room = Room(readers_max)
         self._last_id = 0
 
@@ -137,6 +138,10 @@ class Streams:
         self.watchers[watching.watcher_id] = watching
         self.mailbox.deliver(Watch(watcher_id=watching.watcher_id))
         return watching
+
+    def sent(self, octets: int) -> None:
+        """What a sink had kept was sent: streams cost the node that as well."""
+        self.sent_bytes += octets
 
     def drop(self, reader: _Reader) -> None:
         if self.readers.pop(reader.reader_id, None) is not None:
@@ -310,7 +315,9 @@ class BroadcasterActor:
         """The core is told of a round at its end, without a wake-up for it."""
         if self._timed:
             self._timed = False
-            self._hand_over(Rounded(took_s=wakeup.busy_s), self.clock.moment())
+            sent_bytes, self.streams.sent_bytes = self.streams.sent_bytes, 0
+            took = Rounded(took_s=wakeup.busy_s, sent_bytes=sent_bytes)
+            self._hand_over(took, self.clock.moment())
 
 
 def _cannot_fail(error: Exception) -> Message:

@@ -101,9 +101,11 @@ class LedgerUnread(_Message, frozen=True, kw_only=True):
 
 
 class Rounded(_Message, frozen=True, kw_only=True):
-    """A round is done; the wake-up it was part of kept the node's thread for so long."""
+    """A round is done; the wake-up it was part of kept the node's thread for so long. So many bytes
+    that sinks had kept were sent since the last one."""
 
     took_s: float
+    sent_bytes: int = 0
 
 
 class Spare(_Message, frozen=True, kw_only=True):

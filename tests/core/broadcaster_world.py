@@ -111,6 +111,7 @@ class World:
         self.limits = BroadcasterLimits(**limits)
         self.mono = 100.0
         self.took_s = 0.0
+        self.sent_bytes = 0
         self.rounds = 0
         self.lives = 1
         self.core = BroadcasterCore(self.limits, 1)
@@ -222,11 +223,15 @@ class World:
         for reader_id in full:
             self.tell(Full(reader_id=reader_id))
         if timed:
-            self.tell(Rounded(took_s=self.took_s))
+            self.tell(Rounded(took_s=self.took_s, sent_bytes=self.sent_bytes))
 
     def spare(self, number: int) -> None:
         """Nobody else has had anything to do since the round of this number."""
         self.tell(Spare(number=number))
+
+    def pause_s(self) -> float:
+        assert self.core.wakeup_at is not None
+        return self.core.wakeup_at - self.mono
 
     def step(self, late_s: float = 0.0) -> bool:
         """Go on to when the core wants to be woken; False when it does not."""

@@ -494,7 +494,7 @@ def test_nothing_is_kept_for_a_tenant_whose_last_reader_has_left() -> None:
     assert core.wakeup_at is None
 
 
-def test_a_busy_node_gives_streams_a_fifth_of_its_time() -> None:
+def test_a_busy_node_gives_streams_a_tenth_of_its_time() -> None:
     world, reader = followed()
     world.took_s = 0.004
     began, rounds = world.mono, 0
@@ -502,7 +502,7 @@ def test_a_busy_node_gives_streams_a_fifth_of_its_time() -> None:
         world.commit(4)
         rounds += world.step()
         world.mono += 0.004
-    assert rounds * 0.004 <= 0.26 * (world.mono - began)
+    assert rounds * 0.004 <= 0.13 * (world.mono - began)
     world.settle()
     assert reader.seqs == list(range(1, world.last_seq() + 1))
 
@@ -513,23 +513,49 @@ def test_a_pause_ends_when_nobody_else_has_anything_to_do() -> None:
     world.commit(4)
     world.step()
     world.commit(4)
-    assert world.core.wakeup_at == pytest.approx(world.mono + 0.016)
+    assert world.core.wakeup_at == pytest.approx(world.mono + 0.036)
     world.spare(world.rounds - 1)
-    assert world.core.wakeup_at == pytest.approx(world.mono + 0.016)
+    assert world.core.wakeup_at == pytest.approx(world.mono + 0.036)
     world.spare(world.rounds)
     assert world.core.wakeup_at == world.mono
     world.step()
     assert reader.seqs == list(range(1, 9))
 
 
-def test_no_pause_is_longer_than_fifty_milliseconds() -> None:
+def test_what_sinks_had_kept_counts_when_it_is_sent() -> None:
+    world, _ = followed()
+    world.took_s, world.sent_bytes = 0.001, 0
+    world.commit(4)
+    world.step()
+    world.commit(4)
+    alone_s = world.pause_s()
+    world.sent_bytes = 2_000_000
+    world.step()
+    world.commit(4)
+    assert alone_s == pytest.approx(0.009)
+    assert world.pause_s() == pytest.approx(0.036)
+
+
+def test_rounds_become_smaller_where_much_is_sent_after_them() -> None:
+    world, _ = followed()
+    world.took_s = 0.00001
+    units = []
+    for sent_bytes in (0, 10_000_000):
+        world.sent_bytes = sent_bytes
+        for _ in range(20):
+            world.commit(4)
+            world.step()
+        units.append(world.core.pace.units)
+    assert units[1] < units[0] / 5
+
+
+def test_no_pause_is_longer_than_a_tenth_of_a_second() -> None:
     world, _ = followed()
     world.took_s = 3.0
     world.commit()
     world.step()
     world.commit()
-    assert world.core.wakeup_at is not None
-    assert world.core.wakeup_at - world.mono <= 0.05
+    assert world.pause_s() <= 0.1
 
 
 def test_the_census_says_who_is_behind_and_who_is_full() -> None:

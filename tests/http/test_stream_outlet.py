@@ -17,6 +17,7 @@ class Pipe:
     outlet: Outlet
     far: trio.SocketStream
     said: list[str]
+    later: list[int]
 
     async def read(self, size: int) -> bytes:
         data = b""
@@ -32,6 +33,7 @@ async def piped(events_max: int = 10, write_s: float = 60.0) -> AsyncIterator[Pi
     for end in (ours, theirs):
         end.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_SNDBUF, 4_096)
     said: list[str] = []
+    later: list[int] = []
     async with (
         trio.SocketStream(ours) as near,
         trio.SocketStream(theirs) as far,
@@ -44,8 +46,9 @@ async def piped(events_max: int = 10, write_s: float = 60.0) -> AsyncIterator[Pi
             write_s=write_s,
             on_room=lambda: said.append("room"),
             on_failed=lambda: said.append("failed"),
+            on_sent=later.append,
         )
-        yield Pipe(outlet, far, said)
+        yield Pipe(outlet, far, said, later)
         nursery.cancel_scope.cancel()
 
 
@@ -58,6 +61,7 @@ async def test_what_the_kernel_takes_needs_no_task() -> None:
         pipe.outlet.put(b"hello", 1)
         assert pipe.outlet.is_idle
         assert await pipe.read(5) == b"hello"
+        assert pipe.later == []
 
 
 async def test_what_it_does_not_take_follows_in_order() -> None:
@@ -70,6 +74,7 @@ async def test_what_it_does_not_take_follows_in_order() -> None:
         assert await pipe.read(len(everything)) == everything
         await pipe.outlet.drained()
         assert (pipe.outlet.is_idle, pipe.said) == (True, [])
+        assert 0 < sum(pipe.later) < len(everything)
 
 
 async def test_a_reader_is_full_until_less_than_half_is_kept_and_says_so_once() -> None:

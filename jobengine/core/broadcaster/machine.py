@@ -120,7 +120,7 @@ class BroadcasterCore:
                 self._wake(now, commands)
             case Rounded():
                 self._rounding = False
-                self.pace.rounded(message.took_s, now.mono)
+                self.pace.rounded(message.took_s, message.sent_bytes, now.mono)
             case Spare():
                 self._spare(message, now)
             case Full():

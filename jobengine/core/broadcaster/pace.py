@@ -1,9 +1,9 @@
 """How much of the node's time streams get.
 
-Work is counted in *units* of about two microseconds and done in *rounds*. After a round of t
-seconds the core pauses for t × (1/``_SHARE`` − 1), in which others run: so streams never get more
-than that share of a node that is busy. A pause ends as soon as nobody else has anything to do, so a
-node that is not busy gives them all that they can use.
+Work is counted in *units* of about two microseconds and done in *rounds*. After a round that took t
+seconds, with what was sent of earlier ones, the core pauses for t × (1/``_SHARE`` − 1), in which
+others run: so streams never get more than that share of a node that is busy. A pause ends as soon
+as nobody else has anything to do, so a node that is not busy gives them all that they can use.
 
 How late the core is woken says nothing of this: on a machine that is shared with other programs it
 is late, though its own node has nothing to do.
@@ -19,11 +19,12 @@ from typing import Final
 __all__ = ["Pace"]
 
 _ROUND_S: Final = 0.005
-_PAUSE_S_MAX: Final = 0.05
-_SHARE: Final = 0.2
+_PAUSE_S_MAX: Final = 0.1
+_SHARE: Final = 0.1
 _UNITS_MIN: Final = 500
 _UNITS_MAX: Final = 20_000
 _UNIT_S: Final = 2e-6
+_BYTE_S: Final = 1.5e-9
 _WEIGHT: Final = 0.2
 
 
@@ -49,9 +50,10 @@ class Pace:
         """A round of so many units has been commanded."""
         self._units = units
 
-    def rounded(self, took_s: float, mono: float) -> None:
-        """It is done."""
+    def rounded(self, took_s: float, sent_bytes: int, mono: float) -> None:
+        """It is done; so many bytes of earlier ones were sent since the last."""
+        spent_s = took_s + _BYTE_S * sent_bytes
         if self._units:
-            unit_s = took_s / self._units
+            unit_s = spent_s / self._units
             self.unit_s = max(1e-9, self.unit_s + _WEIGHT * (unit_s - self.unit_s))
-        self.resume_at = mono + min(_PAUSE_S_MAX, took_s * (1.0 / _SHARE - 1.0))
+        self.resume_at = mono + min(_PAUSE_S_MAX, spent_s * (1.0 / _SHARE - 1.0))

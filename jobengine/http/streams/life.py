@@ -97,6 +97,7 @@ class Stream:
                     write_s=connection.write_s,
                     on_room=self._subscription.roomy,
                     on_failed=self._go,
+                    on_sent=plan.gateway.streams.sent,
                 )
                 self._outlet.put(connection.head + self._form.hello(plan.begins_after))
                 self._nursery.start_soon(self._end_with_bearer)

@@ -30,7 +30,8 @@ Spawn = Callable[[Callable[[], Awaitable[None]]], None]
 
 
 class Outlet:
-    """`on_failed` is called when the connection has failed; `asides` counts what is kept and is no
+    """`on_sent` is told of bytes that were kept and are sent now; `on_failed` is called when the
+    connection has failed; `asides` counts what is kept and is no
     event."""
 
     __slots__ = (
@@ -41,6 +42,7 @@ class Outlet:
         "_kept",
         "_on_failed",
         "_on_room",
+        "_on_sent",
         "_spawn",
         "_stream",
         "_write_s",
@@ -59,6 +61,7 @@ class Outlet:
         write_s: float,
         on_room: Callable[[], None],
         on_failed: Callable[[], None],
+        on_sent: Callable[[int], None],
     ) -> None:
         self._stream = stream
         self._spawn = spawn
@@ -66,6 +69,7 @@ class Outlet:
         self._write_s = write_s
         self._on_room = on_room
         self._on_failed = on_failed
+        self._on_sent = on_sent
         # What is to be sent, and how many events each piece holds.
         self._kept: deque[tuple[bytes | memoryview, int]] = deque()
         self._events = 0
@@ -127,6 +131,7 @@ class Outlet:
             while self._kept and not self.failed:
                 piece, events, asides = self._take_piece()
                 await self._send(piece)
+                self._on_sent(len(piece))
                 self._bytes -= len(piece)
                 self._events -= events
                 self.asides -= asides
