@@ -34,8 +34,8 @@ I8  What follows a batch that is refused is *void*, and so is what is refused be
 I9  What was appended for an earlier life is dropped. That life may have lost changes that came
     before it, and each change of a shard is decided upon the last; the shard ends with that life.
 
-A batch is started beside another at the wake-up that ends a burst of messages, so that it carries
-what came in it; there is no timer. Behind another one it is started when as much waits of a tenant
+A batch is started at the wake-up that ends a burst of messages, so that it carries what came in it;
+there is no timer. Behind another one it is started when as much waits of a tenant
 as that one carries, or ``follow_entries``: the database goes on with it at once, and batches do not
 become smaller and smaller.
 
@@ -163,8 +163,6 @@ class LedgerCore:
         self._waiting.put(request)
         self._arrears.grow(now.mono)
         self._pace.note(request.changes.tenant_id, now.mono)
-        if not self._flights:
-            return self._next(now)
         if self._burst_at is None and self._has_peace():
             beside = self._has_room() and self._waiting.may_leave(request)
             if beside or self._front_for(request.changes.tenant_id) is not None:

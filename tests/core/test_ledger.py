@@ -108,8 +108,12 @@ class Driver:
         count: int = 1,
         life: int = 1,
         payload: bytes = b"1",
+        burst: bool = False,
         **also: Any,
     ) -> int:
+        """`burst`: more comes before the ledger is woken; else one that finds nothing in flight is
+        a burst of its own."""
+        is_first = not self.core._flights
         self.stamps += 1
         entries = [Entry(actor="x", at=self.stamps, kind=f"k{self.stamps}") for _ in range(count)]
         row = JobRow(
@@ -127,6 +131,8 @@ class Driver:
             **also,
         )
         self.send(Append(life=life, sender=sender, stamp=self.stamps, changes=changes))
+        if is_first and not burst:
+            self.wake()
         return self.stamps
 
     def wake(self) -> None:
@@ -643,6 +649,17 @@ def test_another_tenant_is_committed_beside_the_batch_in_flight_and_the_same_one
     driver.settle()
     assert [stamp for stamp, _ in driver.confirmed()] == [second, first, again]
     check_chain(driver)
+
+
+def test_what_comes_in_one_burst_is_one_batch() -> None:
+    driver = Driver()
+    driver.append()
+    driver.settle()
+    for _ in range(3):
+        driver.append(burst=True)
+    assert driver.under_way == []
+    driver.wake()
+    assert driver.tenants_under_way() == [["a", "a", "a"]]
 
 
 def test_what_comes_in_one_burst_is_one_batch_beside_the_one_in_flight() -> None:
