@@ -343,6 +343,12 @@ WITH (fillfactor='10', autovacuum_vacuum_scale_factor='0.0', autovacuum_vacuum_t
 
 ALTER TABLE ONLY public.ledger_heads FORCE ROW LEVEL SECURITY;
 
+CREATE TABLE public.ledgers (
+    tenant_id text NOT NULL COLLATE pg_catalog."C"
+);
+
+ALTER TABLE ONLY public.ledgers FORCE ROW LEVEL SECURITY;
+
 CREATE TABLE public.redrives (
     tenant_id text NOT NULL COLLATE pg_catalog."C",
     redrive_id text NOT NULL COLLATE pg_catalog."C",
@@ -541,7 +547,10 @@ ALTER TABLE ONLY public.ledger_blocks
     ADD CONSTRAINT ledger_blocks_pkey PRIMARY KEY (tenant_id, last_seq, at);
 
 ALTER TABLE ONLY public.ledger_heads
-    ADD CONSTRAINT ledger_heads_pkey PRIMARY KEY (tenant_id);
+    ADD CONSTRAINT ledger_heads_pkey PRIMARY KEY (tenant_id, next_seq);
+
+ALTER TABLE ONLY public.ledgers
+    ADD CONSTRAINT ledgers_pkey PRIMARY KEY (tenant_id);
 
 ALTER TABLE ONLY public.redrives
     ADD CONSTRAINT redrives_pkey PRIMARY KEY (tenant_id, redrive_id);
@@ -652,6 +661,8 @@ CREATE POLICY every_tenant ON public.ledger_blocks TO jobengine_ledger USING (tr
 
 CREATE POLICY every_tenant ON public.ledger_heads TO jobengine_ledger USING (true);
 
+CREATE POLICY every_tenant ON public.ledgers TO jobengine_ledger USING (true);
+
 CREATE POLICY every_tenant ON public.redrives TO jobengine_ledger USING (true);
 
 CREATE POLICY every_tenant ON public.registry TO jobengine_ledger USING (true);
@@ -683,6 +694,8 @@ ALTER TABLE public.leases ENABLE ROW LEVEL SECURITY;
 ALTER TABLE public.ledger_blocks ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.ledger_heads ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE public.ledgers ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.redrives ENABLE ROW LEVEL SECURITY;
 
@@ -721,6 +734,8 @@ CREATE POLICY tenant_of_transaction ON public.leases TO jobengine_api USING ((te
 CREATE POLICY tenant_of_transaction ON public.ledger_blocks TO jobengine_api USING ((tenant_id = NULLIF(current_setting('jobengine.tenant'::text, true), ''::text)));
 
 CREATE POLICY tenant_of_transaction ON public.ledger_heads TO jobengine_api USING ((tenant_id = NULLIF(current_setting('jobengine.tenant'::text, true), ''::text)));
+
+CREATE POLICY tenant_of_transaction ON public.ledgers TO jobengine_api USING ((tenant_id = NULLIF(current_setting('jobengine.tenant'::text, true), ''::text)));
 
 CREATE POLICY tenant_of_transaction ON public.redrives TO jobengine_api USING ((tenant_id = NULLIF(current_setting('jobengine.tenant'::text, true), ''::text)));
 

@@ -18,7 +18,7 @@
 -- An answer that is there is the first one to its request, and stays: a commit without blocks may be
 -- sent again after it took effect. The log lines of such a one are left out before (log_rows_stored).
 --
--- Rows of jobs, waiting and leases are found one by one (LATERAL, OFFSET 0) and changed where they
+-- Heads and rows of jobs, waiting and leases are found one by one (LATERAL, OFFSET 0) and changed where they
 -- stand: tables are often empty, and a join planned then, and kept, would go through all of a table
 -- for each changed job once it is full. A job that goes on waiting leaves and enters again. Rows of
 -- runs, registry and webhooks are found in this way too.
@@ -34,7 +34,7 @@
 --   and controls, runs with their parts, registered documents, and webhooks
 -- rows: 1, true; or JE001 (a head has moved), JE002 (a job, dead letter or run is not in its
 --   from-state)
--- index: ledger_heads_pkey, jobs_pkey, waiting_pkey, leases_pkey, dead_letters_pkey,
+-- index: ledgers_pkey, ledger_heads_pkey, jobs_pkey, waiting_pkey, leases_pkey, dead_letters_pkey,
 --   artifacts_pkey, unique_keys_pkey, idempotency_answers_pkey, api_keys_pkey,
 --   token_revocations_pkey, redrives_pkey,
 --   gate_states_pkey, controls_pkey, runs_pkey, run_parts_pkey, registry_pkey,
@@ -57,21 +57,38 @@ block AS MATERIALIZED (
         AS b(t text, f bigint, l bigint, at bigint, o integer, n integer, z integer)
 ),
 -- in: commit_jobs, commit_all
-head_made AS (
-    INSERT INTO ledger_heads (tenant_id, next_seq, link, batch_id)
-    SELECT tenant_id, last_seq + 1, link, %(batch_id)s::text
+ledger_begun AS (
+    INSERT INTO ledgers (tenant_id)
+    SELECT tenant_id
     FROM block
     WHERE first_seq = 1 AND previous = decode(repeat('00', 32), 'hex')
     ON CONFLICT DO NOTHING
+    RETURNING tenant_id
+),
+head_made AS (
+    INSERT INTO ledger_heads (tenant_id, next_seq, link, batch_id)
+    SELECT b.tenant_id, b.last_seq + 1, b.link, %(batch_id)s::text
+    FROM ledger_begun l
+    JOIN block b ON b.tenant_id = l.tenant_id AND b.first_seq = 1
     RETURNING 1
 ),
 -- end
 head_moved AS (
     UPDATE ledger_heads h
     SET next_seq = b.last_seq + 1, link = b.link, batch_id = %(batch_id)s
-    FROM block b
-    WHERE b.first_seq > 1 AND h.tenant_id = b.tenant_id AND h.next_seq = b.first_seq
-      AND h.link = b.previous
+    FROM (
+        SELECT block.last_seq, block.link, found.place
+        FROM block
+        CROSS JOIN LATERAL (
+            SELECT e.ctid AS place
+            FROM ledger_heads e
+            WHERE e.tenant_id = block.tenant_id AND e.next_seq = block.first_seq
+              AND e.link = block.previous
+            OFFSET 0
+        ) found
+        WHERE block.first_seq > 1
+    ) b
+    WHERE h.ctid = b.place
     RETURNING 1
 ),
 fence AS MATERIALIZED (

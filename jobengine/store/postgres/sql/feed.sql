@@ -30,14 +30,21 @@ WHERE excluded.seq >= c.seq;
 -- name: feeds_behind
 -- purpose: tenants whose ledger goes on behind the cursor of a feed, after a tenant
 -- rows: up to tenants_max, by tenant
--- index: ledger_heads_pkey, feed_cursors_pkey
+-- index: ledgers_pkey, ledger_heads_pkey, feed_cursors_pkey
 -- locks: none
 -- parameters: feed text, after_tenant text, tenants_max bigint
-SELECT h.tenant_id, coalesce(c.seq, 0), h.next_seq - 1
-FROM ledger_heads h
-LEFT JOIN feed_cursors c ON c.tenant_id = h.tenant_id AND c.feed = %(feed)s
-WHERE h.tenant_id > %(after_tenant)s AND coalesce(c.seq, 0) < h.next_seq - 1
-ORDER BY h.tenant_id
+SELECT l.tenant_id, coalesce(c.seq, 0), head.next_seq - 1
+FROM ledgers l
+CROSS JOIN LATERAL (
+    SELECT next_seq
+    FROM ledger_heads
+    WHERE tenant_id = l.tenant_id
+    ORDER BY next_seq DESC
+    LIMIT 1
+) head
+LEFT JOIN feed_cursors c ON c.tenant_id = l.tenant_id AND c.feed = %(feed)s
+WHERE l.tenant_id > %(after_tenant)s AND coalesce(c.seq, 0) < head.next_seq - 1
+ORDER BY l.tenant_id
 LIMIT %(tenants_max)s;
 
 -- name: forget_feed

@@ -6,9 +6,15 @@
 -- index: ledger_heads_pkey
 -- locks: none
 -- parameters: tenant_ids text[]
-SELECT tenant_id, next_seq, link
-FROM ledger_heads
-WHERE tenant_id = ANY (%(tenant_ids)s);
+SELECT wanted.tenant_id, head.next_seq, head.link
+FROM unnest(%(tenant_ids)s::text[]) AS wanted(tenant_id)
+CROSS JOIN LATERAL (
+    SELECT next_seq, link
+    FROM ledger_heads
+    WHERE tenant_id = wanted.tenant_id
+    ORDER BY next_seq DESC
+    LIMIT 1
+) head;
 
 -- name: ledger_blocks_holding
 -- purpose: the blocks that hold these sequence numbers

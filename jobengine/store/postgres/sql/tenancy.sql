@@ -57,8 +57,8 @@ WITH made AS (
     SELECT oid, relkind, relowner
     FROM pg_class
     WHERE relnamespace = current_schema()::regnamespace AND relname IN (
-        'schema_migration', 'engine_facts', 'job_logs_position', 'ledger_heads', 'ledger_blocks',
-        'jobs', 'waiting', 'leases', 'dead_letters', 'artifacts', 'job_logs', 'unique_keys',
+        'schema_migration', 'engine_facts', 'job_logs_position', 'ledgers', 'ledger_heads',
+        'ledger_blocks', 'jobs', 'waiting', 'leases', 'dead_letters', 'artifacts', 'job_logs', 'unique_keys',
         'idempotency_answers', 'credential_positions', 'api_keys', 'token_revocations',
         'artifact_contents', 'artifact_chunks', 'artifact_usage', 'redrives', 'controls',
         'gate_states', 'runs', 'run_parts', 'registry', 'feed_cursors', 'webhooks'
@@ -177,7 +177,7 @@ FROM (
           OR c.relispartition
           OR c.relname = 'schema_migration'
           OR c.relname = 'ledger_heads' AND privilege = 'DELETE'
-          OR c.relname = 'ledger_blocks' AND privilege IN ('UPDATE', 'DELETE')
+          OR c.relname IN ('ledgers', 'ledger_blocks') AND privilege IN ('UPDATE', 'DELETE')
       )
       AND (
           c.relname IN ('schema_migration', 'engine_facts')
