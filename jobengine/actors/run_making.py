@@ -35,7 +35,10 @@ from jobengine.messages.run_facts import ParentNode, SubRunEnded, sub_run_ended
 from jobengine.messages.runs import CreateRun, RunCreated, RunPlan
 from jobengine.store.port import Store
 
-__all__ = ["LaterError", "RunMaking"]
+__all__ = ["AGAIN_BYTES_MAX", "LaterError", "RunMaking"]
+
+AGAIN_BYTES_MAX: Final = 64 * 1024 * 1024
+"""Of the payloads of a rerun, which is one commit."""
 
 _DEPTH_MAX: Final = 16
 _PAGE: Final = 500
@@ -217,11 +220,19 @@ class RunMaking:
         """What the nodes that run again are to do, as the earlier run has it."""
         wanted = {sheet.job_id(node.key): node for node in nodes if node.key not in kept}
         job_ids, found = list(wanted), dict[str, NodeJob]()
+        left = AGAIN_BYTES_MAX
         for start in range(0, len(job_ids), _PAGE):
             page = job_ids[start : start + _PAGE]
             for job in await self.store.jobs(sheet.record.tenant_id, page):
                 node = wanted[job.job_id]
-                found[node.key] = _job_again(job, node, sheet.templates.get(node.key))
+                found[node.key] = again = _job_again(job, node, sheet.templates.get(node.key))
+                left -= len(bytes(again.payload))
+            if left < 0:
+                why = (
+                    f"the payloads of the {len(job_ids)} jobs that would run again come to more "
+                    f"than {AGAIN_BYTES_MAX} bytes; replay from a later node"
+                )
+                return Refusal(ErrorCode.PAYLOAD_TOO_LARGE, why, {"limit": AGAIN_BYTES_MAX})
         gone = [node.key for node in wanted.values() if node.key not in found]
         if gone:
             why = f"the job of {gone[0]!r} is gone, so it cannot run again"

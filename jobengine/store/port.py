@@ -268,7 +268,12 @@ class Store(ArtifactStore, AdmissionStore, RunStore, WebhookStore, FeedStore, Pr
         """
 
     async def logs_back(
-        self, tenant_id: str, job_id: str, before: int, rows_max: int
+        self,
+        tenant_id: str,
+        job_id: str,
+        before: int,
+        rows_max: int,
+        bytes_max: int = LOG_BYTES_MAX,
     ) -> Sequence[tuple[int, LogLines]]:
         """The same before a position, the last first."""
 

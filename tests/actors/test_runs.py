@@ -8,6 +8,7 @@ import structlog
 import trio
 from trio.testing import MockClock
 
+from jobengine.actors import run_making
 from jobengine.domain.errors import ErrorCode, RefusedError
 from jobengine.domain.graph import Edge
 from jobengine.domain.job import Job
@@ -425,6 +426,23 @@ async def test_a_replay_runs_a_node_and_all_behind_it_again(autojump_clock: Mock
         with pytest.raises(RefusedError) as refused:
             await runs.retry_failed(TENANT, first, "more", OPS)
         assert refused.value.refusal.code is ErrorCode.ILLEGAL_TRANSITION
+
+
+async def test_a_replay_of_more_than_one_commit_may_hold_is_refused(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_making, "AGAIN_BYTES_MAX", 3)
+    store = MemoryStore()
+    async with engine_over(store) as engine, crew(engine) as hands:
+        first = await create(engine, DIAMOND)
+        assert await ended(store, first) is RunState.COMPLETED
+        hands.done.clear()
+        with pytest.raises(RefusedError) as refused:
+            await engine.gateway.runs.replay_from(TENANT, first, "a", "again", OPS)
+        refusal = refused.value.refusal
+        assert refusal.code is ErrorCode.PAYLOAD_TOO_LARGE
+        assert "replay from a later node" in refusal.message
+        assert hands.done == []
 
 
 async def gates(engine: Engine, store: Any, run_id: str, key: str) -> list[tuple[str, str]]:

@@ -36,7 +36,8 @@ _lines: Final = msgspec.json.Decoder(list[dict[str, Any]])
 
 
 class JobLogList(Paging, forbid_unknown_fields=True, kw_only=True, rename="camel"):
-    """`level` and what is graver; `tail`: the last so many lines, in place of pages."""
+    """`level` and what is graver; `tail`: the last so many lines, in place of pages, where
+    ``_READS_MAX`` reads hold them."""
 
     level: LogLevel = "debug"
     tail: Annotated[int, msgspec.Meta(ge=1, le=500)] | None = None
@@ -74,7 +75,7 @@ async def _tail(call: Call[JobLogList, None], job_id: str, lines_max: int) -> li
         rows = await call.front.gateway.store.logs_back(call.tenant_id, job_id, before, _ROWS)
         for _, row in rows:
             found += [line for line in reversed(_shown(call, row)) if line is not None]
-        if len(found) >= lines_max or len(rows) < _ROWS:
+        if len(found) >= lines_max or not goes_on(rows, _ROWS):
             break
         before = rows[-1][0]
     return found[:lines_max][::-1]

@@ -242,6 +242,7 @@ _AGAIN = (
     ErrorCode.BACKLOG_FULL,
     ErrorCode.CAPACITY_EXCEEDED,
     ErrorCode.NOT_FOUND,
+    ErrorCode.PAYLOAD_TOO_LARGE,
     ErrorCode.RUN_UNFINISHED,
 )
 

@@ -237,12 +237,17 @@ class MemoryStore(
         return within_bytes(rows[start : start + rows_max], bytes_max)
 
     async def logs_back(
-        self, tenant_id: str, job_id: str, before: int, rows_max: int
+        self,
+        tenant_id: str,
+        job_id: str,
+        before: int,
+        rows_max: int,
+        bytes_max: int = LOG_BYTES_MAX,
     ) -> Sequence[tuple[int, LogLines]]:
         await trio.lowlevel.checkpoint()
         rows = self._tables.logs.get((tenant_id, job_id), [])
         end = bisect_left(rows, before, key=lambda row: row[0])
-        return rows[max(0, end - rows_max) : end][::-1]
+        return within_bytes(rows[max(0, end - rows_max) : end][::-1], bytes_max)
 
     async def prepare(self, now_at: int) -> None:
         await trio.lowlevel.checkpoint()

@@ -250,22 +250,36 @@ class PostgresStore(
         rows_max: int,
         bytes_max: int = LOG_BYTES_MAX,
     ) -> Sequence[tuple[int, LogLines]]:
-        return await self._logs(
-            tenant_id, "logs_of_job", job_id, after, rows_max, bytes_max=bytes_max
-        )
+        return await self._logs(tenant_id, "logs_of_job", job_id, after, rows_max, bytes_max)
 
     async def logs_back(
-        self, tenant_id: str, job_id: str, before: int, rows_max: int
+        self,
+        tenant_id: str,
+        job_id: str,
+        before: int,
+        rows_max: int,
+        bytes_max: int = LOG_BYTES_MAX,
     ) -> Sequence[tuple[int, LogLines]]:
-        return await self._logs(tenant_id, "logs_of_job_back", job_id, before, rows_max)
+        return await self._logs(tenant_id, "logs_of_job_back", job_id, before, rows_max, bytes_max)
 
     async def _logs(
-        self, tenant_id: str, statement: str, job_id: str, place: int, rows_max: int, **bounds: int
+        self,
+        tenant_id: str,
+        statement: str,
+        job_id: str,
+        place: int,
+        rows_max: int,
+        bytes_max: int,
     ) -> Sequence[tuple[int, LogLines]]:
         if not job_ids_of([job_id]):
             return []
         rows = await self._fetch_of(
-            tenant_id, statement, job_id=job_id, place=place, rows_max=rows_max, **bounds
+            tenant_id,
+            statement,
+            job_id=job_id,
+            place=place,
+            rows_max=rows_max,
+            bytes_max=bytes_max,
         )
         return [
             (position, LogLines(attempt=attempt, at=at, lines=lines))

@@ -195,6 +195,9 @@ async def test_log_lines_stop_with_the_row_that_reaches_the_bytes_asked_for(
     third = (await read(0, 9, 9_999))[2][0]
     assert [row.lines for _, row in await read(third, 9, 1)] == [texts[3]]
     assert len(await read(0, 2, 9_999)) == 2
+    for bytes_max, rows in [(1, 1), (40, 1), (41, 2), (940, 2), (941, 3), (9_999, 5)]:
+        back = await store.logs_back(TENANT, job_id(1), INT64_MAX, 9, bytes_max)
+        assert [row.lines for _, row in back] == texts[: -rows - 1 : -1]
 
 
 async def test_log_lines_go_by_whole_days_once_their_day_is_too_old(

@@ -115,12 +115,22 @@ CROSS JOIN LATERAL (
 
 -- name: logs_of_job_back
 -- purpose: the newest stored log lines of a job, going back
--- rows: up to rows_max, by position descending
+-- rows: up to rows_max, by position descending, ending with the one that reaches bytes_max
 -- index: job_logs_pkey of each day
 -- locks: none
--- parameters: tenant_id text, job_id uuid, place bigint, rows_max bigint
+-- parameters: tenant_id text, job_id uuid, place bigint, rows_max bigint, bytes_max bigint
 SELECT position, attempt, at, lines
-FROM job_logs
-WHERE tenant_id = %(tenant_id)s AND job_id = %(job_id)s AND position < %(place)s
-ORDER BY position DESC
-LIMIT %(rows_max)s;
+FROM (
+    SELECT
+        preceding.*,
+        sum(bytes) OVER (ORDER BY position DESC ROWS UNBOUNDED PRECEDING) - bytes AS bytes_before
+    FROM (
+        SELECT position, attempt, at, lines, octet_length(lines::text) AS bytes
+        FROM job_logs
+        WHERE tenant_id = %(tenant_id)s AND job_id = %(job_id)s AND position < %(place)s
+        ORDER BY position DESC
+        LIMIT %(rows_max)s
+    ) preceding
+) bounded
+WHERE bytes_before < %(bytes_max)s
+ORDER BY position DESC;
