@@ -78,8 +78,8 @@ PLANS: Final = (
     Plan("sim", 900, "--seeds 6"),
     Plan("memory", 1200, "--jobs 50000"),
     Plan("growth", 3600, "--jobs 3000 --finished 10000 --finished 50000"),
-    Plan("horizon", 3600, "--minutes 0.1 --cycles 1 --jobs 5000 --seconds 2"),
-    Plan("adaptive", 3600, "--seconds 5 --settle-s 5 --rise-s 5"),
+    Plan("horizon", 3600, "--minutes 0.1 --cycles 1 --jobs 5000 --seconds 2", full="--rounds 1"),
+    Plan("adaptive", 3600, "--seconds 5 --settle-s 5 --rise-s 5", full="--rounds 1"),
     Plan("backlog", 3600, "--jobs 100000", full="--rounds 1"),
 )
 

@@ -30,6 +30,8 @@ __all__ = ["FairnessCase", "run"]
 
 _WARM_UP_S: Final = 2.0
 _PAYLOAD_BYTES: Final = 100
+_SUBMITS_IN_FLIGHT: Final = 60
+"""A session may have 64."""
 _QUIET: Final = "quiet"
 
 
@@ -108,7 +110,7 @@ async def _submit(
         do="submit",
         jobs=jobs,
         batch=1,
-        in_flight=jobs,
+        in_flight=min(jobs, _SUBMITS_IN_FLIGHT),
         rate=case.rate,
         job_type=job_type,
         payload_bytes=_PAYLOAD_BYTES,

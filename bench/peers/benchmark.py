@@ -121,12 +121,14 @@ async def run(
                 for name in cases:
                     measured = {}
                     for system in _rotated(systems, number):
+                        place = f"{name}: {system.name}"
                         try:
-                            measured[system.name] = await measure(name, system, case)
+                            if place not in failed:
+                                measured[system.name] = await measure(name, system, case)
                         except* _FAILURES as failure:
                             if system.name == OURS:
                                 raise
-                            failed[f"{name}: {system.name}"] = _in_words(failure)
+                            failed[place] = _in_words(failure)
                         done += 1
                     add_runs(report, name, [system.name for system in systems], measured, number)
         return report

@@ -117,6 +117,34 @@ async def test_a_peer_that_is_not_installed_or_fails_is_named_and_the_others_go_
     assert databases_of_peers(options) == []
 
 
+@attrs.frozen
+class Failing(Toys):
+    """Once its tables are made, whatever starts dies."""
+
+    started: list[str] = attrs.field(factory=list)
+
+    def command(self, peer: Peer) -> list[str]:
+        self.started.append(peer.name)
+        if len(self.started) == 1:
+            return super().command(peer)
+        return [sys.executable, "-c", "raise SystemExit(7)"]
+
+
+async def test_what_a_peer_failed_in_is_not_tried_again_in_the_next_round(options: Options) -> None:
+    toys = Failing()
+    with trio.fail_after(300):
+        report = await benchmark.run(
+            attrs.evolve(options, rounds=3), TOY, names=["pgqueuer"],
+            parts=["bulk enqueue"], installation=toys,
+        )  # fmt: skip
+    assert report.settings["failed"] == {
+        "bulk enqueue: pgqueuer": "the pgqueuer process ended with 7"
+    }
+    assert [run["case"] for run in report.runs] == ["bulk enqueue: jobengine"] * 3
+    assert len(toys.started) == 2
+    assert databases_of_peers(options) == []
+
+
 async def test_a_backlog_that_takes_too_long_is_cut_short_and_said_to_be(options: Options) -> None:
     case = attrs.evolve(TOY, backlog=200_000, seconds_max=0.2)
     with trio.fail_after(300):
