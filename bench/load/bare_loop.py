@@ -24,6 +24,7 @@ from jobengine.domain.ids import shard_of
 from jobengine.domain.job import Job, State
 from jobengine.messages.lease_shard import Actor
 from jobengine.messages.ledger import Append, BatchCommitted, HeadsLoaded, LoadHeads, Write
+from jobengine.messages.wake import Wake
 from jobengine.settings import Settings
 from jobengine.store.postgres.driver.connection import Connection
 from jobengine.store.postgres.encode import commit_parameters
@@ -151,9 +152,8 @@ class _Scribe:
         )
         self._stamp += 1
         now = self._clock.moment()
-        commands = self._ledger.handle(
-            Append(life=1, sender=0, stamp=self._stamp, changes=whole), now
-        )
+        self._ledger.handle(Append(life=1, sender=0, stamp=self._stamp, changes=whole), now)
+        commands = self._ledger.handle(Wake(), now)
         for command in commands:
             if isinstance(command, LoadHeads):
                 empty = HeadsLoaded(stamp=command.stamp, tenant_ids=command.tenant_ids, heads={})

@@ -90,7 +90,9 @@ def test_a_page_that_is_far_behind_goes_on_from_now_and_says_what_it_left_out(
     node.request("POST", "/jobs:bulk", json=[{"jobType": "scan"}] * 2_600)
     console.unroute("**/stream/events")
     left_out = console.locator('li[data-kind="skipped"]')
-    expect(left_out).to_have_text("5,200 events (3–5202) were skipped, to show what happens now")
+    expect(left_out).to_have_text(
+        "5,200 events (3–5202) were skipped, to show what happens now", timeout=15_000
+    )
     node.submit("diff")
     expect(console.locator("li[data-seq]").first).to_contain_text("diff")
     expect(console.locator("#feed")).to_have_attribute("data-taken", "4")
