@@ -242,7 +242,8 @@ class Settings:
 
     # ---- the database
     pool_size_max: int = _count(6, 1, 100)
-    """Connections for tenants' reads; shards have three, commits `commits_in_flight_max`."""
+    """Connections for tenants' reads, half of them at most for one tenant; shards have three,
+    commits `commits_in_flight_max`."""
 
     connect_timeout_s: float = _number(10.0, 0.1, 120.0)
     """How long each host of the database may take to accept a connection."""
