@@ -1,9 +1,7 @@
 """Where ledgers stand: one head a tenant, found by its number."""
 
 import random
-import shutil
 from collections.abc import AsyncIterator
-from importlib.resources import files
 from pathlib import Path
 
 import psycopg
@@ -13,11 +11,11 @@ from jobengine.domain.change import ChangeSet
 from jobengine.domain.instant import DAY
 from jobengine.store.errors import HeadMovedError
 from jobengine.store.feeds import FeedBehind
-from jobengine.store.postgres.driver.connection import Connection
 from jobengine.store.postgres.migrate import migrate
 from jobengine.store.postgres.opening import open_postgres_store
 from jobengine.store.postgres.store import PostgresStore
 from tests.store.conformance.scribe import NOW, TENANT, Scribe
+from tests.store.postgres.earlier import open_schema_before
 
 NEW = 15
 
@@ -56,22 +54,13 @@ async def test_a_head_is_read_among_versions_that_cannot_be_vacuumed(
 
 
 async def test_heads_of_the_version_before_go_on(migrated_database: str, tmp_path: Path) -> None:
-    """As the owner, whom no policy lets see a row."""
-    for each in (files("jobengine.store.postgres") / "migrations").iterdir():
-        if each.name.endswith(".sql") and int(each.name[:4]) < NEW:
-            shutil.copy(str(each), tmp_path)
-    with psycopg.connect(migrated_database, autocommit=True) as admin:
-        admin.execute("CREATE SCHEMA before AUTHORIZATION jobengine_owner")
-    connection = await Connection.connect(f"{migrated_database} options='-c search_path=before'")
-    await connection.execute_script("SET ROLE jobengine_owner")
-    await migrate(connection, NOW, tmp_path)
-    with psycopg.connect(migrated_database, autocommit=True) as admin:
-        admin.execute(
-            "INSERT INTO before.ledger_heads (tenant_id, next_seq, link, batch_id) VALUES"
-            " ('a', 5, sha256('a'), 'x'), ('b', 2, sha256('b'), 'y')"
-        )
-    done = await migrate(connection, NOW)
-    await connection.aclose()
+    async with open_schema_before(migrated_database, NEW, tmp_path) as connection:
+        with psycopg.connect(migrated_database, autocommit=True) as admin:
+            admin.execute(
+                "INSERT INTO before.ledger_heads (tenant_id, next_seq, link, batch_id) VALUES"
+                " ('a', 5, sha256('a'), 'x'), ('b', 2, sha256('b'), 'y')"
+            )
+        done = await migrate(connection, NOW)
     assert done[0].number == NEW
     with psycopg.connect(migrated_database) as admin:
         found = admin.execute(

@@ -1,9 +1,7 @@
 """Rows of ``leases``: one for all that began at an instant, until the last of it has ended."""
 
 import random
-import shutil
 from collections.abc import AsyncIterator
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +29,7 @@ from tests.store.conformance.scribe import (
     job_id,
     new_row,
 )
+from tests.store.postgres.earlier import open_schema_before
 
 ROWS = "SELECT granted_at, running, begins, worker_ids, cardinality(job_ids) FROM leases ORDER BY 1"
 NEW = 13
@@ -168,25 +167,16 @@ async def test_cohorts_that_begin_at_one_instant_are_one_row(
 async def test_leases_by_job_become_leases_by_instant(
     migrated_database: str, tmp_path: Path
 ) -> None:
-    """As the owner, whom no policy lets see a row, on a schema of the version before."""
-    for each in (files("jobengine.store.postgres") / "migrations").iterdir():
-        if each.name.endswith(".sql") and int(each.name[:4]) < NEW:
-            shutil.copy(str(each), tmp_path)
-    with psycopg.connect(migrated_database, autocommit=True) as admin:
-        admin.execute("CREATE SCHEMA before AUTHORIZATION jobengine_owner")
-    connection = await Connection.connect(f"{migrated_database} options='-c search_path=before'")
-    await connection.execute_script("SET ROLE jobengine_owner")
-    await migrate(connection, NOW, tmp_path)
     held = [(1, "a", "w2", 5), (2, "a", "w1", 5), (3, "a", "w2", 5), (4, "a", "w2", 6)]
-    with psycopg.connect(migrated_database, autocommit=True) as admin:
-        for number, tenant_id, worker_id, at in [*held, (5, "b", "w1", 5)]:
-            admin.execute(
-                "INSERT INTO before.leases (job_id, granted_at, lease_us, attempt, shard,"
-                " tenant_id, worker_id, task_runner_id) VALUES (%s, %s, 1, 1, 3, %s, %s, 'r')",
-                (job_id(number), at, tenant_id, worker_id),
-            )
-    done = await migrate(connection, NOW)
-    await connection.aclose()
+    async with open_schema_before(migrated_database, NEW, tmp_path) as connection:
+        with psycopg.connect(migrated_database, autocommit=True) as admin:
+            for number, tenant_id, worker_id, at in [*held, (5, "b", "w1", 5)]:
+                admin.execute(
+                    "INSERT INTO before.leases (job_id, granted_at, lease_us, attempt, shard,"
+                    " tenant_id, worker_id, task_runner_id) VALUES (%s, %s, 1, 1, 3, %s, %s, 'r')",
+                    (job_id(number), at, tenant_id, worker_id),
+                )
+        done = await migrate(connection, NOW)
     assert done[0].number == NEW
     with psycopg.connect(migrated_database) as admin:
         found = admin.execute(
