@@ -333,6 +333,18 @@ async def test_readers_of_one_tenant_leave_half_of_the_node_to_others(
             streams.follow("third", 0, Kept())
 
 
+async def test_no_moment_is_to_spare_while_a_change_waits_for_the_database(
+    autojump_clock: MockClock,
+) -> None:
+    async with memory_engine() as engine:
+        actor = engine.broadcaster
+        assert await actor._await_spare() is not None
+        actor.ledger.waiting_since_mono = trio.current_time()
+        assert await actor._await_spare() is None
+        actor.ledger.waiting_since_mono = None
+        assert await actor._await_spare() is not None
+
+
 async def test_watchers_hear_of_all_tenants_and_when_they_may_have_missed_something(
     autojump_clock: MockClock,
 ) -> None:
