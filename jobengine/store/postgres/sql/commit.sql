@@ -1,7 +1,7 @@
--- The one transaction that changes anything, as one statement. Heads are advanced first, in the
--- order of the tenants' ids, and nothing else is touched unless each was where the batch says. So
--- of two writers of one tenant the second waits at the head and then fails there, and writers of
--- different tenants never wait for each other.
+-- The one transaction that changes anything, as one statement. Ledgers begin and heads advance first,
+-- in the order of the tenants' ids, and nothing else is touched unless each was where the batch says.
+-- So of two writers of one tenant the second waits there and then fails, and writers of different
+-- tenants never wait for each other.
 --
 -- created and changed hold groups of job rows, which share what stands in the group; what each row
 -- says for itself is in the lanes that jobengine/store/postgres/columns.py describes: element
@@ -63,13 +63,6 @@ ledger_begun AS (
     FROM block
     WHERE first_seq = 1 AND previous = decode(repeat('00', 32), 'hex')
     ON CONFLICT DO NOTHING
-    RETURNING tenant_id
-),
-head_made AS (
-    INSERT INTO ledger_heads (tenant_id, next_seq, link, batch_id)
-    SELECT b.tenant_id, b.last_seq + 1, b.link, %(batch_id)s::text
-    FROM ledger_begun l
-    JOIN block b ON b.tenant_id = l.tenant_id AND b.first_seq = 1
     RETURNING 1
 ),
 -- end
@@ -94,7 +87,7 @@ head_moved AS (
 fence AS MATERIALIZED (
     SELECT commit_guard(
         -- in: commit_jobs, commit_all
-        (SELECT count(*) FROM head_made) +
+        (SELECT count(*) FROM ledger_begun) +
         -- end
         (SELECT count(*) FROM head_moved),
         (SELECT count(*) FROM block),
@@ -605,6 +598,14 @@ webhook_dropped AS (
     DELETE FROM webhooks w
     USING webhook_given g
     WHERE g.dp AND w.ctid = g.place
+),
+-- end
+-- in: commit_jobs, commit_all
+head_made AS (
+    INSERT INTO ledger_heads (tenant_id, next_seq, link, batch_id)
+    SELECT tenant_id, last_seq + 1, link, %(batch_id)s::text
+    FROM block
+    WHERE first_seq = 1 AND (SELECT held FROM fence)
 ),
 -- end
 block_added AS (
