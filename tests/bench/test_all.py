@@ -54,6 +54,14 @@ def test_the_table_goes_between_the_markers_and_all_else_stays(document: Path) -
     assert row == f"| `throughput` | throughput | {figures} |"
 
 
+def test_a_case_may_have_a_unit_of_its_own() -> None:
+    made = report("peers", **{"drain: oban": 5.0, "pick-up: oban": 2.0})
+    made["unit"] = "jobs/s; pick-up: ms"
+    drain, pick_up = rows_of(made)
+    assert "| 5 jobs/s |" in drain
+    assert "| 2 ms |" in pick_up
+
+
 def test_rows_of_a_benchmark_that_did_not_run_stay_in_their_place(document: Path) -> None:
     first = [report("drain", a=1.0, b=2.0), report("pickup", c=3.0)]
     update_document(document, first, "plot.svg")
