@@ -31,8 +31,7 @@ Spawn = Callable[[Callable[[], Awaitable[None]]], None]
 
 class Outlet:
     """`on_sent` is told of bytes that were kept and are sent now; `on_failed` is called when the
-    connection has failed; `asides` counts what is kept and is no
-    event."""
+    connection has failed; `asides` counts what is kept and is no event."""
 
     __slots__ = (
         "_bytes",
